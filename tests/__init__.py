@@ -1,0 +1,1 @@
+"""The tests mirror the package: tests/ir for graphc/ir, and so on."""
