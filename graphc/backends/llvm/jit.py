@@ -160,7 +160,7 @@ class Code:
     addresses  the exported symbols: name -> address; `code[name]` is short for it
     """
 
-    __slots__ = ("addresses", "_tracker", "_keeps", "__weakref__")
+    __slots__ = ("__weakref__", "_keeps", "_tracker", "addresses")
 
     def __init__(
         self, addresses: Mapping[str, int], tracker: object, keeps: tuple[object, ...]
