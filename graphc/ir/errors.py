@@ -1,0 +1,55 @@
+"""The errors that graphc raises, each a subclass of the type that PyTorch raises.
+
+A message has at most eight lines: what is wrong with shapes and dtypes, the user's own source
+line, what to do.
+"""
+
+from __future__ import annotations
+
+MAX_LINES = 8
+
+
+class GraphcError(Exception):
+    """Base of graphc's own errors. `at` is the user's source line, `hint` what to do."""
+
+    def __init__(self, message: str, *, at: str = "", hint: str = "") -> None:
+        self.message, self.at, self.hint = message, at, hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        lines = self.message.splitlines()
+        lines += [f"  {line}" for line in self.at.splitlines()]
+        lines += [f"  {line}" for line in self.hint.splitlines()]
+        return "\n".join(lines[:MAX_LINES])
+
+
+class ShapeError(GraphcError, RuntimeError):
+    """Operands whose shapes do not fit."""
+
+
+class DTypeError(GraphcError, RuntimeError):
+    """Operands whose element types do not fit."""
+
+
+class DeviceError(GraphcError, RuntimeError):
+    """Operands on different devices."""
+
+
+class BoundsError(GraphcError, IndexError):
+    """An index outside its dimension; raised when the value is computed."""
+
+
+class DivisionError(GraphcError, RuntimeError):
+    """An integer divided by zero; raised when the value is computed (torch's ZeroDivisionError)."""
+
+
+class UnsupportedError(GraphcError, NotImplementedError):
+    """Something that graphc does not do (yet): says what and where."""
+
+
+class FormatError(GraphcError, RuntimeError):
+    """A malformed file or text: says where."""
+
+
+class VerifyError(GraphcError, RuntimeError):
+    """A graph that breaks a rule of the IR, or a pass that changed a result."""

@@ -1,0 +1,106 @@
+"""Ops that make values from nothing: constants and `iota`."""
+
+import numpy as np
+
+from ..build import Builder
+from ..data import Data
+from ..dtype import DType
+from ..graph import Value
+from ..op import Structural, as_dtype, constant_like, op
+from ..schema import Case, DataAttr, Dims, DTypeAttr, IntAttr, NumberAttr, Onnx, Text
+from ..types import TensorType
+
+
+@op("full", device="cpu")
+class full_op(Structural):
+    """A tensor of one number."""
+
+    value: NumberAttr
+    dtype: DTypeAttr
+    shape: Dims
+    device: Text
+
+    def result(value, dtype, shape, device):
+        return TensorType(dtype, shape, device)
+
+    def eval(value, dtype, shape, device):
+        return np.full(shape, value, dtype.numpy)
+
+    no_derivative = "has no operand"
+
+    def to_onnx(g, node):
+        return g.full(node.attrs["value"], node.outputs[0].type)
+
+    samples = (Case(value=1.5, dtype="f32", shape=(2, 3)), Case(value=-0.0, dtype="f64", shape=()))
+
+
+@op("const", device="cpu")
+class const_op(Structural):
+    """A tensor whose contents stand in the graph."""
+
+    data: DataAttr
+    device: Text
+
+    def result(data, device):
+        return TensorType(data.dtype, data.shape, device)
+
+    def eval(data, device):
+        return data.array
+
+    no_derivative = "has no operand"
+
+    def to_onnx(g, node):
+        return g.constant(node.attrs["data"].array)
+
+    samples = (Case(data=[[1.0, 2.0], [3.0, 4.0]]),)
+
+
+@op("iota", device="cpu")
+class iota_op(Structural):
+    """0, 1, 2, ... along one axis, the same along the others."""
+
+    shape: Dims
+    axis: IntAttr
+    dtype: DTypeAttr
+    device: Text
+
+    def result(shape, axis, dtype, device):
+        return TensorType(dtype, shape, device)
+
+    def eval(shape, axis, dtype, device):
+        line = np.arange(shape[axis]).astype(dtype.numpy)
+        place = [-1 if i == axis else 1 for i in range(len(shape))]
+        return np.broadcast_to(line.reshape(place), shape)
+
+    no_derivative = "has no operand"
+
+    def to_onnx(g, node):
+        return g.iota(node)
+
+    onnx = Onnx("Range", 11)
+    samples = (Case(shape=(4, 3), axis=0, dtype="i64"), Case(shape=(4, 3), axis=1, dtype="f32"))
+
+
+def full(
+    value: bool | int | float | complex, dtype: DType, shape: tuple = (), device: str = "cpu"
+) -> Value:
+    """A tensor of one number."""
+    return full_op(value=as_dtype(value, dtype), dtype=dtype, shape=tuple(shape), device=device)
+
+
+def full_like(value: bool | int | float | complex, like: Value) -> Value:
+    """A tensor of one number, of the type of `like`."""
+    return constant_like(value, like)
+
+
+def const(array: np.ndarray, device: str = "cpu") -> Value:
+    """A tensor whose contents stand in the graph."""
+    return const_op(data=Data(np.asarray(array)), device=device)
+
+
+def iota(shape: tuple, axis: int, dtype: DType, device: str = "cpu") -> Value:
+    return iota_op(shape=tuple(shape), axis=axis, dtype=dtype, device=device)
+
+
+def current() -> Builder:
+    return Builder.current()
