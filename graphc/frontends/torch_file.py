@@ -231,9 +231,10 @@ class _Reader:
         dtype: Any,
         metadata: Any = None,
     ) -> Any:
-        name = getattr(dtype, "torch_name", None) or str(dtype).removeprefix("torch.")
-        element = dtypes_by_torch_name().get(name)
-        if element is None:
+        element = dtype
+        if not isinstance(dtype, DType | tuple | list | dict | set):  # the caller's own dtypes
+            element = dtypes_by_torch_name().get(str(dtype).removeprefix("torch."))
+        if not isinstance(element, DType):
             raise FormatError(f"tensors of dtype {shorten(dtype)} are not supported")
         return self.tensor(storage, offset, size, stride, requires_grad, element, metadata)
 

@@ -37,9 +37,19 @@ _MODULE_RENAMES = {
 }
 
 
-def shorten(text: object, limit: int = 80) -> str:
-    """`text` on one line, printable, cut at `limit`: names in a file may hold anything."""
-    line = "".join(c if c.isprintable() else "?" for c in str(text)[: limit + 1])
+def shorten(value: object, limit: int = 80) -> str:
+    """`value` for a message: one printable line, cut at `limit`.
+
+    Names in a file may hold anything. Containers show as their type, since the text of one whose
+    parts are shared can be exponentially longer than the file.
+    """
+    if isinstance(value, type):
+        text = f"{value.__module__}.{value.__qualname__}"
+    elif isinstance(value, str | bytes | BaseException):
+        text = str(value)
+    else:
+        text = f"an object of type {type(value).__qualname__}"
+    line = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
@@ -291,7 +301,7 @@ def _plain_names(machine: WeightsUnpickler) -> dict[str, object]:
         return frozenset(make_set(items))
 
     def encode(text: Any, encoding: Any = "latin1") -> bytes:
-        if encoding not in _ENCODINGS:
+        if type(encoding) is not str or encoding not in _ENCODINGS:
             raise pickle.UnpicklingError(f"cannot encode to {shorten(encoding)}")
         return copied(text, str).encode(encoding)
 

@@ -358,6 +358,11 @@ def bomb_key() -> bytes:
     return b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"Ns."
 
 
+def bomb_message() -> bytes:
+    """Calls such a tuple: an error that showed it would be 2**60 characters long."""
+    return b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b")R."
+
+
 def bomb_depth() -> bytes:
     """A tuple nested 100,000 deep in a set: overflows the C stack of hash()."""
     return b"\x80\x02c__builtin__\nset\n]" + b")" + b"\x85" * 100_000 + b"a\x85R."
@@ -365,7 +370,7 @@ def bomb_depth() -> bytes:
 
 @pytest.mark.parametrize(
     "make",
-    [bomb_copies, bomb_string, bomb_bytearray, bomb_key, bomb_depth],
+    [bomb_copies, bomb_string, bomb_bytearray, bomb_key, bomb_message, bomb_depth],
     ids=lambda make: make.__name__,
 )
 def test_bombs_are_refused_within_bounds(make):
