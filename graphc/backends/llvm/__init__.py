@@ -10,6 +10,8 @@ The half that knows nothing of graphs, the runtime:
     cache     objects and compiled graphs on disk
     cpython   functions that CPython calls directly, written as IR
     entry     a compiled graph as a Python callable
+    float_control  the processor's control word of floating point: flushing of denormals
+    cores     how many processor cores this process may use
     pool      the thread pool, in IR, called by generated code
     memory    buffers with aligned addresses, free lists, scratch
 """

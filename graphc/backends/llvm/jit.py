@@ -59,7 +59,7 @@ class CompileStats:
 
 stats = CompileStats()
 object_cache = DiskCache("objects")
-_lock = threading.RLock()
+lock = threading.RLock()  # held around LLVM, and across a fork
 _library_numbers = itertools.count()
 
 
@@ -69,6 +69,7 @@ def _llvm() -> Any:
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()  # for inline assembly
     return binding
 
 
@@ -121,7 +122,7 @@ def _timed(field: str) -> Iterator[None]:
 def compile_text(text: str, target: Target | None = None) -> bytes:
     """The object for a module's text, compiled now. Raises CodegenError if LLVM rejects it."""
     target = target or get_target()
-    with _lock:
+    with lock:
         machine = _machine(target)
         try:
             with _timed("parse_ns"):
@@ -206,7 +207,7 @@ def load_object(
     exports = tuple(exports)
     for name in exports:
         builder.export_symbol(name)
-    with _lock, _timed("load_ns"):
+    with lock, _timed("load_ns"):
         try:
             tracker = builder.link(_linker(), f"graphc{next(_library_numbers)}")
         except RuntimeError as error:
@@ -235,17 +236,17 @@ def load(
 
 def _hold_for_fork() -> None:
     """A child must not inherit a lock that a thread, which it does not have, was holding."""
-    _lock.acquire()
-    lock = _binding_lock()
-    if lock is not None:
-        lock.__enter__()
+    lock.acquire()
+    binding = _binding_lock()
+    if binding is not None:
+        binding.__enter__()
 
 
 def _release_after_fork() -> None:
-    lock = _binding_lock()
-    if lock is not None:
-        lock.__exit__(None, None, None)
-    _lock.release()
+    binding = _binding_lock()
+    if binding is not None:
+        binding.__exit__(None, None, None)
+    lock.release()
 
 
 @cache
