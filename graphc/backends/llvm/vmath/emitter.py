@@ -63,6 +63,7 @@ class VectorEmitter:
         self.declarations: set[str] = set()
         self.helpers: dict[str, str] = {}
         self.has_avx512 = target.arch == "x86_64" and target.vector_bytes == 64
+        self.block = "entry"
         self._count = 0
 
     # What the lowering calls
@@ -201,6 +202,63 @@ class VectorEmitter:
             )
         return self.call(full, args, result)
 
+    def any(self, mask: Lanes) -> str:
+        """The name of an i1: whether the mask holds in any lane."""
+        kind = f"i{self.width}"
+        bits = self.line(f"bitcast {self.vector('bool')} {mask.name} to {kind}", "bool").name
+        return self.line(f"icmp ne {kind} {bits}, 0", "bool").name
+
+    def label(self, name: str) -> None:
+        """Starts a basic block; only in helpers, whose blocks are the emitter's own."""
+        self.lines.append(f"{name}:")
+        self.block = name
+
+    def loop(
+        self,
+        start: Sequence[Lanes],
+        condition: Callable[..., Lanes],
+        step: Callable[..., Sequence[Lanes]],
+    ) -> list[Lanes]:
+        """Repeats `step` on all values while `condition` holds in any lane; only in helpers."""
+        self._count += 1
+        head, body, end = (f"{part}{self._count}" for part in ("head", "body", "end"))
+        before = self.block
+        self.lines.append(f"  br label %{head}")
+        self.label(head)
+        first = len(self.lines)
+        values = [self.line("", value.type) for value in start]
+        again = self.any(condition(*values))
+        self.lines.append(f"  br i1 {again}, label %{body}, label %{end}")
+        self.label(body)
+        following = step(*values)
+        for i, (value, initial, nxt) in enumerate(zip(values, start, following, strict=True)):
+            arms = f"[{initial.name}, %{before}], [{nxt.name}, %{self.block}]"
+            self.lines[first + i] = f"  {value.name} = phi {self.vector(value.type)} {arms}"
+        self.lines.append(f"  br label %{head}")
+        self.label(end)
+        return values
+
+    def branch(
+        self, mask: Lanes, rare: Callable[[], Sequence[Lanes]], usual: Sequence[Lanes]
+    ) -> list[Lanes]:
+        """The values of `rare()` if the mask holds in any lane, else `usual`; only in helpers."""
+        self._count += 1
+        then, end = f"then{self._count}", f"join{self._count}"
+        some = self.any(mask)
+        before = self.block
+        self.lines.append(f"  br i1 {some}, label %{then}, label %{end}")
+        self.label(then)
+        values = rare()
+        last = self.block
+        self.lines.append(f"  br label %{end}")
+        self.label(end)
+        return [
+            self.line(
+                f"phi {self.vector(v.type)} [{v.name}, %{last}], [{u.name}, %{before}]", v.type
+            )
+            for v, u in zip(values, usual, strict=True)
+        ]
+
     def pieces(self, width: int, operation: Callable[..., Lanes], *args: Lanes) -> Lanes:
         """Applies `operation(emitter, *args)`, an instruction for vectors of exactly `width`
         elements, to vectors of this emitter's width: split into parts, or padded."""
@@ -211,7 +269,6 @@ class VectorEmitter:
         for part in range(parts):
             lanes = range(part * width, (part + 1) * width)
             picks = ", ".join(f"i32 {i if i < self.width else 'poison'}" for i in lanes)
-            picks = picks.replace("i32 poison", "i32 poison")
             split = []
             for arg in args:
                 kind = self.vector(arg.type)

@@ -1,0 +1,46 @@
+"""What an op costs, relative to an addition, when fusion weighs computing a value again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+COST: Mapping[str, int] = {
+    **dict.fromkeys("neg abs add sub mul fma and or xor not eq ne lt le select".split(), 1),
+    **dict.fromkeys("floor ceil round trunc shl shr isnan cast".split(), 1),
+    **dict.fromkeys("sign max min popcount".split(), 2),
+    "div": 3,
+    "sqrt": 4,
+    "rsqrt": 6,
+    "nextafter": 6,
+    "exp": 8,
+    "exp2": 8,
+    "log": 9,
+    "log2": 10,
+    "log10": 10,
+    "expm1": 10,
+    "log1p": 12,
+    "sigmoid": 12,
+    "tanh": 12,
+    "erf": 12,
+    "sin": 12,
+    "cos": 12,
+    "quo": 12,
+    "rem": 14,
+    "fmod": 14,
+    "remainder": 16,
+    "tan": 20,
+    "atan": 16,
+    "asin": 16,
+    "acos": 16,
+    "atan2": 20,
+    "sinh": 20,
+    "cosh": 16,
+    "asinh": 30,
+    "acosh": 30,
+    "atanh": 24,
+    "erfc": 40,
+    "erfinv": 40,
+    "pow": 40,
+    "lgamma": 60,
+    "digamma": 60,
+}

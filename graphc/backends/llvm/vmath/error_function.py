@@ -1,0 +1,213 @@
+"""erf, erfc and erfinv."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+from .emitter import VectorEmitter, vector_op
+from .exact import two_product
+from .exponential import exp_normal, exp_parts
+from .lanes import Lanes
+from .logarithm import log_positive
+from .precision import in_f64, in_f64_without_fma
+from .scaling import scale
+
+# f32: erf(x)/x - 1 in x**2 below 0.9277, and log(erfc(x)) + x = x times a polynomial above.
+ERF_F32_SMALL = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1)
+ERF_F32_UNIT = 1.28379166e-1
+ERF_F32_LARGE = (
+    (-1.72853470e-5, 3.83197126e-4),
+    (-3.88396438e-3, 2.42546219e-2),
+    (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1),
+)
+ERF_F64 = (  # erf(x)/x - 1 in x**2 below 0.9
+    -8.497784841792477e-10,
+    1.4053170480317343e-08,
+    -1.627685161579122e-07,
+    1.6455364093780596e-06,
+    -1.4925309923357528e-05,
+    0.0001205532148611339,
+    -0.000854832676735515,
+    0.005223977621820572,
+    -0.02686617064482882,
+    0.1128379167095382,
+    -0.3761263890318373,
+    0.1283791670955126,
+)
+ERFC = (  # erfc(x) exp(x**2) (1 + 2 x) in (x - 4)/(x + 4), for x in [0.8, 28]
+    3.6545552812821753e-09,
+    -1.077468405475096e-08,
+    -2.2889925181139555e-08,
+    1.061149892608026e-07,
+    8.060167525202073e-08,
+    -8.226422327014686e-07,
+    2.897023311176709e-07,
+    5.708426031849288e-06,
+    -1.1220253932015563e-05,
+    -2.4398790102310067e-05,
+    0.00015062117851947807,
+    -0.00019925678933058847,
+    -0.0007577731985158145,
+    0.005031969991919499,
+    -0.016197734068063976,
+    0.037167515536222974,
+    -0.0663303658115262,
+    0.09373283499841246,
+    -0.1010390660363286,
+    0.06809705425469126,
+    0.015379652102620081,
+    -0.1396211168405625,
+    1.2329951186255526,
+)
+SMALL = 0.9
+
+
+@vector_op("erf")
+@in_f64_without_fma
+def erf(e: VectorEmitter, x: Lanes) -> Lanes:
+    if x.type == "f32":
+        return _erf_f32(e, x)
+    return e.helper("erf.f64", _erf_f64, [x], "f64")
+
+
+def _erf_f32(e: VectorEmitter, x: Lanes) -> Lanes:
+    magnitude = x.abs()
+    t = magnitude.gt(4.0).select(4.0, magnitude)
+    square = t * t
+    first, second, rest = ERF_F32_LARGE
+    r = e.fma(e.polynomial(t, first), square, e.polynomial(t, second))
+    for coefficient in rest:
+        r = e.fma(r, t, coefficient)
+    large = (1.0 - exp_normal(e, e.fma(r, t, -t))).copysign(x)
+    p = e.polynomial(square, (*ERF_F32_SMALL, ERF_F32_UNIT))
+    return magnitude.gt(0.927734375).select(large, e.fma(p, x, x))
+
+
+def _erf_f64(e: VectorEmitter, x: Lanes) -> Lanes:
+    magnitude = x.abs()
+    small = e.mad(e.polynomial(x * x, ERF_F64), x, x)
+    t = magnitude.gt(6.0).select(6.0, magnitude)
+    large = (1.0 - _erfc_positive(e, t.lt(0.8).select(0.8, t))).copysign(x)
+    return magnitude.gt(SMALL).select(large, small)
+
+
+@vector_op("erfc")
+@in_f64
+def erfc(e: VectorEmitter, x: Lanes) -> Lanes:
+    return e.helper("erfc.f64", _erfc_f64, [x], "f64")
+
+
+def _erfc_f64(e: VectorEmitter, x: Lanes) -> Lanes:
+    magnitude = x.abs()
+    t = magnitude.gt(27.5).select(27.5, magnitude)
+    tail = _erfc_positive(e, t.lt(0.8).select(0.8, t))
+    large = x.lt(0.0).select(2.0 - tail, tail)
+    small = x * e.polynomial(x * x, ERF_F64)
+    # Above 1/2 the leading one is taken from a half first, which is exact.
+    middle = 0.5 - (small + (x - 0.5))
+    near = x.gt(0.5).select(middle, 1.0 - (small + x))
+    return magnitude.gt(SMALL).select(large, near)
+
+
+def _erfc_positive(e: VectorEmitter, x: Lanes) -> Lanes:
+    """erfc(x) for x in [0.8, 28]."""
+    total = x + 4.0
+    q = (x - 4.0) / total
+    g = e.polynomial(q, ERFC)
+    square, square_low = two_product(e, x, x)
+    p, n = exp_parts(e, -square)
+    product = p * (g / e.mad(x, 2.0, 1.0))
+    return scale(e, product - product * square_low, n)
+
+
+# Wichura's rational approximations of the normal quantile (AS 241), the highest power first.
+CENTRAL = (
+    (
+        2509.0809287301226727,
+        33430.575583588128105,
+        67265.770927008700853,
+        45921.953931549871457,
+        13731.693765509461125,
+        1971.5909503065514427,
+        133.14166789178437745,
+        3.387132872796366608,
+    ),
+    (
+        5226.495278852854561,
+        28729.085735721942674,
+        39307.89580009271061,
+        21213.794301586595867,
+        5394.1960214247511077,
+        687.1870074920579083,
+        42.313330701600911252,
+        1.0,
+    ),
+)
+TAIL = (
+    (
+        7.7454501427834140764e-4,
+        0.0227238449892691845833,
+        0.24178072517745061177,
+        1.27045825245236838258,
+        3.64784832476320460504,
+        5.7694972214606914055,
+        4.6303378461565452959,
+        1.42343711074968357734,
+    ),
+    (
+        1.05075007164441684324e-9,
+        5.475938084995344946e-4,
+        0.0151986665636164571966,
+        0.14810397642748007459,
+        0.68976733498510000455,
+        1.6763848301838038494,
+        2.05319162663775882187,
+        1.0,
+    ),
+)
+FAR_TAIL = (
+    (
+        2.01033439929228813265e-7,
+        2.71155556874348757815e-5,
+        0.0012426609473880784386,
+        0.026532189526576123093,
+        0.29656057182850489123,
+        1.7848265399172913358,
+        5.4637849111641143699,
+        6.6579046435011037772,
+    ),
+    (
+        2.04426310338993978564e-15,
+        1.4215117583164458887e-7,
+        1.8463183175100546818e-5,
+        7.868691311456132591e-4,
+        0.0148753612908506148525,
+        0.13692988092273580531,
+        0.59983220655588793769,
+        1.0,
+    ),
+)
+SQRT_HALF = 0.7071067811865476
+
+
+@vector_op("erfinv")
+@in_f64
+def erfinv(e: VectorEmitter, x: Lanes) -> Lanes:
+    """The normal quantile of (x + 1)/2, over sqrt(2)."""
+    return e.helper("erfinv.f64", _erfinv, [x], "f64")
+
+
+def _erfinv(e: VectorEmitter, x: Lanes) -> Lanes:
+    half = x * 0.5
+    r = 0.180625 - half * half
+    central = half * e.polynomial(r, CENTRAL[0]) / e.polynomial(r, CENTRAL[1])
+    outside = 0.5 - half.abs()
+    log_arg = outside.gt(0.0).select(outside, 0.25)
+    depth = (-log_positive(e, log_arg)).sqrt()
+    near, far = depth - 1.6, depth - 5.0
+    tail = e.polynomial(near, TAIL[0]) / e.polynomial(near, TAIL[1])
+    far_tail = e.polynomial(far, FAR_TAIL[0]) / e.polynomial(far, FAR_TAIL[1])
+    outer = depth.gt(5.0).select(far_tail, tail).copysign(x)
+    result = half.abs().le(0.425).select(central, outer) * SQRT_HALF
+    result = x.abs().eq(1.0).select(e.constant(inf, "f64").copysign(x), result)
+    return x.abs().gt(1.0).select(nan, result)
