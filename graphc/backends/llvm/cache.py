@@ -74,8 +74,8 @@ class DiskCache:
         if root in _refused:
             return None
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for directory in (root, folder):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if fault := _fault(directory):
                     self._refuse(root, f"{directory}: {fault}")
                     return None
