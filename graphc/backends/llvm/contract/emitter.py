@@ -117,12 +117,12 @@ class Emitter:
     def minimum(self, a: Index, b: Index) -> Index:
         if isinstance(a, int) and isinstance(b, int):
             return min(a, b)
-        return self.call("i64", "llvm.smin.i64", f"i64 {a}", f"i64 {b}")
+        return self.call("i64", "llvm.smin.i64", ("i64", a), ("i64", b))
 
     def maximum(self, a: Index, b: Index) -> Index:
         if isinstance(a, int) and isinstance(b, int):
             return max(a, b)
-        return self.call("i64", "llvm.smax.i64", f"i64 {a}", f"i64 {b}")
+        return self.call("i64", "llvm.smax.i64", ("i64", a), ("i64", b))
 
     def compare(self, predicate: str, a: Index, b: Index) -> str:
         return self.value(f"icmp {predicate} i64 {a}, {b}")
@@ -148,17 +148,18 @@ class Emitter:
         return result
 
     def prefetch(self, pointer: str, *, write: bool = False) -> None:
-        operands = (f"ptr {pointer}", f"i32 {int(write)}", "i32 3", "i32 1")
-        self.call("void", "llvm.prefetch.p0", *operands)
+        flags = (("i32", int(write)), ("i32", 3), ("i32", 1))
+        self.call("void", "llvm.prefetch.p0", ("ptr", pointer), *flags)
 
     # Calls and control
 
-    def call(self, result: str, callee: str, *operands: str) -> str:
-        """A call; an intrinsic's declaration is noted. Operands carry their types."""
+    def call(self, result: str, callee: str, *operands: tuple[str, Index], flags: str = "") -> str:
+        """A call with (type, value) operands; an intrinsic's declaration is noted."""
         if callee.startswith("llvm."):
-            types = ", ".join(operand.partition(" %")[0] for operand in map(_typed, operands))
-            self.declares.add(f"declare {result} @{callee}({types})")
-        text = f"call {result} @{callee}({', '.join(operands)})"
+            types = ("ptr" if type_.startswith("ptr") else type_ for type_, _ in operands)
+            self.declares.add(f"declare {result} @{callee}({', '.join(types)})")
+        kind = f"call {flags} {result}" if flags else f"call {result}"
+        text = f"{kind} @{callee}({', '.join(f'{t} {value}' for t, value in operands)})"
         if result == "void":
             self.line(text)
             return ""
@@ -198,7 +199,9 @@ class Emitter:
         self.start_block(inside)
         results = body(index, names) or ()
         self.line(f"{following} = add nsw i64 {index}, {step}")
-        self._lines[phi_at] = f"  {index} = phi i64 [{low}, %{before}], [{following}, %{self.block}]"
+        self._lines[phi_at] = (
+            f"  {index} = phi i64 [{low}, %{before}], [{following}, %{self.block}]"
+        )
         for place, (name, (type_, initial), result) in enumerate(zip(names, carried, results)):
             self._lines[phi_at + 1 + place] = (
                 f"  {name} = phi {type_} [{initial}, %{before}], [{result}, %{self.block}]"
@@ -240,12 +243,3 @@ class Emitter:
 
     def select(self, condition: str, a: Index, b: Index) -> str:
         return self.value(f"select i1 {condition}, i64 {a}, i64 {b}")
-
-
-def _typed(operand: str) -> str:
-    """The operand with a constant's value replaced by a name, so that the type is what leads."""
-    if " %" in operand:
-        return operand
-    if operand.endswith(">") and " x " in operand.rpartition("> ")[2]:
-        return operand
-    return operand.rpartition(" ")[0] + " %"

@@ -1,0 +1,116 @@
+"""Times of matrix products and convolutions against torch, on one thread.
+
+    python -m benchmarks.contract [gemm] [conv] [grad] [--seconds 0.3]
+
+Both are called in turns on the same data; times are of the thread's own CPU, best of all.
+A ratio above 1 means that graphc is faster.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from graphc.backends.llvm.contract import GemmProblem, gemm
+from graphc.backends.llvm.target import host_target
+from tests.backends.contract_runner import Compiled, aligned
+
+
+def interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """The best time of each, in seconds."""
+    clock, turns = time.thread_time, {}
+    for name, call in calls.items():
+        call()
+        start = clock()
+        call()
+        turns[name] = max(1, min(2000, int(2e-4 / max(clock() - start, 1e-7))))
+    best = dict.fromkeys(calls, float("inf"))
+    end, rounds = time.perf_counter() + seconds * len(calls), 0
+    while time.perf_counter() < end or rounds < 5:
+        rounds += 1
+        for name, call in calls.items():
+            call()
+            start = clock()
+            for _ in range(turns[name]):
+                call()
+            best[name] = min(best[name], (clock() - start) / turns[name])
+    return best
+
+
+def report(label: str, best: dict[str, float], operations: float, compile_ms: float) -> None:
+    rate = operations / best["graphc"] / 1e9
+    ratio = best["torch"] / best["graphc"]
+    print(
+        f"{label:44s} torch {best['torch'] * 1e6:9.1f} us  graphc {best['graphc'] * 1e6:9.1f} us"
+        f"  {rate:6.1f} GF/s  ratio {ratio:5.2f}  compile {compile_ms:5.1f} ms",
+        flush=True,
+    )
+
+
+GEMMS = [
+    *((size, size, size, 1, "") for size in (64, 128, 256, 512, 768, 1000, 1024)),
+    *((512, 512, 512, 1, form) for form in ("ta", "tb")),
+    *((2048, n, k, 1, form) for n, k in ((384, 128), (128, 128), (128, 512), (512, 128))
+      for form in ("", "tb")),
+    (128, 384, 2048, 1, "ta"), (128, 512, 2048, 1, "ta"), (512, 128, 2048, 1, "ta"),
+    *((32, 32, 32, 256, form) for form in ("", "ta", "tb")),
+    (64, 32, 64, 96, ""), (64, 64, 32, 96, "tb"),
+    *((m, 1024, 1024, 1, form) for m in (1, 4, 16, 64) for form in ("", "tb")),
+    (64, 10, 128, 1, "tb"), (128, 768, 3072, 1, ""), (3136, 64, 64, 1, ""), (17, 31, 63, 1, ""),
+]  # fmt: skip
+
+
+def bench_gemm(seconds: float) -> None:
+    for case in GEMMS:
+        time_gemm(*case, seconds)
+
+
+def time_gemm(m: int, n: int, k: int, batch: int, form: str, seconds: float) -> None:
+    random = np.random.default_rng(0)
+    ta, tb = form == "ta", form == "tb"
+    a = aligned((batch, k, m) if ta else (batch, m, k))
+    b = aligned((batch, n, k) if tb else (batch, k, n))
+    out, expected = aligned((batch, m, n)), aligned((batch, m, n))
+    a[:], b[:] = random.standard_normal(a.shape), random.standard_normal(b.shape)
+    out[:], expected[:] = 0, 0
+    left, right, into = map(torch.from_numpy, (a, b, expected))
+    left = left.mT if ta else left
+    right = right.mT if tb else right
+    start = time.thread_time()
+    problem = GemmProblem(m, n, k, batch, transpose_a=ta, transpose_b=tb)
+    kernel = Compiled(gemm(problem, host_target()))
+    compile_ms = (time.thread_time() - start) * 1e3
+    arguments = kernel.arguments((a, b, out))
+    if batch == 1:
+        left, right, into = left[0], right[0], into[0]
+    product = torch.mm if batch == 1 else torch.bmm
+    best = interleaved(
+        {
+            "torch": lambda: product(left, right, out=into),
+            "graphc": lambda: kernel.function(*arguments),
+        },
+        seconds,
+    )
+    assert np.allclose(out, expected, rtol=1e-3, atol=1e-3 * k**0.5)
+    label = f"gemm {batch} x {m} x {n} x {k} {form}"
+    report(label, best, 2.0 * batch * m * n * k, compile_ms)
+
+
+BENCHES = {"gemm": bench_gemm}
+
+
+def main(arguments: list[str]) -> None:
+    torch.set_num_threads(1)
+    seconds = 0.3
+    if "--seconds" in arguments:
+        at = arguments.index("--seconds")
+        seconds = float(arguments[at + 1])
+        del arguments[at : at + 2]
+    for name in arguments or BENCHES:
+        BENCHES[name](seconds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,19 @@
+"""Matrix products and convolutions as LLVM text with explicit vectors.
+
+Independent of the graph: a problem and a target go in, a `Kernel` comes out.
+"""
+
+from graphc.backends.llvm.contract.epilogue import Epilogue, Position
+from graphc.backends.llvm.contract.gemm import gemm
+from graphc.backends.llvm.contract.gemm_schedule import GemmProblem, GemmSchedule, schedule_gemm
+from graphc.backends.llvm.contract.kernel import Kernel
+
+__all__ = [
+    "Epilogue",
+    "GemmProblem",
+    "GemmSchedule",
+    "Kernel",
+    "Position",
+    "gemm",
+    "schedule_gemm",
+]

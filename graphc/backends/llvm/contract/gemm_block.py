@@ -1,0 +1,278 @@
+"""One block of k by one block of columns: its packing, and the tiles that cover it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphc.backends.llvm.contract.emitter import Index
+from graphc.backends.llvm.contract.gemm_schedule import REST_ROWS
+from graphc.backends.llvm.contract.gemm_state import GemmState
+from graphc.backends.llvm.contract.gemm_tile import TileShape
+from graphc.backends.llvm.contract.packing import (
+    pack_columns,
+    row_copier,
+    transpose_lanes,
+    transposer,
+)
+
+# (vectors of a panel, the columns that exist in it: None for all)
+PanelShape = tuple[int, int | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one panel.
+
+    at     the first
+    tile   rows of the tile that serves them
+    count  how many exist
+    rest   how many may exist instead of `tile`: 0 if never fewer, None if any number
+    """
+
+    at: Index
+    tile: int
+    count: Index
+    rest: int | None
+
+
+class GemmBlock:
+    """One block of k by one block of columns of one matrix."""
+
+    def __init__(
+        self,
+        gemm: GemmState,
+        place: tuple[Index, Index, Index],
+        columns: Index,
+        k: tuple[Index, Index],
+    ) -> None:
+        """
+        place    (batch, column, row) where the block of columns starts; rows of a block of
+                 halves are counted from there in scratch
+        columns  how many columns
+        k        (the first, how many)
+        """
+        self.gemm, self.emitter, self.vector = gemm, gemm.entry, gemm.vector
+        self.batch, self.column, self.first_row = place
+        self.width = columns
+        self.k, self.count = k
+        batch, column = self.batch, self.column
+        emitter, problem, stored = self.emitter, gemm.problem, gemm.stored
+        m, n, depth = gemm.m, gemm.n, gemm.k
+        a_at = emitter.mul(self.k, m) if problem.transpose_a else self.k
+        b_row, b_column = (column, self.k) if problem.transpose_b else (self.k, column)
+        b_at = emitter.add(emitter.mul(b_row, depth if problem.transpose_b else n), b_column)
+        if problem.a_batched:
+            a_at = emitter.add(a_at, emitter.mul(batch, emitter.mul(m, depth)))
+        if problem.b_batched:
+            b_at = emitter.add(b_at, emitter.mul(batch, emitter.mul(depth, n)))
+        self.a = self.vector.address("%a", a_at, stored)
+        self.b = self.vector.address("%b", b_at, stored)
+        if stored.is_half:
+            self.c = gemm.scratch("c")
+        else:
+            c_at = emitter.add(emitter.mul(batch, emitter.mul(m, n)), column)
+            self.c = self.vector.address("%out", c_at)
+            self.first_row = 0
+        if gemm.blocked:
+            more = emitter.less(emitter.add(self.k, gemm.schedule.k_block), depth)
+            self._first = self._flag(emitter.less(self.k, 1))
+            self._last = emitter.sub(1, self._flag(more))
+        self.packed_a, self.packed_b = gemm.scratch("a"), gemm.scratch("b")
+
+    # Columns
+
+    def columns(self, body: Callable[[Index, PanelShape], None]) -> None:
+        """Panels of the block: body(first column, (vectors, columns that exist))."""
+        emitter, gemm = self.emitter, self.gemm
+        full = emitter.round_down(self.width, gemm.columns)
+        known = gemm.problem.n
+        if known is None or known >= gemm.columns:
+
+            def one(at: Index, _carried: Sequence[str]) -> None:
+                body(at, (gemm.schedule.vectors, None))
+
+            emitter.loop(0, full, gemm.columns, one)
+        if known is None:
+            emitter.when(
+                emitter.less(full, self.width),
+                lambda: body(full, (gemm.schedule.vectors, "run time")),
+            )
+        elif known % gemm.columns:
+            rest = known % gemm.columns
+            vectors = -(-rest // self.vector.lanes)
+            exist = rest if rest % self.vector.lanes else None
+            emitter.when(emitter.less(full, self.width), lambda: body(full, (vectors, exist)))
+
+    def pack_b(self) -> None:
+        emitter, gemm, vector = self.emitter, self.gemm, self.vector
+        if gemm.problem.transpose_b:
+            transpose = transposer(gemm.builder, vector, gemm.stored)
+            side = transpose_lanes(vector)
+
+        def panel(at: Index, shape: PanelShape) -> None:
+            vectors, exist = shape
+            there = vector.address(self.packed_b, emitter.mul(at, gemm.schedule.k_block))
+            columns = self._existing(at, shape)
+            if not gemm.problem.transpose_b:
+                masks: list[str | None] = [None] * vectors
+                if exist is not None:
+                    masks = [
+                        vector.mask(emitter.sub(columns, v * vector.lanes)) for v in range(vectors)
+                    ]
+                pack_columns(
+                    vector,
+                    gemm.stored,
+                    vector.address(self.b, at, gemm.stored),
+                    there,
+                    masks=masks,
+                    count=self.count,
+                    source_stride=gemm.n,
+                    stride=gemm.columns,
+                )
+                return
+
+            def group(first: Index, _carried: Sequence[str]) -> None:
+                source = emitter.mul(emitter.add(at, first), gemm.k)
+                transpose.call(
+                    emitter,
+                    (
+                        vector.address(self.b, source, gemm.stored),
+                        vector.address(there, first),
+                    ),
+                    {
+                        "rows": emitter.minimum(emitter.sub(columns, first), side),
+                        "count": self.count,
+                        "from_stride": gemm.k,
+                        "to_stride": gemm.columns,
+                    },
+                )
+
+            emitter.loop(0, columns, side, group)
+
+        self.columns(panel)
+
+    def _existing(self, at: Index, shape: PanelShape) -> Index:
+        """How many columns of the panel exist."""
+        vectors, exist = shape
+        if exist == "run time":
+            return self.emitter.sub(self.width, at)
+        return vectors * self.vector.lanes if exist is None else int(exist)
+
+    # Rows
+
+    def panels(self, row: Index, row_end: Index) -> None:
+        """Rows outermost: each panel of A, packed or in place, over all columns."""
+
+        def panel(rows: _Rows) -> None:
+            a = self._panel_of_a(rows)
+            self.columns(lambda column, shape: self._tile(a, rows, column, shape))
+
+        self._each_panel(row, row_end, panel)
+
+    def rows(self, row: Index, row_end: Index, column: Index, shape: PanelShape) -> None:
+        """Columns outermost: all rows over one panel of columns."""
+        self._each_panel(
+            row, row_end, lambda rows: self._tile(self._panel_of_a(rows), rows, column, shape)
+        )
+
+    def _each_panel(self, row: Index, row_end: Index, body: Callable[["_Rows"], None]) -> None:
+        emitter, rows, known = self.emitter, self.gemm.schedule.rows, self.gemm.problem.m
+        if known is not None:
+            rest = known % rows
+
+            def one(at: Index, _carried: Sequence[str]) -> None:
+                left = emitter.sub(row_end, at) if rest else rows
+                body(_Rows(at, rows, emitter.minimum(left, rows), rest))
+
+            emitter.loop(row, row_end, rows, one)
+            return
+        span = emitter.sub(row_end, row)
+        full_end = emitter.add(row, emitter.round_down(span, rows))
+        emitter.loop(row, full_end, rows, lambda at, _none: body(_Rows(at, rows, rows, 0)))
+        step = min(REST_ROWS, rows)
+
+        def some(at: Index, _carried: Sequence[str]) -> None:
+            count = emitter.minimum(emitter.sub(row_end, at), step)
+            body(_Rows(at, step, count, None))
+
+        emitter.loop(full_end, row_end, step, some)
+
+    def _panel_of_a(self, rows: "_Rows") -> str:
+        """The address of A's rows from `at` on, as the tile reads them."""
+        emitter, gemm, vector = self.emitter, self.gemm, self.vector
+        step = 1 if gemm.problem.transpose_a else gemm.k
+        source = vector.address(self.a, emitter.mul(rows.at, step), gemm.stored)
+        if not gemm.schedule.pack_a:
+            return source
+        if not gemm.problem.transpose_a:
+            counts = {
+                "rows": rows.count,
+                "count": self.count,
+                "from_stride": gemm.k,
+                "to_stride": gemm.a_panel_row,
+            }
+            copier = row_copier(gemm.builder, vector, gemm.stored)
+            copier.call(emitter, (source, self.packed_a), counts)
+            return self.packed_a
+
+        def pack(exist: Index) -> None:
+            lanes = vector.lanes
+            places = range(0, -(-rows.tile // lanes) * lanes, lanes)
+            pack_columns(
+                vector,
+                gemm.stored,
+                source,
+                self.packed_a,
+                masks=[vector.mask(emitter.sub(exist, place)) for place in places],
+                count=self.count,
+                source_stride=gemm.m,
+                stride=gemm.a_panel_k,
+            )
+
+        self._by_rows(rows, pack)
+        return self.packed_a
+
+    def _by_rows(self, rows: "_Rows", body: Callable[[Index], None]) -> None:
+        """body(rows that exist), written once for each number that is known."""
+        if not rows.rest:
+            body(rows.count)
+            return
+        whole = self.emitter.less(rows.tile - 1, rows.count)
+        self.emitter.when(whole, lambda: body(rows.tile), lambda: body(rows.rest))
+
+    def _tile(self, a: str, rows: "_Rows", column: Index, shape: PanelShape) -> None:
+        emitter, gemm, vector = self.emitter, self.gemm, self.vector
+        vectors, exist = shape
+        if gemm.schedule.pack_b:
+            b = vector.address(self.packed_b, emitter.mul(column, gemm.schedule.k_block))
+        else:
+            b = vector.address(self.b, column, gemm.stored)
+        row = emitter.sub(rows.at, self.first_row)
+        c = vector.address(self.c, emitter.add(emitter.mul(row, gemm.c_row), column))
+        indices: dict[str, Index] = {
+            "k": self.count,
+            "a_row": gemm.k,
+            "a_k": gemm.m,
+            "b_k": gemm.n,
+            "c_row": gemm.c_row,
+            "columns": self._existing(column, shape),
+            "rows": rows.count,
+        }
+        if gemm.blocked:
+            indices |= {"first": self._first, "last": self._last}
+        if gemm.epilogue and not gemm.stored.is_half:
+            indices |= {"batch": self.batch, "row": rows.at}
+            indices["column"] = emitter.add(self.column, column)
+        extra = () if gemm.stored.is_half else gemm.extra
+        pointers = (a, b, c, *(f"%{name}" for name in extra))
+
+        def call(count: Index) -> None:
+            known = count if isinstance(count, int) else rows.tile
+            tile = gemm.tile(TileShape(known, vectors, exist, rest=rows.rest is None))
+            tile.call(emitter, pointers, indices)
+
+        self._by_rows(rows, call)
+
+    def _flag(self, condition: str | bool) -> Index:
+        if isinstance(condition, bool):
+            return int(condition)
+        return self.emitter.value(f"zext i1 {condition} to i64")

@@ -1,0 +1,172 @@
+"""How a matrix product is cut up: a record, and the heuristic that fills it in.
+
+A schedule changes speed only. Every form but "dot" adds in the order of k, one chain an
+element, so results do not depend on it; whether the "dot" form serves is decided by the
+problem's sizes and the target alone.
+"""
+
+from dataclasses import dataclass
+
+from graphc.backends.llvm.contract.element import element
+from graphc.backends.llvm.target import Target
+
+# Rows of A in one call of the dot form, and the number of rows up to which it is used: beyond
+# these, transposing B while packing costs less than the sums across lanes.
+DOT_TILE = (4, 4)
+DOT_TILE_OF_ONE_ROW = (1, 8)
+DOT_MOST_ROWS = 24
+DOT_LEAST_K = 256
+
+# Rows of the tile that serves the rest of a symbolic number of rows.
+REST_ROWS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class GemmProblem:
+    """out[b, m, n] = sum over k of A[b, m, k] * B[b, k, n], row-major, None for symbolic sizes.
+
+    transpose_a  A is stored as [b, k, m]
+    transpose_b  B is stored as [b, n, k]
+    a_batched, b_batched  False where one matrix serves every b
+    """
+
+    m: int | None
+    n: int | None
+    k: int | None
+    batch: int | None = 1
+    dtype: str = "f32"
+    transpose_a: bool = False
+    transpose_b: bool = False
+    a_batched: bool = True
+    b_batched: bool = True
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The names of the symbolic sizes, in the order of a kernel's arguments."""
+        return tuple(name for name in ("batch", "m", "n", "k") if getattr(self, name) is None)
+
+
+@dataclass(frozen=True, slots=True)
+class GemmSchedule:
+    """
+    rows, vectors  the tile: rows of A by vectors of B's columns
+    k_block        k between two visits of a tile of the output
+    row_block      rows in one unit of parallel work
+    column_block   columns in one unit; with pack_b, of the packed block of B
+    pack_a         copy each panel of A (rows x k_block) to scratch
+    pack_b         copy each block of B (k_block x column_block) to scratch, by panels
+    columns_first  walk a panel of B's columns over all rows before the next
+    prefetch       rows of B that the tile fetches ahead
+    """
+
+    rows: int
+    vectors: int
+    k_block: int
+    row_block: int
+    column_block: int
+    pack_a: bool
+    pack_b: bool
+    columns_first: bool
+    prefetch: int = 0
+
+
+def tile_choices(target: Target) -> tuple[tuple[int, int], ...]:
+    """(most rows, vectors) whose sums, B vectors and broadcast fit the registers."""
+    if target.registers >= 32:
+        return ((14, 2), (8, 3), (6, 4), (24, 1))
+    if target.has_fma:
+        return ((6, 2), (4, 3), (12, 1))
+    return ((4, 2), (8, 1))
+
+
+def tile_cost(rows: int, vectors: int) -> float:
+    """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain."""
+    return max(rows * vectors, rows + vectors, 4) + 0.75
+
+
+def uses_dot(problem: GemmProblem, rows: int | None) -> bool:
+    """Whether the dot form serves that number of rows (None: whether it may serve some)."""
+    if not problem.transpose_b or problem.transpose_a or not element(problem.dtype).floating:
+        return False
+    if problem.k is not None and problem.k < DOT_LEAST_K:
+        return False
+    return rows is None or rows <= DOT_MOST_ROWS
+
+
+def _pieces(size: int, step: int) -> list[tuple[int, int]]:
+    """(how many, how large) the full pieces and the rest are."""
+    full, rest = divmod(size, step)
+    return [(count, piece) for count, piece in ((full, step), (1, rest)) if count and piece]
+
+
+def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int, int]:
+    best: tuple[float, int, int] | None = None
+    m, n = problem.m, problem.n
+    for most, vectors in tile_choices(target):
+        for rows in range(1, most + 1):
+            m_pieces = [(1, rows)] if m is None else _pieces(m, rows)
+            n_pieces = [(1, vectors * lanes)] if n is None else _pieces(n, vectors * lanes)
+            cost = 0.0
+            for row_count, r in m_pieces:
+                for column_count, c in n_pieces:
+                    cost += row_count * column_count * tile_cost(r, -(-c // lanes))
+            done = sum(i * r for i, r in m_pieces) * sum(i * c for i, c in n_pieces)
+            # A rest costs a microkernel of its own: worth it for a gain of some percent.
+            cost *= (1 + 0.01 * (len(m_pieces) + len(n_pieces))) / max(done, 1)
+            if best is None or cost < best[0]:
+                best = (cost, rows, vectors)
+    assert best is not None
+    return best[1], best[2]
+
+
+def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
+    """The schedule for a problem, from measurements on AVX-512 processors."""
+    stored = element(problem.dtype)
+    sums = stored.accumulator
+    lanes = target.lanes(sums.bits)
+    rows, vectors = _choose_tile(problem, target, lanes)
+    m, n, k = problem.m, problem.n, problem.k
+    half, columns = stored.is_half, vectors * lanes
+    k_block = 256 if sums.bytes <= 4 else 128
+    few_rows = m is not None and m <= 4
+    if few_rows:
+        vectors = max(vectors, 16 * target.registers // 32 // max(m, 1))
+        if n is not None:
+            vectors = max(1, min(vectors, -(-n // lanes)))
+        columns = vectors * lanes
+        rows, k_block = max(m, 1), 64
+    if k is not None and k <= k_block * 3 // 2:
+        k_block = max(k, 1)
+    elif k is not None:
+        blocks = -(-k // k_block)
+        k_block = -(-k // blocks)
+    in_place_b = few_rows or (m is not None and m <= 2 * rows)
+    pack_b = half or problem.transpose_b or not in_place_b
+    # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
+    a_row = m if problem.transpose_a else k
+    aliased = a_row is None or a_row * sums.bytes % 4096 == 0
+    wide = n is None or n >= 8 * columns
+    pack_a = half or (not few_rows and (aliased or wide))
+    if a_row is None:
+        pack_a = True
+    row_block = rows * 8
+    if m is not None:
+        row_block = -(-max(rows * 4, -(-m // 16)) // rows) * rows
+    column_block = columns * max(1, (512 if sums.bytes == 4 else 256) * 256 // k_block // columns)
+    if m is not None and k is not None and uses_dot(problem, m):
+        row_block = max(rows, DOT_MOST_ROWS)
+        column_block = 1024 if n is None else max(16, -(-n // 256) * 16)
+    elif few_rows:
+        column_block = columns * max(1, 1024 // columns)
+    elif pack_b:
+        column_block = min(column_block, columns * max(1, 512 // columns))
+    return GemmSchedule(
+        rows,
+        vectors,
+        k_block,
+        row_block,
+        column_block,
+        pack_a,
+        pack_b,
+        columns_first=not pack_a and not pack_b,
+    )

@@ -1,0 +1,104 @@
+"""What the parts of a matrix product's emission share."""
+
+from graphc.backends.llvm.contract.element import element
+from graphc.backends.llvm.contract.emitter import Emitter, Index
+from graphc.backends.llvm.contract.epilogue import Epilogue
+from graphc.backends.llvm.contract.gemm_schedule import GemmProblem, GemmSchedule
+from graphc.backends.llvm.contract.gemm_tile import TileContext, TileShape, tile_function
+from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.vector import Vector
+from graphc.backends.llvm.target import Target
+
+
+class GemmState:
+    """One kernel being written: its entry, its sizes as indices, its scratch, its tiles."""
+
+    def __init__(
+        self,
+        problem: GemmProblem,
+        target: Target,
+        schedule: GemmSchedule,
+        epilogue: Epilogue | None,
+    ) -> None:
+        self.problem, self.target, self.schedule = problem, target, schedule
+        self.epilogue = epilogue
+        self.stored = element(problem.dtype)
+        self.sums = self.stored.accumulator
+        self.builder = KernelBuilder()
+        self.sizes = problem.sizes
+        self.extra = epilogue.operands if epilogue else ()
+        pointers = ("a", "b", "out", *self.extra, "scratch")
+        self.entry = Emitter(
+            [f"ptr noalias %{name}" for name in pointers]
+            + [f"i64 %{name}" for name in ("lo", "hi", *self.sizes)]
+        )
+        self.vector = Vector(self.entry, self.sums, target)
+        self.m, self.n, self.k, self.batch = (self._size(name) for name in ("m", "n", "k", "batch"))
+        lanes = self.vector.lanes
+        self.columns = schedule.vectors * lanes
+        if problem.transpose_a:
+            self.a_panel_row, self.a_panel_k = 1, -(-schedule.rows // lanes) * lanes
+            panel = self.a_panel_k * schedule.k_block
+        else:
+            # The last 16 elements keep rows from sharing one set of the first cache.
+            self.a_panel_row, self.a_panel_k = -(-schedule.k_block // 16) * 16 + 16, 1
+            panel = self.a_panel_row * schedule.rows
+        self.a_panel = panel if schedule.pack_a else 0
+        self.b_panel = schedule.k_block * self.columns
+        block = (
+            -(-schedule.column_block // self.columns)
+            if problem.n is None
+            else -(-min(schedule.column_block, problem.n) // self.columns)
+        )
+        self.b_block = block * self.b_panel if schedule.pack_b else 0
+        # Halves are summed into a block of f32, which is rounded when it is complete.
+        self.c_row = block * self.columns if self.stored.is_half else self.n
+        self.c_block = schedule.row_block * self.c_row if self.stored.is_half else 0
+        self.tiles: dict[TileShape, Subroutine] = {}
+
+    def scratch(self, part: str) -> str:
+        """The address of a part of scratch: "a", "b" or "c"."""
+        return self.vector.address("%scratch", self._scratch_offsets()[part])
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self._scratch_offsets()["end"] * self.sums.bytes
+
+    def _scratch_offsets(self) -> dict[str, int]:
+        align = 64 // self.sums.bytes
+        offsets, at = {}, 0
+        for part, size in (("a", self.a_panel), ("b", self.b_block), ("c", self.c_block)):
+            offsets[part] = at
+            at += -(-size // align) * align
+        return offsets | {"end": at + align}
+
+    def _size(self, name: str) -> Index:
+        known = getattr(self.problem, name)
+        return f"%{name}" if known is None else known
+
+    @property
+    def blocked(self) -> bool:
+        return self.problem.k is None or self.problem.k > self.schedule.k_block
+
+    def tile(self, shape: TileShape) -> Subroutine:
+        if shape not in self.tiles:
+            problem, pack_a, pack_b = self.problem, self.schedule.pack_a, self.schedule.pack_b
+            if pack_a:
+                a_row, a_k = self.a_panel_row, self.a_panel_k
+            else:
+                a_row, a_k = (1, problem.m) if problem.transpose_a else (problem.k, 1)
+            context = TileContext(
+                self.builder,
+                self.target,
+                self.sums,
+                a_row,
+                a_k,
+                self.columns if pack_b else problem.n,
+                self.c_row if isinstance(self.c_row, int) else None,
+                mask_b=not pack_b,
+                blocked=self.blocked,
+                prefetch=self.schedule.prefetch,
+                epilogue=None if self.stored.is_half else self.epilogue,
+            )
+            self.tiles[shape] = tile_function(context, shape)
+        return self.tiles[shape]

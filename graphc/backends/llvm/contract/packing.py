@@ -1,0 +1,167 @@
+"""Copies of matrix blocks into scratch, in the order in which the microkernel reads them.
+
+A panel of A holds the rows of one tile: row by row, or, where A is transposed, its columns
+for one k after another. A block of B is cut into panels as wide as a tile. Halves widen on
+the way.
+"""
+
+from collections.abc import Sequence
+
+from graphc.backends.llvm.contract.element import Element
+from graphc.backends.llvm.contract.emitter import Index
+from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.vector import Vector
+
+
+def copy_row(vector: Vector, stored: Element, source: str, destination: str, count: Index) -> None:
+    """`count` contiguous elements."""
+    emitter, lanes = vector.emitter, vector.lanes
+    full = emitter.round_down(count, lanes)
+
+    def whole(at: Index, _carried: Sequence[str]) -> None:
+        value = vector.load(vector.address(source, at, stored), None, stored)
+        vector.store(value, vector.address(destination, at))
+
+    def single(at: Index, _carried: Sequence[str]) -> None:
+        value = vector.load_scalar(vector.address(source, at, stored), stored)
+        to = vector.address(destination, at)
+        emitter.store(vector.element.llvm, value, to, vector.element.bytes)
+
+    emitter.loop(0, full, lanes, whole)
+    emitter.loop(full, count, 1, single)
+
+
+def row_copier(builder: KernelBuilder, like: Vector, stored: Element) -> Subroutine:
+    """A subroutine that copies `rows` rows of `count` elements to rows `to_stride` apart."""
+    routine = Subroutine(
+        ("source", "destination"),
+        {"rows": None, "count": None, "from_stride": None, "to_stride": None},
+    )
+    emitter, values = routine.emitter, routine.values
+    vector = Vector(emitter, like.element, like.target, like.lanes)
+
+    def one(row: Index, _carried: Sequence[str]) -> None:
+        here = vector.address("%source", emitter.mul(row, values["from_stride"]), stored)
+        there = vector.address("%destination", emitter.mul(row, values["to_stride"]))
+        copy_row(vector, stored, here, there, values["count"])
+
+    emitter.loop(0, values["rows"], 1, one)
+    routine.define(builder, "copy_rows")
+    return routine
+
+
+def pack_columns(
+    vector: Vector,
+    stored: Element,
+    source: str,
+    destination: str,
+    *,
+    masks: Sequence[str | None],
+    count: Index,
+    source_stride: Index,
+    stride: Index,
+) -> None:
+    """For each of `count` rows its first vectors under `masks`, to rows `stride` apart."""
+    emitter = vector.emitter
+
+    def one(k: Index, _carried: Sequence[str]) -> None:
+        here = vector.address(source, emitter.mul(k, source_stride), stored)
+        there = vector.address(destination, emitter.mul(k, stride))
+        for place, mask in enumerate(masks):
+            at = place * vector.lanes
+            value = vector.load(vector.address(here, at, stored), mask, stored)
+            vector.store(value, vector.address(there, at))
+
+    emitter.loop(0, count, 1, one)
+
+
+def transpose_square(vector: Vector, values: Sequence[str]) -> list[str]:
+    """The transpose of a square of vectors: rounds that swap blocks of half the size."""
+    lanes = vector.lanes
+    current = list(values)
+    half = lanes // 2
+    while half:
+        upper = [lane if lane & half == 0 else lanes + lane - half for lane in range(lanes)]
+        lower = [lane + half if lane & half == 0 else lanes + lane for lane in range(lanes)]
+        result = list(current)
+        for place in range(lanes):
+            if place & half == 0:
+                a, b = current[place], current[place + half]
+                result[place] = _shuffle(vector, a, b, upper)
+                result[place + half] = _shuffle(vector, a, b, lower)
+        current = result
+        half //= 2
+    return current
+
+
+def _shuffle(vector: Vector, a: str, b: str, lanes: Sequence[int]) -> str:
+    mask = ", ".join(f"i32 {lane}" for lane in lanes)
+    return vector.emitter.value(
+        f"shufflevector {vector.type} {a}, {vector.type} {b}, <{vector.lanes} x i32> <{mask}>"
+    )
+
+
+def transpose_lanes(like: Vector) -> int:
+    """The side of the squares that `transposer` turns.
+
+    Half of a 64-byte register: as fast, and a quarter of the code.
+    """
+    return min(like.lanes, 32 // like.element.bytes)
+
+
+def transposer(builder: KernelBuilder, like: Vector, stored: Element) -> Subroutine:
+    """A subroutine that turns rows into columns, for up to `lanes` rows.
+
+    destination[c * to_stride + r] = source[r * from_stride + c] for r < rows, c < count.
+    It writes whole vectors of `transpose_lanes`: those from `rows` on repeat the last row.
+    """
+    routine = Subroutine(
+        ("source", "destination"),
+        {"rows": None, "count": None, "from_stride": None, "to_stride": None},
+    )
+    emitter = routine.emitter
+    vector = Vector(emitter, like.element, like.target, transpose_lanes(like))
+    lanes, values = vector.lanes, routine.values
+    last = emitter.sub(values["rows"], 1)
+    starts = [
+        vector.address(
+            "%source", emitter.mul(emitter.minimum(row, last), values["from_stride"]), stored
+        )
+        for row in range(lanes)
+    ]
+
+    def square(at: Index, _carried: Sequence[str]) -> None:
+        rows = [vector.load(vector.address(start, at, stored), None, stored) for start in starts]
+        there = vector.address("%destination", emitter.mul(at, values["to_stride"]))
+        for place, column in enumerate(transpose_square(vector, rows)):
+            to = vector.address(there, emitter.mul(place, values["to_stride"]))
+            vector.store(column, to)
+
+    def squares() -> None:
+        # The last square overlaps the one before it: the same values are written again.
+        tail = emitter.sub(values["count"], lanes)
+        turns = emitter.ceil_div(values["count"], lanes)
+
+        def one(turn: Index, _carried: Sequence[str]) -> None:
+            square(emitter.minimum(emitter.mul(turn, lanes), tail), ())
+
+        emitter.loop(0, turns, 1, one)
+
+    def singles() -> None:
+        def column(at: Index, _carried: Sequence[str]) -> None:
+            here = vector.address("%source", at, stored)
+            there = vector.address("%destination", emitter.mul(at, values["to_stride"]))
+
+            def one(row: Index, _carried: Sequence[str]) -> None:
+                place = vector.address(here, emitter.mul(row, values["from_stride"]), stored)
+                to = vector.address(there, row)
+                value = vector.load_scalar(place, stored)
+                emitter.store(vector.element.llvm, value, to, vector.element.bytes)
+
+            emitter.loop(0, values["rows"], 1, one)
+
+        emitter.loop(0, values["count"], 1, column)
+
+    emitter.when(emitter.less(values["count"], lanes), singles, squares)
+    routine.define(builder, "transpose")
+    return routine

@@ -1,0 +1,66 @@
+"""Compiles a contract kernel alone and calls it on numpy arrays."""
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import binding
+
+from graphc.backends.llvm.contract import Kernel
+from graphc.backends.llvm.target import TARGETS, Target, host_target, runs_here
+
+binding.initialize_native_target()
+binding.initialize_native_asmprinter()
+
+LEVELS = [target for name, target in TARGETS.items() if name != "aarch64" and runs_here(target)]
+
+
+def aligned(shape: Sequence[int] | int, dtype: object = np.float32, offset: int = 0) -> np.ndarray:
+    """Uninitialised memory aligned to 64 bytes, moved on by `offset` bytes."""
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.full(count + 128, 0xFF, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    return memory[start : start + count].view(dtype).reshape(shape)
+
+
+class Compiled:
+    """A kernel as machine code of this process."""
+
+    def __init__(self, kernel: Kernel, target: Target | None = None) -> None:
+        target = target or host_target()
+        machine = binding.Target.from_triple(target.triple).create_target_machine(
+            cpu=target.cpu, features=target.features, opt=1, codemodel="jitdefault"
+        )
+        module = binding.parse_assembly(kernel.module)
+        module.verify()
+        self.kernel = kernel
+        self._engine = binding.create_mcjit_compiler(module, machine)
+        self._engine.finalize_object()
+        self._scratch = aligned(max(kernel.scratch_bytes, 64), np.uint8)
+        pointers = len(kernel.operands) + 1
+        types = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * (2 + len(kernel.sizes))
+        address = self._engine.get_function_address(kernel.name)
+        self.function = ctypes.CFUNCTYPE(None, *types)(address)
+
+    def units(self, *sizes: int) -> int:
+        if isinstance(self.kernel.units, int):
+            return self.kernel.units
+        types = [ctypes.c_int64] * len(sizes)
+        address = self._engine.get_function_address(self.kernel.units)
+        return ctypes.CFUNCTYPE(ctypes.c_int64, *types)(address)(*sizes)
+
+    def arguments(
+        self, operands: Sequence[np.ndarray], sizes: Sequence[int] = ()
+    ) -> tuple[int, ...]:
+        """The arguments of a call over all units."""
+        pointers = [array.ctypes.data for array in operands]
+        return (*pointers, self._scratch.ctypes.data, 0, self.units(*sizes), *sizes)
+
+    def __call__(
+        self, *operands: np.ndarray, sizes: Sequence[int] = (), chunk: int | None = None
+    ) -> None:
+        """Do all units, in one call or in calls of `chunk` units each."""
+        *pointers, low, high = self.arguments(operands, sizes)[: len(operands) + 3]
+        step = chunk or max(high, 1)
+        for start in range(low, high, step):
+            self.function(*pointers, start, min(start + step, high), *sizes)
