@@ -1,5 +1,5 @@
-"""Draws from torch's random stream, written once: make_peer_data.py runs them with torch and keeps
-the numbers, tests/test_random_stream.py runs them with graphc and compares the bits.
+"""Draws from torch's random stream through its public functions, written once: make_peer_data.py
+runs them with torch and keeps the numbers, the tests run them with graphc and compare the bits.
 
 Each case is a function of the torch module (or graphc in its place) that returns tensors; it is
 called after manual_seed(SEED).
