@@ -6,7 +6,7 @@ from math import inf, nan
 
 from .emitter import VectorEmitter, vector_op
 from .exact import two_product
-from .exponential import exp_normal, exp_parts
+from .exponential import exp_normal, expm1_reduced, reduce_exp
 from .lanes import Lanes
 from .logarithm import log_positive
 from .precision import in_f64, in_f64_without_fma
@@ -111,13 +111,12 @@ def _erfc_f64(e: VectorEmitter, x: Lanes) -> Lanes:
 
 def _erfc_positive(e: VectorEmitter, x: Lanes) -> Lanes:
     """erfc(x) for x in [0.8, 28]."""
-    total = x + 4.0
-    q = (x - 4.0) / total
+    q = (x - 4.0) / (x + 4.0)
     g = e.polynomial(q, ERFC)
     square, square_low = two_product(e, x, x)
-    p, n = exp_parts(e, -square)
-    product = p * (g / e.mad(x, 2.0, 1.0))
-    return scale(e, product - product * square_low, n)
+    n, r = reduce_exp(e, -square)
+    grown = e.mad(g, expm1_reduced(e, r - square_low), g)
+    return scale(e, grown / e.mad(x, 2.0, 1.0), n)
 
 
 # Wichura's rational approximations of the normal quantile (AS 241), the highest power first.
@@ -188,26 +187,38 @@ FAR_TAIL = (
     ),
 )
 SQRT_HALF = 0.7071067811865476
+HALF_SQRT_PI = 0.886226925452758
 
 
 @vector_op("erfinv")
-@in_f64
 def erfinv(e: VectorEmitter, x: Lanes) -> Lanes:
-    """The normal quantile of (x + 1)/2, over sqrt(2)."""
-    return e.helper("erfinv.f64", _erfinv, [x], "f64")
+    """The normal quantile of (x + 1)/2, over sqrt(2); at most 4 ulp."""
+    if x.type == "f32":
+        return e.helper("erfinv.quantile", _quantile, [x.to("f64")], "f64").to("f32")
+    return e.helper("erfinv.f64", _erfinv_f64, [x], "f64")
 
 
-def _erfinv(e: VectorEmitter, x: Lanes) -> Lanes:
+def _erfinv_f64(e: VectorEmitter, x: Lanes) -> Lanes:
+    """One Newton step, on erf or where that is near 1 on erfc."""
+    start = e.helper("erfinv.quantile", _quantile, [x], "f64")
+    usual = x.abs().lt(1.0)
+    y = usual.select(start.abs(), 0.0)
+    target = x.abs()
+    gap = target.lt(0.5).select(erf(e, y) - target, (1.0 - target) - erfc(e, y))
+    refined = e.mad(gap * -HALF_SQRT_PI, exp_normal(e, y * y), y)
+    return usual.select(refined.copysign(x), start)
+
+
+def _quantile(e: VectorEmitter, x: Lanes) -> Lanes:
     half = x * 0.5
     r = 0.180625 - half * half
     central = half * e.polynomial(r, CENTRAL[0]) / e.polynomial(r, CENTRAL[1])
     outside = 0.5 - half.abs()
-    log_arg = outside.gt(0.0).select(outside, 0.25)
-    depth = (-log_positive(e, log_arg)).sqrt()
+    depth = (-log_positive(e, outside.gt(0.0).select(outside, 0.25))).sqrt()
     near, far = depth - 1.6, depth - 5.0
     tail = e.polynomial(near, TAIL[0]) / e.polynomial(near, TAIL[1])
     far_tail = e.polynomial(far, FAR_TAIL[0]) / e.polynomial(far, FAR_TAIL[1])
     outer = depth.gt(5.0).select(far_tail, tail).copysign(x)
     result = half.abs().le(0.425).select(central, outer) * SQRT_HALF
     result = x.abs().eq(1.0).select(e.constant(inf, "f64").copysign(x), result)
-    return x.abs().gt(1.0).select(nan, result)
+    return x.abs().le(1.0).select(result, nan)
