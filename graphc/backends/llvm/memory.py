@@ -62,9 +62,6 @@ class Buffer:
             "data": (self.address, False),
         }
 
-    def __buffer__(self, flags: int) -> memoryview:
-        return memoryview(np.asarray(self))
-
     def array(
         self,
         dtype: np.dtype | type,

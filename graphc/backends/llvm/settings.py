@@ -25,7 +25,8 @@ def _number(name: str, default: int) -> int:
 
 @dataclass(slots=True)
 class Settings:
-    """Fields may be assigned at any time; each is read when it is next needed.
+    """Fields may be assigned at any time; each is read when it is next needed. (The pool reads
+    its two when it starts; `pool.set_num_threads` changes a pool that runs.)
 
     target       name of a target (`target.TARGETS`) or "host"      GRAPHC_TARGET
     cache        whether anything is read from or written to disk   GRAPHC_CACHE (0 or 1)
