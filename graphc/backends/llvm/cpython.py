@@ -211,7 +211,7 @@ def _self_test(release_gil: bool) -> str | None:
     after = sys.getrefcount(large), sys.getrefcount(None)
     if after[0] != before[0] or abs(after[1] - before[1]) > 50:  # other threads use None too
         return "counts references wrongly"
-    owner = weakref.ref(function.__self__)
+    owner = weakref.ref(function.__self__)  # type: ignore[attr-defined]
     del function
     if owner() is not None:
         return "does not let go of its code"

@@ -64,7 +64,7 @@ def _object(text: str) -> bytes:
 class _CtypesEntry:
     """The same by ctypes."""
 
-    __slots__ = ("__name__", "_code", "_function", "_pointers", "_table")
+    __slots__ = ("__name__", "_code", "_count", "_function", "_pointers", "_table")
 
     def __init__(
         self,
@@ -80,13 +80,13 @@ class _CtypesEntry:
         self._code = code
         self._function = kind(ctypes.c_int64, ctypes.c_void_p)(code[symbol])
         self._pointers = pointers
-        self._table = ctypes.c_int64 * (pointers + integers)
+        self._count = pointers + integers
+        self._table = ctypes.c_int64 * self._count
 
     def __call__(self, *arguments: int) -> int | None:
-        if len(arguments) != self._table._length_:
+        if len(arguments) != self._count:
             raise TypeError(
-                f"a compiled graph takes {self._table._length_} arguments, "
-                f"but {len(arguments)} are given"
+                f"a compiled graph takes {self._count} arguments, but {len(arguments)} are given"
             )
         for position, argument in enumerate(arguments):
             value = operator.index(argument)
