@@ -1,0 +1,145 @@
+"""Entries: the compiled form of a trace for one set of live values, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backends.base import compile_graph
+from ..backends.llvm.memory import Buffer, heap
+from ..ir.build import dead_code
+from ..ir.dims import Dim, is_static
+from ..ir.graph import Graph, symbols_of
+from ..ir.interpret import bind_sizes
+from ..ir.types import TensorType
+from ..passes.partition import partition
+
+if TYPE_CHECKING:
+    from .record import Cell, State
+
+
+def buffer_of(array: np.ndarray) -> Buffer:
+    """A buffer with a copy of an array's contents."""
+    buffer = heap.alloc(array.nbytes)
+    if array.nbytes:
+        buffer.array(array.dtype, array.shape)[...] = array
+    return buffer
+
+
+class SegmentTemplate:
+    """What a flushed trace keeps, so that a later backward can run: see `derive.Segment`.
+
+    graph      of the whole trace: (params) -> (outputs that require grad)
+    wanted     the params for which gradients are wanted
+    backward   (params, residuals, cotangents of the outputs) -> gradients of `wanted`
+    """
+
+    def __init__(self, graph: Graph, wanted: Sequence[int]) -> None:
+        from ..passes.autodiff import vjp
+
+        self.graph, self.wanted = graph, list(wanted)
+        seeds = range(len(graph.results))
+        joint = vjp(expand_composites_with_derivative(graph), self.wanted, list(seeds))
+        n = len(graph.params)
+        self.forward, self.backward, self.residuals = partition(joint, n, len(graph.results))
+        live = {value for node in self.backward.nodes for value in node.inputs}
+        live.update(self.backward.results)
+        kept_params = self.backward.params[:n]
+        self.needs = [value in live for value in kept_params]
+
+
+def expand_composites_with_derivative(graph: Graph) -> Graph:
+    """Autodiff differentiates composites itself."""
+    return graph
+
+
+class Entry:
+    """Runs one trace for one set of live slots."""
+
+    def __init__(self, state: State, live: Sequence[int]) -> None:
+        from .record import path_graph
+
+        values, grads, origins = [], [], []
+        for step in state.path():
+            values += step.values
+            grads += step.grads
+            origins += [step.is_param] * len(step.values)
+        outputs = [values[i] for i in live]
+        graph, slots = path_graph(state, outputs)
+        seeds = [i for i in live if grads[i] and not origins[i]]
+        self.template: SegmentTemplate | None = None
+        self.seed_slots: list[int] = seeds
+        self.param_slots = slots
+        results = list(outputs)
+        if seeds:
+            wanted = [k for k, slot in enumerate(slots) if grads[slot]]
+            whole = Graph(graph.params, graph.nodes, [values[i] for i in seeds])
+            self.template = SegmentTemplate(dead_code(whole), wanted)
+            graph, results = self._with_residuals(graph, outputs, seeds, live)
+        self.live = list(live)
+        self._compile(dead_code(Graph(graph.params, graph.nodes, results)))
+
+    def _with_residuals(self, graph: Graph, outputs, seeds, live):
+        """The trace's graph with the template's forward in place, so that residuals come out."""
+        from ..ir.build import Builder
+
+        template = self.template
+        assert template is not None
+        with Builder(graph.params) as builder:
+            plain = builder.replay(graph, graph.params)
+            forward = builder.replay(template.forward, graph.params)
+        extra = forward[len(seeds) :]
+        return Graph(builder.params, builder.nodes, ()), [*plain, *extra]
+
+    def _compile(self, graph: Graph) -> None:
+        used = {value for node in graph.nodes for value in node.inputs}
+        used.update(graph.results)
+        used_params = [k for k, p in enumerate(graph.params) if p in used]
+        self.inputs = [self.param_slots[k] for k in used_params]
+        self.graph = Graph([graph.params[k] for k in used_params], graph.nodes, graph.results)
+        self.types: list[TensorType] = [value.type for value in graph.results]
+        self.symbols = symbols_of(self.graph)
+        self.static = not self.symbols
+        self.sizes = [_nbytes(t) if is_static(t.shape) else None for t in self.types]
+        self.executable = compile_graph(self.graph)
+
+    def run(self, cells: list[Cell]) -> None:
+        """Computes the live cells; `cells` are all of the tape's."""
+        operands = [cells[slot].buffer for slot in self.inputs]
+        buffers = [heap.alloc(n) for n in self.sizes]
+        self.executable.run(
+            [buffer.address for buffer in operands], [buffer.address for buffer in buffers]
+        )
+        for slot, buffer in zip(self.live, buffers):
+            cell = cells[slot]
+            cell.buffer = buffer
+            cell.tape = None
+        if self.template is not None:
+            from .derive import Segment
+
+            residuals = list(
+                zip(self.types[len(self.live) :], buffers[len(self.live) :], strict=True)
+            )
+            params = [cells[slot] for slot in self.param_slots]
+            Segment(self.template, params, residuals, [cells[i] for i in self.seed_slots])
+
+
+def _nbytes(type: TensorType) -> int:
+    count = type.dtype.itemsize
+    for d in type.shape:
+        assert not isinstance(d, Dim)
+        count *= d
+    return count
+
+
+def shapes_of(graph: Graph, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    bind_sizes(graph, shapes, sizes)
+    return sizes
+
+
+def array_of(buffer: Any, type: TensorType) -> np.ndarray:
+    """A numpy view of a computed value."""
+    return buffer.array(type.dtype.numpy, type.shape)

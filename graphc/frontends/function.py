@@ -1,0 +1,261 @@
+"""`@function`: a PyTorch function written over IR values, called on tensors.
+
+The body takes `Value`s where the caller gave tensors, and numbers, sizes, strings as they are. It
+runs once for each new step of a trace; a repeated call only compares a key. A Python float that
+changes from call to call becomes a run-time operand: the body then sees a `Number`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any
+
+from ..ir import ops
+from ..ir.build import Builder
+from ..ir.dtype import DType
+from ..ir.errors import GraphcError
+from ..ir.graph import Value
+from . import modes
+from .locate import user_line
+from .record import Cell, Number, Recorder, recorder
+from .views import chain_between
+
+FUNCTIONS: dict[str, Function] = {}
+_ALWAYS_CONSTANT = (0.0, 1.0, -1.0, 2.0, 0.5, float("inf"), float("-inf"))
+
+
+class _Tensors:
+    """What this module needs to know of tensors; `graphc.tensor` fills it in."""
+
+    cls: Any = None
+    cell: Callable[[Any], Cell]
+    wrap: Callable[..., Any]
+    wrap_view: Callable[..., Any]
+
+
+tensors = _Tensors
+
+
+class Function:
+    """A callable of torch's name. See `function` for the options."""
+
+    def __init__(self, body: Callable, view: bool, floats: bool) -> None:
+        self.body, self.view, self.floats = body, view, floats
+        self.name = body.__name__
+        update_wrapper(self, body)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            out = kwargs.pop("out", None)
+            if out is not None:
+                return _into(out, self(*args, **kwargs))
+        call = Call(self, args, kwargs)
+        return call.record()
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method: the instance is the first argument."""
+        if instance is None:
+            return self
+        return _bound(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<built-in function {self.name}>"
+
+    def __reduce__(self):
+        return _named, (self.name,)
+
+
+def _named(name: str) -> Function:
+    return FUNCTIONS[name]
+
+
+def _bound(function: Function, instance: Any) -> Callable:
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return function(instance, *args, **kwargs)
+
+    method.__name__ = function.name
+    method.__doc__ = function.__doc__
+    return method
+
+
+def function(
+    body: Callable | None = None, *, view: bool = False, floats: bool = True, register: bool = True
+) -> Any:
+    """Makes a torch function of a body over values.
+
+    view     the result may share the first operand's storage (it does where the body only moves)
+    floats   a float argument may become a run-time operand
+    """
+
+    def make(body: Callable) -> Function:
+        made = Function(body, view, floats)
+        if register:
+            FUNCTIONS[made.name] = made
+        return made
+
+    return make(body) if body is not None else make
+
+
+class Call:
+    """One call: tensors found, and the rest turned into a key."""
+
+    __slots__ = ("args", "cells", "floats", "function", "kwargs", "owners")
+
+    def __init__(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self.function, self.args, self.kwargs = function, args, kwargs
+        self.cells: list[Cell] = []
+        self.owners: list[Any] = []
+        self.floats: list[float] = []
+
+    def record(self) -> Any:
+        shape = tuple([self._part(a) for a in self.args])
+        if self.kwargs:
+            shape += tuple([(k, self._part(v)) for k, v in self.kwargs.items()])
+        rec = recorder()
+        slots = [rec.slot_of(cell) for cell in self.cells]
+        mode = modes.word()
+        key = (self.function, mode, shape, *slots)
+        if self.floats and self.function.floats and key not in rec.state.edges:
+            key, slots = self._with_numbers(rec, key, mode, shape, slots)
+        try:
+            made = rec.step(key, slots, self._build)
+        except GraphcError as error:
+            raise self._located(error) from None
+        result = self._wrap(rec, made)
+        rec.cut_if_long()
+        return result
+
+    # --- the key -------------------------------------------------------------------------------
+
+    def _part(self, value: Any) -> Any:
+        """The key's part for one argument; collects the tensors within it."""
+        cls = value.__class__
+        if cls is float:
+            self.floats.append(value)
+            return (float, value, str(value)) if value == 0 or value != value else (float, value)
+        if cls is int or cls is str or cls is DType or value is None:
+            return value if cls is not int else (int, value)
+        if cls is bool:
+            return (bool, value)
+        if isinstance(value, tensors.cls):
+            self.cells.append(tensors.cell(value))
+            self.owners.append(value)
+            return TENSOR
+        if isinstance(value, (list, tuple)):
+            return (cls.__name__, *[self._part(item) for item in value])
+        if isinstance(value, slice):
+            return ("slice", *[self._part(v) for v in (value.start, value.stop, value.step)])
+        if isinstance(value, dict):
+            return ("dict", *[(k, self._part(v)) for k, v in value.items()])
+        return value
+
+    def _with_numbers(self, rec: Recorder, key: Any, mode: Any, shape: Any, slots: list[int]):
+        """Where other floats were seen in this place, they become operands from now on."""
+        erased = (self.function, mode, _erase(shape), *slots)
+        seen = rec.state.numbers.setdefault(erased, [])
+        changing = [f for f in self.floats if f not in _ALWAYS_CONSTANT and f == f]
+        if not changing or len(changing) != len(self.floats):
+            return key, slots
+        if not seen:
+            seen.append(tuple(self.floats))
+            return key, slots
+        numbers = [rec.number_slot(f) for f in self.floats]
+        slots = [*slots, *numbers]
+        return (self.function, "numbers", mode, _erase(shape), *slots), slots
+
+    # --- building ------------------------------------------------------------------------------
+
+    def _build(self, *values: Value) -> tuple[list[Value], list[bool], Any]:
+        n = len(self.cells)
+        tensor_values = iter(values[:n])
+        numbers = iter([Number(v, float) for v in values[n:]]) if len(values) > n else None
+        args = [_put(a, tensor_values, numbers) for a in self.args]
+        kwargs = {k: _put(v, tensor_values, numbers) for k, v in self.kwargs.items()}
+        result = self.function.body(*args, **kwargs)
+        leaves: list[Value] = []
+        structure = _structure(result, leaves)
+        wants = modes.grad_enabled() and any(cell.requires_grad for cell in self.cells)
+        grads = [wants and v.type.dtype.kind in "fc" for v in leaves]
+        if not wants and any(cell.requires_grad for cell in self.cells):
+            leaves = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in leaves]
+        if self.function.view:
+            nodes = Builder.current().nodes
+            structure = (structure, [chain_between(nodes, values[0], v) for v in leaves])
+        return leaves, grads, structure
+
+    def _wrap(self, rec: Recorder, made: list[Cell]) -> Any:
+        state = rec.state
+        structure = state.extra
+        if self.function.view:
+            return tensors.wrap_view(self.owners[0], state, made, structure)
+        return _restore(structure, iter([tensors.wrap(cell) for cell in made]))
+
+    def _located(self, error: GraphcError) -> GraphcError:
+        if not error.at:
+            error.at = user_line()
+        return error
+
+
+class _TensorMark:
+    def __repr__(self) -> str:
+        return "TENSOR"
+
+
+TENSOR = _TensorMark()
+
+
+def _erase(part: Any) -> Any:
+    if isinstance(part, tuple):
+        if len(part) >= 2 and part[0] is float:
+            return float
+        return tuple([_erase(item) for item in part])
+    return part
+
+
+def _put(argument: Any, values: Any, numbers: Any) -> Any:
+    """The argument with values in place of tensors, and Numbers in place of floats if given."""
+    if isinstance(argument, tensors.cls):
+        return next(values)
+    if numbers is not None and argument.__class__ is float:
+        return next(numbers)
+    if isinstance(argument, (list, tuple)):
+        items = [_put(item, values, numbers) for item in argument]
+        return type(argument)(items) if type(argument) in (list, tuple) else tuple(items)
+    if isinstance(argument, slice):
+        return slice(
+            *[_put(v, values, numbers) for v in (argument.start, argument.stop, argument.step)]
+        )
+    return argument
+
+
+def _structure(result: Any, leaves: list[Value]) -> Any:
+    """The shape of a result: None for one value, else (constructor, parts)."""
+    if isinstance(result, Value):
+        leaves.append(result)
+        return None
+    if isinstance(result, (list, tuple)):
+        make = result.__class__ if hasattr(result, "_fields") else tuple
+        if isinstance(result, list):
+            make = list
+        return (make, [_structure(item, leaves) for item in result])
+    return ("constant", result)
+
+
+def _restore(structure: Any, tensors_made: Any) -> Any:
+    if structure is None:
+        return next(tensors_made)
+    make, parts = structure
+    if make == "constant":
+        return parts
+    items = [_restore(part, tensors_made) for part in parts]
+    return make(*items) if hasattr(make, "_fields") else make(items)
+
+
+def _into(out: Any, result: Any) -> Any:
+    """`out=`: writes a result into given tensors."""
+    if isinstance(out, (tuple, list)):
+        for target, value in zip(out, result, strict=True):
+            target._write_out(value)
+        return out
+    return out._write_out(result)

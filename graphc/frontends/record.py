@@ -1,0 +1,308 @@
+"""Recording: eager operations become a path in a trie of traces.
+
+A `State` is a node of the trie: the trace so far, and the IR nodes that its last step added. A
+step is looked up by its key (function, operand slots, static arguments); on a hit nothing is
+inferred or built. A `Cell` is a value of the running program: pending in a tape (a slot), or
+materialised (a buffer). `Recorder.flush` computes the cells that somebody still holds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from ..ir import ops
+from ..ir.build import Builder
+from ..ir.dtype import BOOL, C128, F64, I64
+from ..ir.errors import GraphcError
+from ..ir.graph import Attrs, Graph, Node, Value
+from ..ir.types import TensorType
+from . import execute
+from .locate import user_location
+
+CUT_AT = 4096  # steps after which a tape is flushed in any case
+CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where its first step comes again
+
+
+class Cell:
+    """One immutable value of the running program.
+
+    `tape` and `slot` say where it stands in a recording; `buffer` holds it once it is computed.
+    `grad_fn` is None for constants and leaves, else where its derivative comes from.
+    """
+
+    __slots__ = (
+        "__weakref__", "buffer", "grad_fn", "hooks", "owner", "requires_grad", "slot", "tape",
+        "type",
+    )  # fmt: skip
+    type: TensorType
+
+    def __init__(self, type: TensorType, buffer: Any = None, requires_grad: bool = False) -> None:
+        self.type, self.buffer, self.requires_grad = type, buffer, requires_grad
+        self.tape: Tape | None = None
+        self.slot = -1
+        self.grad_fn: Any = None
+        self.hooks: Any = None
+        self.owner: Any = None  # of a leaf: a weak reference to its tensor
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.grad_fn is None
+
+
+class State:
+    """A trace: its parent and one more step. `values` are the step's outputs in the IR."""
+
+    __slots__ = (
+        "depth", "edges", "entries", "extra", "grads", "is_param", "key", "nodes", "numbers",
+        "parent", "slots", "types", "values",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        parent: State | None,
+        key: Any,
+        nodes: Sequence[Node] = (),
+        values: Sequence[Value] = (),
+        grads: Sequence[bool] = (),
+        is_param: bool = False,
+        extra: Any = None,
+    ) -> None:
+        self.parent, self.key, self.is_param, self.extra = parent, key, is_param, extra
+        self.nodes, self.values, self.grads = tuple(nodes), tuple(values), tuple(grads)
+        self.types = tuple([value.type for value in values])
+        self.depth: int = parent.depth + 1 if parent else 0
+        self.slots: int = (parent.slots if parent else 0) + len(self.values)
+        self.edges: dict[Any, State] = {}
+        self.numbers: dict[Any, list] = {}
+        self.entries: dict[Any, Any] = {}
+
+    def path(self) -> list[State]:
+        """The states from the root (exclusive) to this one."""
+        found, state = [], self
+        while state.parent is not None:
+            found.append(state)
+            state = state.parent
+        return found[::-1]
+
+
+class Tape:
+    """The cells of one recording, by slot, and the states' values as far as they were needed."""
+
+    __slots__ = ("cells", "recorder", "values", "values_at")
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.cells: list[Cell] = []
+        self.values: list[Value] = []
+        self.values_at: State | None = None
+
+
+class Number:
+    """A Python number that became a run-time operand: a 0-d value that promotes weakly."""
+
+    __slots__ = ("kind", "value")
+
+    def __init__(self, value: Value, kind: type) -> None:
+        self.value, self.kind = value, kind
+
+
+class Recorder:
+    """One thread's recording. `eager` recorders flush; a tracing one only collects a graph."""
+
+    def __init__(self, eager: bool = True) -> None:
+        self.root = State(None, None)
+        self.state = self.root
+        self.tape = Tape(self)
+        self.eager = eager
+        self.outer: Recorder | None = None
+        self.on_look: Callable[[Cell], None] | None = None
+        self.flushes = 0
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def slot_of(self, cell: Cell) -> int:
+        """The cell's slot in this tape; a materialised cell becomes a parameter of the trace."""
+        if cell.tape is self.tape:
+            return cell.slot
+        if cell.buffer is None:
+            if cell.tape is None or cell.tape.recorder is self:
+                raise GraphcError("a tensor without a value: its recording was interrupted")
+            if self.outer is not None and cell.tape.recorder.eager:
+                cell.tape.recorder.flush()
+            else:
+                cell.tape.recorder.look(cell)
+        key = ("param", cell.type, cell.requires_grad)
+        state = self.state.edges.get(key)
+        if state is None:
+            value = Value(cell.type)
+            state = State(self.state, key, (), (value,), (cell.requires_grad,), is_param=True)
+            self.state.edges[key] = state
+        tape = self.tape
+        cell.tape, cell.slot = tape, len(tape.cells)
+        tape.cells.append(cell)
+        self.state = state
+        return cell.slot
+
+    def number_slot(self, number: Any) -> int:
+        """A Python number as a parameter of the trace: f64, i64 or c128, filled at each flush."""
+        dtype = {bool: BOOL, int: I64, float: F64, complex: C128}[number.__class__]
+        cell = Cell(TensorType(dtype), execute.buffer_of(np.asarray(number, dtype.numpy)))
+        return self.slot_of(cell)
+
+    def step(self, key: Any, slots: Sequence[int], build: Callable[..., Any]) -> list[Cell]:
+        """Records one step and returns the cells of its outputs.
+
+        build(*values) runs when the step is new, with a builder current, and returns
+        (output values, which of them require grad, extra).
+        """
+        state = self.state.edges.get(key)
+        if state is None:
+            state = self._extend(key, slots, build)
+        tape = self.tape
+        cells = tape.cells
+        made = []
+        for type, grad in zip(state.types, state.grads):
+            cell = Cell(type, None, grad)
+            cell.tape, cell.slot = tape, len(cells)
+            if grad:
+                cell.grad_fn = tape
+            cells.append(cell)
+            made.append(cell)
+        self.state = state
+        return made
+
+    def values(self) -> list[Value]:
+        """The IR value of every slot of the tape so far."""
+        tape, state = self.tape, self.state
+        if tape.values_at is not state:
+            missing: list[State] = []
+            while state is not tape.values_at and state.parent is not None:
+                missing.append(state)
+                state = state.parent
+            for later in reversed(missing):
+                tape.values += later.values
+            tape.values_at = self.state
+        return tape.values
+
+    def _extend(self, key: Any, slots: Sequence[int], build: Callable[..., Any]) -> State:
+        values = self.values()
+        with Builder(loc=user_location()) as builder:
+            outputs, grads, extra = build(*[values[slot] for slot in slots])
+        state = State(
+            self.state, key, builder.nodes, _distinct(builder, outputs), grads, extra=extra
+        )
+        self.state.edges[key] = state
+        return state
+
+    def cut_if_long(self) -> None:
+        """Bounds the tape: a Python loop without a look gives a few traces, not endless ones."""
+        depth = self.state.depth
+        if self.eager and depth >= CUT_WHERE_IT_RECURS:
+            path = self.state
+            if depth >= CUT_AT or path.key == self._first_key():
+                self.flush()
+
+    def _first_key(self) -> Any:
+        for state in self.state.path():
+            if not state.is_param:
+                return state.key
+        return None
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def look(self, cell: Cell) -> Any:
+        """The buffer of a cell of this recorder, computed if need be."""
+        if cell.buffer is None:
+            if self.on_look is not None:
+                self.on_look(cell)
+            else:
+                self.flush()
+        return cell.buffer
+
+    def flush(self) -> None:
+        """Computes the cells that are still held, and starts a new tape."""
+        tape, state = self.tape, self.state
+        self.tape, self.state = Tape(self), self.root
+        cells = tape.cells
+        if not cells:
+            return
+        counts = list(map(getrefcount, cells))
+        live = tuple([i for i, n in enumerate(counts) if n > _UNUSED and cells[i].buffer is None])
+        if live:
+            self.flushes += 1
+            entry = state.entries.get(live)
+            if entry is None:
+                entry = execute.Entry(state, live)
+                state.entries[live] = entry
+            entry.run(cells)
+        tape.cells = []
+        tape.values = []
+        tape.values_at = None
+
+
+def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:
+    """Outputs as values of this step: an operand that is returned becomes a node of its own."""
+    own = {value for node in builder.nodes for value in node.outputs}
+    found: list[Value] = []
+    for value in outputs:
+        if value not in own or value in found:
+            same = Attrs.of({"shape": value.type.shape})
+            node = Node(ops.reshape, (value,), [value.type], same, loc=builder.loc)
+            builder.nodes.append(node)
+            value = node.outputs[0]
+        found.append(value)
+    return found
+
+
+def _calibrate() -> int:
+    """What getrefcount says of a cell that only its tape holds, on this interpreter."""
+    cells = [Cell(TensorType(F64)), Cell(TensorType(F64))]
+    return max(map(getrefcount, cells))
+
+
+_UNUSED = _calibrate()
+_thread = threading.local()
+
+
+def recorder() -> Recorder:
+    """The recorder of this thread."""
+    found = getattr(_thread, "recorder", None)
+    if found is None:
+        found = _thread.recorder = Recorder()
+    return found
+
+
+def push_recorder(inner: Recorder) -> None:
+    """Makes `inner` this thread's recorder until `pop_recorder`."""
+    inner.outer = recorder()
+    _thread.recorder = inner
+
+
+def pop_recorder() -> None:
+    _thread.recorder = recorder().outer
+
+
+def value_of(cell: Cell) -> Any:
+    """The buffer of a cell, whoever recorded it."""
+    if cell.buffer is None:
+        if cell.tape is None:
+            raise GraphcError("a tensor without a value: its recording was interrupted")
+        cell.tape.recorder.look(cell)
+    return cell.buffer
+
+
+def path_graph(state: State, results: Sequence[Value]) -> tuple[Graph, list[int]]:
+    """The graph of a trace, and the slot of each of its parameters."""
+    params, slots, nodes, at = [], [], [], 0
+    for step in state.path():
+        if step.is_param:
+            params.append(step.values[0])
+            slots.append(at)
+        nodes += step.nodes
+        at += len(step.values)
+    return Graph(params, nodes, results), slots

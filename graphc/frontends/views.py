@@ -1,0 +1,168 @@
+"""Views on a pure IR: a view is a chain of movement nodes from its storage's value.
+
+Reading a view replays the chain; writing to it puts the new elements back through the chain, from
+the inside out, and gives a new value of the whole storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..ir import ops
+from ..ir.build import Builder
+from ..ir.dtype import BOOL
+from ..ir.errors import ShapeError
+from ..ir.graph import Node, Value
+
+Chain = tuple[Node, ...]
+Geometry = tuple[int, tuple[int, ...], tuple[int, ...]]  # offset, shape, strides, in elements
+
+_IDENTITY = (ops.detach,)
+_MOVES = (ops.reshape, ops.permute, ops.slice_, ops.expand, ops.detach)
+
+
+def chain_between(nodes: Sequence[Node], base: Value, result: Value) -> Chain | None:
+    """The movement nodes that lead from `base` to `result`; None where other ops are between."""
+    chain: list[Node] = []
+    own = set(nodes)
+    value = result
+    while value is not base:
+        node = value.node
+        if node is None or node not in own or node.op not in _MOVES:
+            return None
+        chain.append(node)
+        value = node.inputs[0]
+    return tuple(reversed(chain))
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+def geometry(chain: Chain, base: Sequence[int], start: Geometry | None = None) -> Geometry | None:
+    """Offset, shape and strides of a view of a contiguous storage of shape `base`.
+
+    None where the elements have no constant strides: a reshape that has to copy.
+    """
+    offset, shape, strides = start or (0, tuple(base), row_major(base))
+    for node in chain:
+        attrs = node.attrs
+        if node.op is ops.permute:
+            shape = tuple([shape[i] for i in attrs["perm"]])
+            strides = tuple([strides[i] for i in attrs["perm"]])
+        elif node.op is ops.slice_:
+            offset += sum([a * s for a, s in zip(attrs["start"], strides, strict=True)])
+            shape = node.outputs[0].type.shape
+            strides = tuple([s * k for s, k in zip(strides, attrs["step"], strict=True)])
+        elif node.op is ops.expand:
+            axes, kept = attrs["axes"], iter(strides)
+            shape = attrs["shape"]
+            strides = tuple([0 if i in axes else next(kept) for i in range(len(shape))])
+        elif node.op is ops.reshape:
+            found = _reshaped(shape, strides, attrs["shape"])
+            if found is None:
+                return None
+            shape, strides = attrs["shape"], found
+    return offset, shape, strides
+
+
+def _reshaped(
+    old: Sequence[int], strides: Sequence[int], new: Sequence[int]
+) -> tuple[int, ...] | None:
+    """The strides that show the same memory in another shape, or None."""
+    if 0 in old:
+        return row_major(new)
+    blocks: list[list[int]] = []  # [size, stride] of runs of axes that merge
+    for n, s in zip(old, strides, strict=True):
+        if n == 1:
+            continue
+        if blocks and blocks[-1][1] == n * s:
+            blocks[-1] = [blocks[-1][0] * n, s]
+        else:
+            blocks.append([n, s])
+    out = [1] * len(new)
+    at = len(new) - 1
+    for size, stride in reversed(blocks):
+        left = size
+        while at >= 0 and left > 1:
+            n = new[at]
+            if left % n:
+                return None
+            out[at] = stride * (size // left)
+            left //= n
+            at -= 1
+        if left != 1:
+            return None
+    return tuple(out) if all([n == 1 for n in new[: at + 1]]) else None
+
+
+def replay(value: Value, chain: Chain) -> Value:
+    """The view of another value of the same type."""
+    builder = Builder.current()
+    for node in chain:
+        value = builder.emit(node.op, (value,), node.attrs)[0]
+    return value
+
+
+def put(base: Value, new: Value, chain: Chain) -> Value:
+    """`base` with the elements that the chain shows replaced by `new`."""
+    values = [base]
+    builder = Builder.current()
+    for node in chain[:-1]:
+        values.append(builder.emit(node.op, (values[-1],), node.attrs)[0])
+    for value, node in zip(reversed(values), reversed(chain), strict=True):
+        new = _put_one(value, new, node)
+    return new
+
+
+def _put_one(value: Value, new: Value, node: Node) -> Value:
+    if node.op is ops.reshape:
+        return ops.reshape(new, shape=value.type.shape)
+    if node.op is ops.permute:
+        return ops.permute(new, perm=ops.inverse(node.attrs["perm"]))
+    if node.op in _IDENTITY:
+        return new
+    if node.op is ops.slice_:
+        return _put_slice(value, new, node)
+    raise ShapeError(
+        "unsupported operation: more than one element of the written-to tensor refers to a single "
+        "memory location. Please clone() the tensor before performing the operation."
+    )
+
+
+def _put_slice(value: Value, new: Value, node: Node) -> Value:
+    if new.type.shape == value.type.shape:
+        return new
+    if any([n == 0 for n in new.type.shape]):
+        return value
+    there = ops.full(True, BOOL, new.type.shape, new.type.device)
+    return ops.select(_spread(there, value, node), _spread(new, value, node), value)
+
+
+def _spread(part: Value, value: Value, node: Node) -> Value:
+    """The elements of a slice at their places in a tensor like `value`, zeros elsewhere."""
+    start, step = node.attrs["start"], node.attrs["step"]
+    for axis, s in enumerate(step):
+        if s > 1:
+            part = ops.dilate(part, axis, s)
+    high = tuple(
+        [n - a - m for n, a, m in zip(value.type.shape, start, part.type.shape, strict=True)]
+    )
+    return ops.pad(part, low=start, high=high, value=0)
+
+
+def numpy_view(array: np.ndarray, chain: Chain) -> np.ndarray | None:
+    """The view as numpy shows it, over the same memory; None where that needs a copy."""
+    found = geometry(chain, array.shape)
+    if found is None:
+        return None
+    offset, shape, strides = found
+    size = array.dtype.itemsize
+    flat = array.reshape(-1)[offset:]
+    return np.lib.stride_tricks.as_strided(flat, shape, [s * size for s in strides])
