@@ -40,6 +40,9 @@ _FULL_RANGE = {
 }
 _SHORT_RANGE = 2**28  # ranges below take one word, others two
 _RANDPERM_LIMIT = (2**32 - 1) // 20
+# From this many elements on a fill runs as compiled code, with the same bits; below, it would not
+# be worth compiling.
+COMPILED_FROM = 1 << 16
 
 DTypeLike = np.dtype | type | str
 
@@ -151,6 +154,15 @@ class RandomStream:
     def _is_untouched(self, position: int) -> bool:
         return self._is_fresh and position == WORDS
 
+    def _compiled(self, fill: str, count: int, dtype: DTypeLike, *scalars: float) -> np.ndarray:
+        """A new array, filled by one of the functions of backends.llvm.rng."""
+        from ..backends.llvm import rng
+
+        values = np.empty(count, dtype)
+        rng.function(fill)(self.twister.address, values.ctypes.data, count, *scalars)
+        self._is_fresh = False
+        return values
+
     # -- words and uniforms
 
     def random_u32(self, count: int) -> np.ndarray:
@@ -183,11 +195,15 @@ class RandomStream:
         return values
 
     def _uniform32(self, count: int) -> np.ndarray:
+        if count >= COMPILED_FROM:
+            return self._compiled("graphc_mt_uniform_f32", count, np.float32, 0.0, 1.0)
         words = self.random_u32(count)
         words &= np.uint32(0xFFFFFF)
         return np.multiply(words.view(np.int32), np.float32(2.0**-24), dtype=np.float32)
 
     def _uniform64(self, count: int) -> np.ndarray:
+        if count >= COMPILED_FROM:
+            return self._compiled("graphc_mt_uniform_f64", count, np.float64, 0.0, 1.0)
         return (self.random_u64(count) & np.uint64(2**53 - 1)).astype(np.float64) * 2.0**-53
 
     # -- normals
@@ -209,6 +225,9 @@ class RandomStream:
         dtype = _float_type(dtype)
         if count < 16 or not contiguous:
             return fma64(self._single_normals(count), std, mean).astype(dtype)
+        if dtype not in _NARROW and count >= COMPILED_FROM:
+            fill = "graphc_mt_normal_f64" if dtype == np.float64 else "graphc_mt_normal_f32"
+            return self._compiled(fill, count, dtype, mean, std)
         if dtype == np.float64:
             draw, transform = self._uniform64, blocks64
         else:
@@ -282,6 +301,8 @@ class RandomStream:
 
     def bernoulli(self, count: int, probability: float) -> np.ndarray:
         """True with the given probability, bool: Tensor.bernoulli_(p)."""
+        if count >= COMPILED_FROM:
+            return self._compiled("graphc_mt_bernoulli_u8", count, np.bool_, probability)
         return self._uniform64(count) < probability
 
     def bernoulli_each(self, probabilities: np.ndarray) -> np.ndarray:

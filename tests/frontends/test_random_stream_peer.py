@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from graphc.frontends import random_stream
 from graphc.frontends.random_stream import RandomStream
 from tests.frontends.random_cases import CASES, raw_bytes, torch_bytes
 
@@ -22,7 +23,9 @@ def test_the_bits_are_torchs(case):
     assert np.array_equal(stream.get_state(), torch.get_rng_state().numpy())
 
 
-def test_a_million_normals_and_uniforms():
+@pytest.mark.parametrize("compiled_from", [1, 10**9], ids=["compiled", "numpy"])
+def test_a_million_normals_and_uniforms(compiled_from, monkeypatch):
+    monkeypatch.setattr(random_stream, "COMPILED_FROM", compiled_from)
     torch.manual_seed(7)
     stream = RandomStream(7)
     for n in (1_000_000, 1_000_001):
