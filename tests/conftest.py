@@ -27,6 +27,10 @@ def _missing() -> list[str]:
     return [name for name in PEERS if importlib.util.find_spec(name) is None]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew", action="store_true", help="write the text goldens anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("GRAPHC_REQUIRE_PEERS") and _missing():
         raise pytest.UsageError(f"GRAPHC_REQUIRE_PEERS is set, not installed: {_missing()}")

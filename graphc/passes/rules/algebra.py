@@ -78,9 +78,9 @@ ARITHMETIC = [
     Rule(lambda x: x * -1.0, lambda x: -x, when=not_complex),
     Rule(lambda x: x / 1.0, lambda x: x, when=floating),
     Rule(lambda x: x / -1.0, lambda x: -x, when=floating),
-    Rule(lambda x: -(-x), lambda x: x),
+    Rule(lambda x: ops.neg(-x), lambda x: x),
     Rule(lambda x, y: x + -y, lambda x, y: x - y),
-    Rule(lambda x, y: x - -y, lambda x, y: x + y),
+    Rule(lambda x, y: x - ops.neg(y), lambda x, y: x + y),
     Rule(lambda x, y: -x * -y, lambda x, y: x * y),
     Rule(lambda x, y: -x / -y, lambda x, y: x / y, when=floating),
     Rule(

@@ -1,0 +1,122 @@
+"""clean: fixed point, exact on every derivative and on random programs; expansion of composites."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphc.ir import ops
+from graphc.ir.build import Builder, trace
+from graphc.ir.dtype import F32
+from graphc.ir.interpret import evaluate
+from graphc.ir.op import OPS
+from graphc.ir.types import parse_type
+from graphc.ir.verify import verify
+from graphc.passes.autodiff import grad
+from graphc.passes.clean import clean, final_table
+from graphc.passes.expand import expand_composites
+
+from .derivative_cases import CASES, graph_of
+
+
+def names(graph):
+    return [node.op.name for node in graph.nodes]
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_clean_keeps_the_bits_of_derivatives_and_is_a_fixed_point(name):
+    derivative = grad(graph_of(name))
+    cleaned = clean(derivative)
+    verify(cleaned)
+    assert clean(cleaned) is cleaned
+    assert len(cleaned.nodes) <= len(derivative.nodes)
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=p.type.shape) for p in derivative.params]
+    before, after = evaluate(derivative, *arrays), evaluate(cleaned, *arrays)
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+UNARY = ["neg", "abs", "floor", "sign", "sqrt"]
+BINARY = ["add", "sub", "mul", "div", "max", "min"]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([*UNARY, *BINARY, "select", "permute", "reshape", "number", "cast"]),
+        st.integers(0, 10_000),
+        st.integers(0, 10_000),
+    ),
+    max_size=25,
+)
+NUMBERS = [0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 3.0, float("inf"), float("nan"), 1e-45]
+
+
+def random_program(steps):
+    with Builder() as b:
+        values = [b.param(parse_type("f32[4, 4]"), name) for name in "xy"]
+        for what, i, j in steps:
+            x, y = values[i % len(values)], values[j % len(values)]
+            if what in UNARY:
+                values.append(OPS[what](x))
+            elif what in BINARY:
+                values.append(OPS[what](x, y))
+            elif what == "select":
+                values.append(ops.select(ops.lt(x, y), y, x))
+            elif what == "permute":
+                values.append(ops.permute(x, perm=(1, 0)))
+            elif what == "reshape":
+                shape = [(4, 4), (2, 8), (16,)][j % 3]
+                values.append(ops.reshape(ops.reshape(x, shape=shape), shape=(4, 4)))
+            elif what == "cast":
+                values.append(ops.cast(ops.cast(x, dtype=parse_type("f64[]").dtype), dtype=F32))
+            else:
+                values.append(ops.full(NUMBERS[i % len(NUMBERS)], F32, (4, 4)))
+        return b.graph(values[-3:])
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_clean_keeps_the_bits_of_random_programs(steps):
+    graph = random_program(steps)
+    cleaned = clean(graph)
+    verify(cleaned)
+    assert clean(cleaned) is cleaned
+    edges = np.array([0.0, -0.0, 1, -1, 0.1, -3.7, np.inf, -np.inf, np.nan, 1e-45, 3e38, 7, 2, 5])
+    arrays = [np.resize(edges, (4, 4)), np.resize(edges[::-1], (4, 4))]
+    for a, b in zip(evaluate(graph, *arrays), evaluate(cleaned, *arrays), strict=True):
+        np.testing.assert_array_equal(a, b)
+        numbers = ~np.isnan(a)
+        np.testing.assert_array_equal(np.signbit(a)[numbers], np.signbit(b)[numbers])
+
+
+def test_effects_stay_in_order_and_keep_their_operands():
+    with Builder() as b:
+        x = b.param(parse_type("f32[2]"))
+        ops.print_op(-(-x), text="first")
+        ops.print_op(x, text="second")
+        ops.print_op(x, text="second")
+        graph = clean(b.graph([]))
+    assert [node.attrs["text"] for node in graph.nodes] == ["first", "second", "second"]
+    assert graph.nodes[0].inputs == graph.params
+
+
+def test_a_division_by_zero_is_left_to_the_run():
+    graph = trace(lambda: ops.quo(*[ops.full(n, parse_type("i64[]").dtype) for n in (1, 0)]))
+    assert "quo" in names(clean(graph))
+
+
+def test_small_constant_arrays_fold():
+    graph = trace(lambda: ops.const(np.arange(6.0)) * 2.0)
+    (node,) = clean(graph).nodes
+    assert node.attrs["data"].array.tolist() == [0, 2, 4, 6, 8, 10]
+
+
+def test_detach_goes_only_at_the_end():
+    graph = trace(lambda x: ops.detach(x) * x, parse_type("f32[2]"))
+    assert "detach" in names(clean(graph))
+    assert "detach" not in names(clean(graph, final_table()))
+
+
+def test_a_clean_graph_is_returned_itself():
+    graph = trace(lambda x: ops.sin(x) * x, parse_type("f32[n]"))
+    assert clean(graph) is graph
+    assert expand_composites(graph) is graph
