@@ -83,7 +83,17 @@ class Builder:
             if origin is not None and origin.inputs == inputs and origin.blocks == blocks:
                 node = origin
             else:
-                types = op.infer(attrs, [value.type for value in inputs], blocks)
+                types = [value.type for value in inputs]
+                if (
+                    origin is not None
+                    and origin.op is op
+                    and origin.attrs is attrs
+                    and origin.blocks == blocks
+                    and types == [value.type for value in origin.inputs]
+                ):
+                    types = [value.type for value in origin.outputs]  # as inferred before
+                else:
+                    types = op.infer(attrs, types, blocks)
                 node = Node(op, inputs, types, attrs, blocks, origin.loc if origin else self.loc)
             self.nodes.append(node)
             made = node.outputs
