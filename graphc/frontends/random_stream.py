@@ -178,20 +178,17 @@ class RandomStream:
     def uniform(
         self, count: int, dtype: DTypeLike = np.float32, low: float = 0.0, high: float = 1.0
     ) -> np.ndarray:
-        """Uniform in [low, high): `fma(u, high - low, low)`, u of 24 bits (float64: 53)."""
+        """Uniform in [low, high): `fma(u, high - low, low)`, u of 24 bits (float64: 53). What is
+        rounded up to the excluded end becomes `low`."""
         dtype = _float_type(dtype)
-        if dtype == np.float64:
-            values = self._uniform64(count)
-            if (low, high) != (0.0, 1.0):
-                values = fma64(values, high - low, low)
-            return values
-        values = self._uniform32(count)
+        values = self._uniform64(count) if dtype == np.float64 else self._uniform32(count)
         if (low, high) != (0.0, 1.0):
-            lowest = np.float32(low)
-            values = fma32(values, np.float32(high) - lowest, lowest)
-        if dtype in _NARROW:
-            values = values.astype(dtype)
-            values[values == dtype.type(high)] = low  # rounded up to the excluded end
+            lowest, highest = values.dtype.type(low), values.dtype.type(high)
+            fma = fma64 if dtype == np.float64 else fma32
+            values = fma(values, highest - lowest, lowest)
+        values = values.astype(dtype, copy=False)
+        if dtype in _NARROW or (low, high) != (0.0, 1.0):
+            values[values == dtype.type(high)] = low
         return values
 
     def _uniform32(self, count: int) -> np.ndarray:

@@ -16,12 +16,13 @@ CASES = {
     "graphc_mt_fill_u32": [((), lambda s, n: s.random_u32(n))],
     "graphc_mt_uniform_f32": [
         ((0, 1), lambda s, n: s.uniform(n)),
-        ((-2, 5.5), lambda s, n: s.uniform(n, np.float32, -2, 3.5)),
+        ((-2, 3.7), lambda s, n: s.uniform(n, np.float32, -2, 3.7)),
+        ((1, 1 + 2.0**-22), lambda s, n: s.uniform(n, np.float32, 1, 1 + 2.0**-22)),
         ((0, 3), lambda s, n: s.uniform(n, np.float32, 0, 3)),
     ],
     "graphc_mt_uniform_f64": [
         ((0, 1), lambda s, n: s.uniform(n, np.float64)),
-        ((-0.3, 1.0), lambda s, n: s.uniform(n, np.float64, -0.3, 0.7)),
+        ((-0.3, 0.7), lambda s, n: s.uniform(n, np.float64, -0.3, 0.7)),
     ],
     "graphc_mt_bernoulli_u8": [
         ((p,), lambda s, n, p=p: s.bernoulli(n, p).view(np.uint8)) for p in (0.0, 0.3, 1.0)
@@ -55,6 +56,11 @@ def filled(name: str, target: str, stream: RandomStream, like: np.ndarray, scala
 
 def test_every_function_has_cases():
     assert set(CASES) == set(rng.FUNCTIONS)
+
+
+def test_compiled_graphs_may_call_every_function():
+    for name in rng.FUNCTIONS:
+        assert symbols.address_of(name) == rng.code()[name]
 
 
 @pytest.mark.parametrize("target", RUNNABLE)

@@ -6,7 +6,6 @@ tensor. tests/data/random_torch.npz holds what `theirs` gave for small n.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -14,6 +13,7 @@ import numpy as np
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("int64", "int32", "int16", "int8", "uint8", "bool")
+EDGE = {"float32": 2.0**-20, "float64": 2.0**-49, "float16": 2.0**-7, "bfloat16": 2.0**-4}
 SEED = 1234567890123
 
 
@@ -41,7 +41,10 @@ def float_cases(name: str) -> list[Case]:
 
     def case(method: str, ours: Callable, *arguments: Any) -> Case:
         text = ",".join(map(str, arguments))
-        theirs = partial(lambda torch, n: fill(method, name, torch, n, *arguments))
+
+        def theirs(torch: Any, n: int) -> Any:
+            return fill(method, name, torch, n, *arguments)
+
         return Case(f"{method}({text}) {name}", ours, theirs)
 
     return [
@@ -61,6 +64,8 @@ def float_cases(name: str) -> list[Case]:
             lambda torch, n: torch.empty(n, 2, dtype=getattr(torch, name))[:, 0].normal_(),
         ),
         case("uniform_", lambda s, n: s.uniform(n, dtype, -2, 3.7), -2, 3.7),
+        # Of few values, so that some are rounded to the excluded end.
+        case("uniform_", lambda s, n: s.uniform(n, dtype, 1, 1 + EDGE[name]), 1, 1 + EDGE[name]),
         case("normal_", lambda s, n: s.normal(n, dtype, 0.3, 0.02), 0.3, 0.02),
         case("log_normal_", lambda s, n: s.log_normal(n, dtype, 0.3, 0.7), 0.3, 0.7),
         case("exponential_", lambda s, n: s.exponential(n, dtype, 0.7), 0.7),

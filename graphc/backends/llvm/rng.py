@@ -5,14 +5,15 @@ used up, 624 after seeding. It is what numpy's MT19937 keeps in memory and 2,500
 long. The bits are those of graphc.frontends.random_stream:
 
     graphc_mt_fill_u32(state, out, n)                      the next n words
-    graphc_mt_uniform_f32(state, out, n, low, span)        fma(u, span, low), u of 24 bits
-    graphc_mt_uniform_f64(state, out, n, low, span)        u of 53 bits, two words each
+    graphc_mt_uniform_f32(state, out, n, low, high)        fma(u, high - low, low), u of 24 bits;
+                                                           what rounds to high becomes low
+    graphc_mt_uniform_f64(state, out, n, low, high)        u of 53 bits, two words each
     graphc_mt_bernoulli_u8(state, out, n, p)               1 where a 53-bit u < p, else 0
     graphc_mt_normal_f32(state, out, n, mean, std)         blocks of 16; n is at least 16
     graphc_mt_normal_f64(state, out, n, mean, std)         the same with the C library's log,
                                                            sin and cos
 
-`state` and `out` are addresses, n an i64; low, span, mean and std have the type of the elements, p
+`state` and `out` are addresses, n an i64; low, high, mean and std have the type of the elements, p
 is a double. Out needs no alignment beyond that of its elements.
 """
 
@@ -111,8 +112,8 @@ def module_text(target: Target) -> str:
         _fill("u32", "i32"),
         _fill("f32", "float"),
         _in_place(module, "unit_f64", "f64", width // 2, _unit_f64),
-        _in_place(module, "affine_f32", "f32", width, _affine, "float %low, float %span"),
-        _in_place(module, "affine_f64", "f64", width // 2, _affine, "double %low, double %span"),
+        _in_place(module, "affine_f32", "f32", width, _affine, "float %low, float %high"),
+        _in_place(module, "affine_f64", "f64", width // 2, _affine, "double %low, double %high"),
         blocks_f32(module),
         blocks_f64(module),
         _UNIT_FILL_F64,
@@ -194,8 +195,10 @@ def _unit_f64(e: VectorEmitter, drawn: Lanes) -> Lanes:
 
 
 def _affine(e: VectorEmitter, units: Lanes) -> Lanes:
-    """fma(u, span, low) with the parameters of the function."""
-    return fused(e, units, parameter(e, "%span", units.type), parameter(e, "%low", units.type))
+    """fma(u, high - low, low) with the parameters of the function, below high."""
+    low, high = parameter(e, "%low", units.type), parameter(e, "%high", units.type)
+    values = fused(e, units, high - low, low)
+    return values.eq(high).select(low, values)
 
 
 def _run(module: FillModule, name: str, width: int, finish: Operation) -> str:
@@ -272,17 +275,17 @@ define internal void @fill_unit_f64(ptr %state, ptr %out, i64 %n) nounwind {
 
 
 def _chunked(name: str, fill: str) -> str:
-    """@graphc_mt_uniform_name: units, then low and span unless they are 0 and 1."""
+    """@graphc_mt_uniform_name: units, then low and high unless they are 0 and 1."""
     element = LLVM_TYPES[name]
-    parameters = f"ptr %state, ptr %out, i64 %n, {element} %low, {element} %span"
+    parameters = f"ptr %state, ptr %out, i64 %n, {element} %low, {element} %high"
     head = f"define void @graphc_mt_uniform_{name}({parameters}) nounwind"
     body = f"""  call void @{fill}(ptr %state, ptr %piece, i64 %count)
   %from.zero = fcmp oeq {element} %low, 0.0
-  %to.one = fcmp oeq {element} %span, 1.0
+  %to.one = fcmp oeq {element} %high, 1.0
   %plain = and i1 %from.zero, %to.one
   br i1 %plain, label %next, label %scale
 scale:
-  call void @affine_{name}(ptr %piece, {element} %low, {element} %span, i64 %count)"""
+  call void @affine_{name}(ptr %piece, {element} %low, {element} %high, i64 %count)"""
     return in_chunks(head, _CHUNK, element, body)
 
 

@@ -41,6 +41,12 @@ SYSTEM = frozenset(
 RUNTIME = {
     "graphc_parallel": "graphc.backends.llvm.pool",
     "graphc_parallel_within": "graphc.backends.llvm.pool",
+    "graphc_mt_fill_u32": "graphc.backends.llvm.rng",
+    "graphc_mt_uniform_f32": "graphc.backends.llvm.rng",
+    "graphc_mt_uniform_f64": "graphc.backends.llvm.rng",
+    "graphc_mt_bernoulli_u8": "graphc.backends.llvm.rng",
+    "graphc_mt_normal_f32": "graphc.backends.llvm.rng",
+    "graphc_mt_normal_f64": "graphc.backends.llvm.rng",
 }
 
 ALLOWED = LIBRARY | C_API_FUNCTIONS | C_API_DATA | SYSTEM | frozenset(RUNTIME)
