@@ -262,7 +262,7 @@ def test_without_weights_only_torchs_names_are_this_packages():
     from graphc.ir.dtype import DType
 
     assert load(archive(data), weights_only=False) is DType
-    missing = b"\x80\x02ctorch.nn.modules.nothing\nNoSuchLayer\n."
+    missing = b"\x80\x02ctorch.ir.dtype.nothing\nNoSuchLayer\n."
     with pytest.raises(pickle.UnpicklingError, match="NoSuchLayer"):
         load(archive(missing), weights_only=False)
 
