@@ -15,7 +15,9 @@ Facets:
     eval(*arrays, **attrs)         meaning, in numpy
     result(*types, **attrs)        inference, where the family does not derive it
     partials(*inputs, out)         pointwise derivative for each input, None where there is none
-    linear, transpose(ct, node, i) operands in which the op is linear, and its transpose
+    linear, transpose(ct, node, i) operands in which the op is linear, and its transpose: the plain
+                                   one, sum(ct * y), without conjugation
+    bilinear                       linear in each of these alone (dot), not in all together (select)
     pull(cts, node), push(tangents, node)     reverse and forward mode, where neither fits
     no_derivative                  the reason, where it has none
     expand(*inputs, **attrs)       composites: the meaning in terms of other ops
@@ -27,6 +29,7 @@ Facets:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +58,7 @@ class Op:
     commutative = False
     dear = False
     linear: tuple[int, ...] | None = None
+    bilinear = False
     no_derivative: str | None = None
     onnx: Onnx | None = None
     no_onnx: str | None = None
@@ -91,7 +95,7 @@ class Op:
     # --- inference ---------------------------------------------------------------------------
 
     def infer(self, attrs: Attrs, types: Sequence[Type], blocks: tuple[Graph, ...] = ()) -> list:
-        """The types of the outputs; ShapeError, DTypeError or TypeError where operands are wrong."""
+        """The types of the outputs; ShapeError, DTypeError or TypeError for wrong operands."""
         self.check(attrs, types)
         found = self.result(*types, **attrs)
         return list(found) if isinstance(found, (tuple, list)) else [found]
@@ -157,7 +161,7 @@ def _declare(cls: type, name: str, defaults: dict[str, Any]) -> Op:
     if name in OPS:
         raise TypeError(f"the op {name} is declared twice")
     operands, attributes = [], []
-    for key, kind in cls.__dict__.get("__annotations__", {}).items():
+    for key, kind in inspect.get_annotations(cls).items():
         if isinstance(kind, Kinds):
             operands.append((key, kind))
         elif isinstance(kind, AttrKind):

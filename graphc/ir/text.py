@@ -181,7 +181,7 @@ def _parse_graph(lines: _Lines, depth: int) -> tuple[str, Graph]:
 
 def _parse_params(text: str, env: dict[str, Value]) -> list[Value]:
     at = 0
-    for match in iter(lambda: _PARAM.match(text, at), None):
+    while (match := _PARAM.match(text, at)) is not None:
         name, type = match.groups()
         if "%" + name in env:
             raise FormatError(f"the parameter %{name} is defined twice")

@@ -3,3 +3,15 @@
 They stay one node until no backend and no ONNX opset claims them. What lives here: one file a
 family, each declaration complete. What must not: primitives, tensors, passes.
 """
+
+from .activation import gelu, log_sigmoid, relu, sigmoid, silu, softplus
+from .attention import attention
+from .normalize import (
+    batch_norm,
+    layer_norm,
+    log_softmax,
+    max_first,
+    moments,
+    norm2,
+    softmax,
+)

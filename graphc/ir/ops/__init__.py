@@ -1,3 +1,4 @@
+
 """The primitives, one file a family. `from graphc.ir import ops; ops.add(x, y)` builds a node.
 
 What lives here: declarations of primitives and the few functions that compose them by definition
@@ -32,7 +33,7 @@ from .binary import (
     sub,
     xor,
 )
-from .constant import const, full, full_like, iota
+from .constant import const, dim_value, full, full_like, iota
 from .contract import conv, conv_grad_input, conv_grad_weight, conv_size, dot
 from .control import cond, scan, while_loop
 from .effect import assert_op, copy_to, print_op
@@ -114,5 +115,3 @@ for _symbol, _op in {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": 
     setattr(Value, f"__{_symbol}__", lambda x, y, op=_op: op(x, y))
     setattr(Value, f"__r{_symbol}__", lambda x, y, op=_op: op(y, x))
 Value.__neg__ = lambda x: neg(x)  # type: ignore[attr-defined]
-
-__all__ = [name for name in dir() if not name.startswith("_") and name != "Value"]

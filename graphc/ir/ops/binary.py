@@ -390,14 +390,16 @@ class complex_(Pointwise):
         return x.with_dtype(x.dtype.to_complex())
 
     def eval(x, y):
-        return x + 1j * y
+        out = np.empty(x.shape, np.result_type(x.dtype, np.complex64))
+        out.real, out.imag = x, y  # x + 1j * y would make nan of an infinite part
+        return out
 
     linear = (0, 1)
 
     def transpose(ct, node, i):
         from .unary import imag, real
 
-        return (real, imag)[i](ct)
+        return real(ct) if i == 0 else -imag(ct)
 
     no_onnx = "ONNX has no complex arithmetic"
     samples = (Uniform(-4, 4),)

@@ -4,10 +4,11 @@ import numpy as np
 
 from ..build import Builder
 from ..data import Data
-from ..dtype import DType
+from ..dims import AnyDim
+from ..dtype import I64, DType
 from ..graph import Value
 from ..op import Structural, as_dtype, constant_like, op
-from ..schema import Case, DataAttr, Dims, DTypeAttr, IntAttr, NumberAttr, Onnx, Text
+from ..schema import Case, DataAttr, DimAttr, Dims, DTypeAttr, IntAttr, NumberAttr, Onnx, Text
 from ..types import TensorType
 
 
@@ -79,6 +80,33 @@ class iota_op(Structural):
 
     onnx = Onnx("Range", 11)
     samples = (Case(shape=(4, 3), axis=0, dtype="i64"), Case(shape=(4, 3), axis=1, dtype="f32"))
+
+
+@op("dim", device="cpu")
+class dim_op(Structural):
+    """A size as a number: i64 of any shape, the same everywhere."""
+
+    size: DimAttr
+    shape: Dims
+    device: Text
+
+    def result(size, shape, device):
+        return TensorType(I64, shape, device)
+
+    def eval(size, shape, device):
+        return np.full(shape, size, np.int64)
+
+    no_derivative = "has no operand"
+
+    def to_onnx(g, node):
+        return g.dim(node)
+
+    samples = (Case(size=3, shape=(2,)),)
+
+
+def dim_value(size: AnyDim, shape: tuple = (), device: str = "cpu") -> Value:
+    """A size as a computed number."""
+    return dim_op(size=size, shape=tuple(shape), device=device)
 
 
 def full(

@@ -57,6 +57,7 @@ class dot(Structural):
         return product.reshape(shape)
 
     linear = (0, 1)
+    bilinear = True
     dear = True
 
     def transpose(ct, node, i):
@@ -138,6 +139,7 @@ class conv(Structural):
         return _correlate(x, w, stride, padding, dilation, groups)
 
     linear = (0, 1)
+    bilinear = True
     dear = True
 
     def transpose(ct, node, i):
@@ -160,7 +162,10 @@ class conv(Structural):
             "f32[2, 4, 6, 5]", "f32[3, 4, 3, 2]",
             stride=(2, 1), padding=((1, 1), (0, 1)), dilation=(1, 2),
         ),
-        Case("f32[1, 4, 7]", "f32[6, 2, 3]", stride=(1,), padding=((1, 1),), dilation=(1,), groups=2),
+        Case(
+            "f32[1, 4, 7]", "f32[6, 2, 3]",
+            stride=(1,), padding=((1, 1),), dilation=(1,), groups=2,
+        ),
     )  # fmt: skip
 
 
@@ -233,6 +238,7 @@ class conv_grad_input(Structural):
         return out[(slice(None), slice(None), *inner)]
 
     linear = (0, 1)
+    bilinear = True
     dear = True
 
     def transpose(ct, node, i):
@@ -289,6 +295,7 @@ class conv_grad_weight(Structural):
         return np.concatenate(parts, 0)
 
     linear = (0, 1)
+    bilinear = True
     dear = True
 
     def transpose(ct, node, i):

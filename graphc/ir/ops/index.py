@@ -321,7 +321,7 @@ def _unsort(ct, places, axis):
 
 @op("searchsorted", right=False)
 class searchsorted(Structural):
-    """For each of `values`, where it would be inserted into the last axis of `boundaries`, sorted."""
+    """For each of `values`, its place of insertion into the sorted `boundaries`."""
 
     boundaries: Real
     values: Real

@@ -21,7 +21,7 @@ from .constant import full_like
 
 
 class Reduction(Structural):
-    """Drops `axes`. A reduction over no elements gives the identity, or is an error for extremes."""
+    """Drops `axes`. Over no elements: the identity, or an error for extremes."""
 
     dear = True
 
@@ -205,7 +205,7 @@ class reduce_min(Extreme):
 
 @op("arg_reduce")
 class arg_reduce(Structural):
-    """The place of the largest or smallest element along `axis`; the first of equals, the first nan."""
+    """The place of the extreme along `axis`: the first of equals, the first nan."""
 
     x: Real | Bool
     axis: IntAttr
@@ -256,11 +256,6 @@ class cumulative(Structural):
 
     def pull(cts, node):
         return [_cumulative_pull(cts[0], node)]
-
-    def push(tangents, node):
-        if node.attrs["mode"] != "sum":
-            raise NotImplementedError(f"cumulative {node.attrs['mode']} has no forward derivative")
-        return [cumulative(tangents[0], **node.attrs)]
 
     def to_onnx(g, node, x):
         if node.attrs["mode"] != "sum":

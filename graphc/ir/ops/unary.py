@@ -581,7 +581,7 @@ class imag(Pointwise):
     def transpose(ct, node, i):
         from .binary import complex_
 
-        return complex_(full_like(0.0, ct), ct)
+        return complex_(full_like(0.0, ct), -ct)
 
     linear = (0,)
     no_onnx = "ONNX has no complex arithmetic"
