@@ -1,0 +1,373 @@
+"""Memory: addresses, guards, vector loads and stores, whole or under a mask."""
+
+from __future__ import annotations
+
+from graphc.backends.llvm.vmath.emitter import Vec, memory_element
+from graphc.backends.llvm.vmath.lanes import LLVM_TYPES
+from graphc.ir.dims import AnyDim
+from graphc.ir.dtype import I32, I64, DType
+from graphc.passes.fuse.affine import Affine, Guards, bounds
+from graphc.passes.fuse.expr import Expr
+
+from .printer import Buffer, Printer, dtype_of, vector_of
+
+Rows = list[tuple[Expr, Vec, AnyDim]]  # computed positions: expression, vector, stride
+
+# --- lanes of a form -----------------------------------------------------------------------------
+
+
+def lane_stride(p: Printer, form: Affine, u: int) -> AnyDim | tuple[int, ...]:
+    """By how much the form grows from lane to lane; or, where that differs, the offsets."""
+    terms = dict(p.form(form).terms)
+    if p.kernel.pair is None:
+        (lane,) = p.kernel.lanes
+        return terms.get(lane, 0)
+    offsets = _pair_offsets(p, terms, u)
+    offsets = tuple([offset - offsets[0] for offset in offsets])
+    stride = offsets[1]
+    return stride if offsets == tuple([stride * j for j in range(p.width)]) else offsets
+
+
+def _pair_offsets(p: Printer, terms: dict, u: int) -> tuple[int, ...]:
+    """Offsets of the lanes of vector u where the lanes run over two variables together."""
+    assert p.kernel.pair is not None
+    outer, inner, extent = p.kernel.pair
+    places = [divmod(u * p.width + j, extent) for j in range(p.width)]
+    a, b = terms.get(outer, 0), terms.get(inner, 0)
+    return tuple([a * row + b * column for row, column in places])
+
+
+def vector_offset(p: Printer, form: Affine, u: int) -> AnyDim:
+    """What vector u of a step adds to the form's place."""
+    if u == 0:
+        return 0
+    terms = dict(p.form(form).terms)
+    if p.kernel.pair is not None:
+        return _pair_offsets(p, terms, u)[0]
+    (lane,) = p.kernel.lanes
+    return terms.get(lane, 0) * (u * p.width)
+
+
+def index_vector(p: Printer, form: Affine, u: int, dtype: DType) -> str:
+    """The form's values in the lanes of vector u, as integers of that type."""
+    kind = LLVM_TYPES[dtype.name]
+    stride = lane_stride(p, form, u)
+    scalar = p.add(p.scalar(form), p.size(vector_offset(p, form, u)))
+    if kind != "i64" and scalar[0] == "%":
+        scalar = p.let(f"trunc i64 {scalar} to {kind}")
+    base = p.vec.splat(scalar, dtype).name
+    if stride == 0:
+        return base
+    if isinstance(stride, tuple):
+        steps = vector_of([f"{kind} {offset}" for offset in stride])
+    else:
+        steps = p.steps(stride, dtype)
+    return p.let(f"add {p.kind(dtype)} {base}, {steps}")
+
+
+# --- guards --------------------------------------------------------------------------------------
+
+
+def guard_mask(p: Printer, guards: Guards, u: int) -> bool | str:
+    """True or False where the declared ranges decide, else the lanes in which all guards hold."""
+    mask: bool | str = True
+    ranges = p.ranges()
+    at_most = p.sizes.at_most
+    for guard in guards:
+        span = bounds(p.form(guard.form), ranges, p.sizes)
+        if span is not None:
+            low, high = span
+            if at_most(high + 1, guard.low) or at_most(guard.high, low):
+                return False
+            if at_most(guard.low, low) and at_most(high + 1, guard.high):
+                continue
+        found = _one_guard(p, guard, u)
+        mask = found if mask is True else p.let(f"and {p.mask_kind} {mask}, {found}")
+    return mask
+
+
+def _one_guard(p: Printer, guard, u: int) -> str:
+    """low <= form < high as one unsigned comparison."""
+    width = guard.high - guard.low
+    if lane_stride(p, guard.form, u) == 0:
+        scalar = p.sub(p.scalar(guard.form), p.size(guard.low))
+        return p.splat_mask(p.let(f"icmp ult i64 {scalar}, {p.size(width)}"))
+    dtype = I32 if _fits_i32(p, guard) else I64
+    kind = p.kind(dtype)
+    place = index_vector(p, guard.form, u, dtype)
+    if guard.low != 0:
+        place = p.let(f"sub {kind} {place}, {p.size_vector(guard.low, dtype)}")
+    return p.let(f"icmp ult {kind} {place}, {p.size_vector(width, dtype)}")
+
+
+def _fits_i32(p: Printer, guard) -> bool:
+    span = bounds(p.form(guard.form), p.ranges(), p.sizes)
+    if span is None or not all(isinstance(x, int) for x in (*span, guard.low, guard.high)):
+        return False
+    return max(map(abs, (*span, guard.low, guard.high))) < 1 << 30  # type: ignore[arg-type]
+
+
+# --- addresses -----------------------------------------------------------------------------------
+
+
+def address(p: Printer, base: str, form: Affine, kind: str, u: int, row: str = "0") -> str:
+    """The address of the form's element for vector u; one address part for each loop level."""
+    form = p.form(form)
+    levels: dict[int, list] = {}
+    for variable, k in form.terms:
+        binding = p.env[variable]
+        levels.setdefault(binding.depth, []).append((binding.name, k))
+    pointer, key = base, (base, kind)
+    for depth in sorted(levels):
+        key = (*key, depth, tuple(levels[depth]))
+        cache = p.scopes[depth].cache
+        found = cache.get(key)
+        if found is None:
+            with p.at(depth):
+                offset = "0"
+                for name, k in levels[depth]:
+                    offset = p.add(offset, p.mul(name, p.size(k)))
+                found = cache[key] = p.element(pointer, offset, kind)
+        pointer = found
+    pointer = p.element(pointer, row, kind)
+    return p.element(pointer, p.size(form.const + vector_offset(p, form, u)), kind)
+
+
+# --- loads ---------------------------------------------------------------------------------------
+
+
+def load(
+    p: Printer, buffer: Buffer, form: Affine, guards: Guards, u: int, rows: Rows | None = None
+) -> Vec:
+    """The elements of a buffer at the form's places; anything where a guard does not hold."""
+    dtype = dtype_of(buffer)
+    guard = guard_mask(p, guards, u)
+    if guard is False:
+        return p.vec.const(0, dtype)
+    condition = None if guard is True else str(guard)
+    scalar_row, vector_row = _computed_row(p, rows or [])
+    base, kind = p.buffer(buffer), memory_element(dtype)
+    stride = lane_stride(p, form, u)
+    if vector_row is not None:
+        name = _gather(p, base, form, dtype, u, stride, vector_row, condition, scalar_row)
+    elif stride == 0:
+        name = _load_splat(p, address(p, base, form, kind, u, scalar_row), dtype, condition)
+    else:
+        mask = p.both(condition, p.mask)
+        name = _load_lanes(p, base, form, dtype, u, stride, mask, scalar_row)
+    return p.vec.unpack(name, dtype)
+
+
+def _computed_row(p: Printer, rows: Rows) -> tuple[str, str | None]:
+    """Offsets of computed positions: the sum of those equal in all lanes, and of the others."""
+    scalar, vector = "0", None
+    for expr, vec, stride in rows:
+        if lane_dependent(p, expr):
+            wide = widen_to_i64(p, vec)
+            if stride != 1:
+                wide = p.let(f"mul {p.kind(I64)} {wide}, {p.size_vector(stride, I64)}")
+            vector = wide if vector is None else p.let(f"add {p.kind(I64)} {vector}, {wide}")
+        else:
+            with p.at(scope_depth(p, expr)):
+                first = first_lane(p, vec)
+                offset = p.mul(first, p.size(stride))
+            scalar = p.add(scalar, offset)
+    return scalar, vector
+
+
+def widen_to_i64(p: Printer, vec: Vec) -> str:
+    """Integers as i64."""
+    if vec.dtype.itemsize == 8:
+        return vec.name
+    extend = "sext" if vec.dtype.kind == "i" else "zext"
+    return p.let(f"{extend} {p.kind(vec.dtype)} {vec.name} to {p.kind(I64)}")
+
+
+def first_lane(p: Printer, vec: Vec) -> str:
+    """The element of lane 0, integers as an i64."""
+    kind = LLVM_TYPES[vec.dtype.name]
+    scalar = p.let(f"extractelement {p.kind(vec.dtype)} {vec.name}, i64 0")
+    if vec.dtype.kind in "iu" and kind != "i64":
+        extend = "sext" if vec.dtype.kind == "i" else "zext"
+        scalar = p.let(f"{extend} {kind} {scalar} to i64")
+    return scalar
+
+
+def lane_dependent(p: Printer, expr: Expr) -> bool:
+    """Whether the expression differs between lanes, or between the vectors of a step."""
+    return not p.kernel.lanes.isdisjoint(expr.variables) or (p.wide and bool(expr.reads))
+
+
+def scope_depth(p: Printer, expr: Expr) -> int:
+    """The depth of the innermost loop that the expression depends on."""
+    depth = 0
+    dropped = p.kernel.dropped
+    for variable in expr.variables:
+        if variable not in dropped:
+            depth = max(depth, p.env[variable].depth)
+    for value in expr.reads:
+        depth = max(depth, p.result_depth[value])
+    return depth
+
+
+def _load_splat(p: Printer, pointer: str, dtype: DType, condition: str | None) -> str:
+    """One element in all lanes; under a condition it is read only where that holds somewhere."""
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    if condition is not None:
+        some = any_lane(p, condition)
+        pointer = p.let(f"select i1 {some}, ptr {pointer}, ptr {_harmless(p)}")
+    scalar = p.let(f"load {kind}, ptr {pointer}, align {dtype.itemsize}")
+    return splat(p, scalar, kind, vector)
+
+
+def _harmless(p: Printer) -> str:
+    """Memory that may always be read."""
+    found = p._prelude_cache.get("harmless")
+    if found is None:
+        found = p._prelude_cache["harmless"] = p.slot("i64", 2)
+        p.prelude.append(f"  store <2 x i64> zeroinitializer, ptr {found}, align 16")
+    return found
+
+
+def any_lane(p: Printer, mask: str) -> str:
+    bits = p.let(f"bitcast {p.mask_kind} {mask} to i{p.width}")
+    return p.let(f"icmp ne i{p.width} {bits}, 0")
+
+
+def splat(p: Printer, scalar: str, kind: str, vector: str) -> str:
+    first = p.let(f"insertelement {vector} poison, {kind} {scalar}, i64 0")
+    zeros = f"<{p.width} x i32> zeroinitializer"
+    return p.let(f"shufflevector {vector} {first}, {vector} poison, {zeros}")
+
+
+def _load_lanes(
+    p: Printer,
+    base: str,
+    form: Affine,
+    dtype: DType,
+    u: int,
+    stride: AnyDim | tuple[int, ...],
+    mask: str | None,
+    row: str,
+) -> str:
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    if stride == 1:
+        return load_vector(p, address(p, base, form, kind, u, row), dtype, mask)
+    if stride == -1:
+        pointer = p.element(address(p, base, form, kind, u, row), str(1 - p.width), kind)
+        if mask is not None:
+            mask = reverse(p, mask, p.mask_kind)
+        return reverse(p, load_vector(p, pointer, dtype, mask), vector)
+    if isinstance(stride, tuple) and mask is None and max(stride) - min(stride) < 2 * p.width:
+        return _load_pattern(p, address(p, base, form, kind, u, row), dtype, stride)
+    return _gather(p, base, form, dtype, u, stride, None, mask, row)
+
+
+def load_vector(p: Printer, pointer: str, dtype: DType, mask: str | None) -> str:
+    """Consecutive elements; inactive lanes read nothing."""
+    vector = p.vec.memory_type(dtype)
+    if mask is None:
+        return p.let(f"load {vector}, ptr {pointer}, align {dtype.itemsize}")
+    name = f"llvm.masked.load.v{p.width}{_suffix(dtype)}.p0"
+    p.declare(f"{vector} @{name}(ptr, {p.mask_kind}, {vector})")
+    return p.let(
+        f"call {vector} @{name}(ptr align {dtype.itemsize} {pointer}, "
+        f"{p.mask_kind} {mask}, {vector} zeroinitializer)"
+    )
+
+
+def reverse(p: Printer, name: str, kind: str) -> str:
+    return p.shuffle(kind, name, "poison", list(range(p.width - 1, -1, -1)))
+
+
+def _load_pattern(p: Printer, pointer: str, dtype: DType, offsets: tuple[int, ...]) -> str:
+    """Elements at constant offsets within two vectors: two masked loads and a shuffle."""
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    lowest = min(offsets)
+    pointer = p.element(pointer, str(lowest), kind)
+    picks = [offset - lowest for offset in offsets]
+    halves = []
+    for half in (0, p.width):
+        if max(picks) < half:
+            halves.append("poison")
+            continue
+        inside = vector_of([f"i1 {int(half + j <= max(picks))}" for j in range(p.width)])
+        halves.append(load_vector(p, p.element(pointer, str(half), kind), dtype, inside))
+    return p.shuffle(vector, halves[0], halves[1], picks)
+
+
+def _gather(
+    p: Printer,
+    base: str,
+    form: Affine,
+    dtype: DType,
+    u: int,
+    stride: AnyDim | tuple[int, ...],
+    rows: str | None,
+    mask: str | None,
+    row: str,
+) -> str:
+    """Elements at any places."""
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    if rows is not None:
+        mask = p.both(mask, p.mask)
+    offsets = rows
+    if stride != 0:
+        if isinstance(stride, tuple):
+            offsets = vector_of([f"i64 {offset}" for offset in stride])
+        else:
+            offsets = p.steps(stride, I64)
+        if rows is not None:
+            offsets = p.let(f"add {p.kind(I64)} {rows}, {offsets}")
+    start = address(p, base, form, kind, u, row)
+    pointers = p.let(f"getelementptr {kind}, ptr {start}, {p.kind(I64)} {offsets}")
+    name = f"llvm.masked.gather.v{p.width}{_suffix(dtype)}.v{p.width}p0"
+    wide = f"<{p.width} x ptr>"
+    p.declare(f"{vector} @{name}({wide}, {p.mask_kind}, {vector})")
+    return p.let(
+        f"call {vector} @{name}({wide} align {dtype.itemsize} {pointers}, "
+        f"{p.mask_kind} {mask or 'splat (i1 true)'}, {vector} zeroinitializer)"
+    )
+
+
+def _suffix(dtype: DType) -> str:
+    kind = memory_element(dtype)
+    return {"float": "f32", "double": "f64"}.get(kind, kind)
+
+
+# --- stores --------------------------------------------------------------------------------------
+
+
+def store(p: Printer, buffer: Buffer, form: Affine, vec: Vec, u: int) -> None:
+    """Writes the active lanes of a vector at the form's places."""
+    dtype = dtype_of(buffer)
+    kind, packed = memory_element(dtype), p.vec.pack(vec)
+    pointer = address(p, p.buffer(buffer), form, kind, u)
+    mask = p.mask
+    if lane_stride(p, form, u) == -1:
+        pointer = p.element(pointer, str(1 - p.width), kind)
+        packed = reverse(p, packed, p.vec.memory_type(dtype))
+        mask = mask and reverse(p, mask, p.mask_kind)
+    store_vector(p, pointer, packed, dtype, mask)
+
+
+def store_vector(p: Printer, pointer: str, packed: str, dtype: DType, mask: str | None) -> None:
+    vector = p.vec.memory_type(dtype)
+    if mask is None:
+        p.do(f"store {vector} {packed}, ptr {pointer}, align {dtype.itemsize}")
+        return
+    name = f"llvm.masked.store.v{p.width}{_suffix(dtype)}.p0"
+    p.declare(f"void @{name}({vector}, ptr, {p.mask_kind})")
+    p.do(
+        f"call void @{name}({vector} {packed}, ptr align {dtype.itemsize} {pointer}, "
+        f"{p.mask_kind} {mask})"
+    )
+
+
+def store_one(p: Printer, buffer: Buffer, form: Affine, vec: Vec) -> None:
+    """Writes lane 0 at the form's place."""
+    dtype = dtype_of(buffer)
+    kind, packed = memory_element(dtype), p.vec.pack(vec)
+    pointer = address(p, p.buffer(buffer), form, kind, 0)
+    scalar = p.let(f"extractelement {p.vec.memory_type(dtype)} {packed}, i64 0")
+    p.do(f"store {kind} {scalar}, ptr {pointer}, align {dtype.itemsize}")

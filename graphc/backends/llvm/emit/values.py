@@ -1,0 +1,95 @@
+"""Expressions as text: each value once in the scope of the innermost loop it depends on."""
+
+from __future__ import annotations
+
+from graphc.backends.llvm.vmath.emitter import EXPANSIONS, Vec, memory_element
+from graphc.backends.llvm.vmath.lanes import LLVM_TYPES
+from graphc.ir.dtype import BOOL, I64
+from graphc.passes.fuse.affine import Affine
+from graphc.passes.fuse.expr import Expr
+
+from .access import (
+    address,
+    guard_mask,
+    index_vector,
+    lane_dependent,
+    load,
+    scope_depth,
+)
+from .printer import Printer
+
+
+def value(p: Printer, expr: Expr, u: int) -> Vec:
+    """The register that holds the expression for vector u of the present step."""
+    if expr.op == "constant":
+        return p.vec.const(expr.payload, expr.dtype)
+    if expr.op == "reduced":
+        registers = p.results[expr.payload]
+        return registers[u if len(registers) > 1 else 0]
+    if expr.op == "size":
+        return Vec(p.size_vector(expr.payload, expr.dtype), expr.dtype)
+    depth = scope_depth(p, expr)
+    cache = p.scopes[depth].cache
+    key = (expr, u if lane_dependent(p, expr) else None)
+    found = cache.get(key)
+    if found is None:
+        with p.at(depth):
+            found = _kept_or_computed(p, expr, u)
+        cache[key] = found
+    return found
+
+
+def _kept_or_computed(p: Printer, expr: Expr, u: int) -> Vec:
+    kept = p.kernel.kept.get(expr)
+    if kept is None or p.stage < kept.stage:
+        return _compute(p, expr, u)
+    pointer = address(p, "%S", p.kernel.row, LLVM_TYPES[expr.dtype.name], u)
+    pointer = p.element(pointer, p.size(kept.offset), "i8")
+    kind = p.kind(expr.dtype)
+    if p.stage > kept.stage:
+        return Vec(p.let(f"load {kind}, ptr {pointer}, align 4"), expr.dtype)
+    found = _compute(p, expr, u)
+    p.do(f"store {kind} {found.name}, ptr {pointer}, align 4")
+    return found
+
+
+def _compute(p: Printer, expr: Expr, u: int) -> Vec:
+    op = expr.op
+    if op == "load":
+        access = expr.payload
+        rows = [
+            (arg, value(p, arg, u), stride) for arg, stride in zip(expr.args, access.row_strides)
+        ]
+        return load(p, access.buffer, access.form, access.guards, u, rows)
+    if op == "iota":
+        return _iota(p, expr.payload, expr, u)
+    if op == "guard":
+        return Vec(_condition(guard_mask(p, expr.payload, u)), BOOL)
+    if op == "select" and expr.args[0].op == "guard":
+        condition = guard_mask(p, expr.args[0].payload, u)
+        if isinstance(condition, bool):
+            return value(p, expr.args[1 if condition else 2], u)
+    args = [value(p, arg, u) for arg in expr.args]
+    return p.vec.emit(op, args, expr.dtype)
+
+
+def _condition(mask: bool | str) -> str:
+    if isinstance(mask, str):
+        return mask
+    return "splat (i1 true)" if mask else "zeroinitializer"
+
+
+def _iota(p: Printer, form: Affine, expr: Expr, u: int) -> Vec:
+    """Index values; floats are converted from exact integers."""
+    if expr.dtype.kind in "iu":
+        return Vec(index_vector(p, form, u, expr.dtype), expr.dtype)
+    exact = Vec(index_vector(p, form, u, I64), I64)
+    return p.vec.emit("cast", [exact], expr.dtype)
+
+
+def knows(op: str) -> bool:
+    """Whether expressions of that op can be printed."""
+    return op in EXPANSIONS or op == "cast"
+
+
+__all__ = ["knows", "memory_element", "value"]

@@ -1,0 +1,53 @@
+"""Ops that have kernels of their own: a registry that maps an op to the builder of its kernel.
+
+    @native_kernel("sort")
+    def build(node, target): return NativeCall(kernel, buffers)
+
+`kernel` follows the convention of all kernels (see `contract.kernel.Kernel`), `buffers` are the
+values whose memory its pointers are, in order. What a builder reads must be in memory: by default
+the node's inputs, seen through reshapes; `operands` may name others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from graphc.backends.llvm.contract.kernel import Kernel
+from graphc.backends.llvm.target import Target
+from graphc.ir.graph import Node, Value
+from graphc.passes.fuse.plan import base_of
+
+
+@dataclass(frozen=True, slots=True)
+class NativeCall:
+    """A kernel and its buffers; kind and work (in nanoseconds, estimated) are for reports."""
+
+    kernel: Kernel
+    buffers: Sequence[Value]
+    work: float = 10_000.0
+
+
+Build = Callable[[Node, Target], NativeCall]
+Operands = Callable[[Node], Iterable[Value]]
+
+NATIVE_KERNELS: dict[str, Build] = {}
+_OPERANDS: dict[str, Operands] = {}
+
+
+def native_kernel(name: str, operands: Operands | None = None) -> Callable[[Build], Build]:
+    """Registers the builder of an op's kernel."""
+
+    def register(build: Build) -> Build:
+        NATIVE_KERNELS[name] = build
+        if operands is not None:
+            _OPERANDS[name] = operands
+        return build
+
+    return register
+
+
+def native_operands(node: Node) -> list[Value]:
+    """The values that a node with a kernel of its own needs in memory."""
+    chosen = _OPERANDS.get(node.op.name)
+    return list(chosen(node)) if chosen else [base_of(value) for value in node.inputs]

@@ -1,0 +1,235 @@
+"""Checks of values that are only known when a graph runs: indices, integer divisors.
+
+Each check is a flag, one bool that is True where something is wrong, computed by ops of the IR
+before the node that relies on it. Where the range of an index follows from how it is made, there
+is nothing to check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphc.ir.build import Builder
+from graphc.ir.dims import AnyDim, Dim
+from graphc.ir.dtype import BOOL, DType
+from graphc.ir.graph import Attrs, Graph, Node, Value
+from graphc.ir.op import OPS
+from graphc.ir.types import TensorType
+
+Interval = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`flag` is True where the node must not run. kind: `bounds` or `division`."""
+
+    flag: Value
+    node: Node
+    kind: str
+    index: Value
+    size: AnyDim = 0
+
+
+@dataclass(slots=True)
+class Checked:
+    """A graph whose last results are the flags; `needed` maps a node to the flags before it."""
+
+    graph: Graph
+    checks: list[Check] = field(default_factory=list)
+    needed: dict[Node, list[Value]] = field(default_factory=dict)
+
+
+def add_checks(graph: Graph) -> Checked:
+    """The graph with a flag in front of each node that needs one."""
+    intervals = Intervals()
+    found = Checked(graph)
+    made: dict[tuple, Value | None] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        for kind, value, size in _needs(node):
+            key = (kind, value, size)
+            if key not in made:
+                made[key] = None
+                if not _proved(value, intervals, kind, size):
+                    flag = made[key] = _flag(nodes, node, kind, value, size)
+                    found.checks.append(Check(flag, node, kind, value, size))
+            known = made[key]
+            if known is not None:
+                found.needed.setdefault(node, []).append(known)
+        nodes.append(node)
+    if found.checks:
+        flags = [check.flag for check in found.checks]
+        found.graph = Graph(graph.params, nodes, (*graph.results, *flags))
+    return found
+
+
+def _needs(node: Node) -> list[tuple[str, Value, AnyDim]]:
+    """(kind, value, size) of what has to hold of a node's operands."""
+    name = node.op.name
+    if name in ("gather", "scatter"):
+        size = node.inputs[0].type.shape[node.attrs["axis"]]
+        return [("bounds", node.inputs[1], size)]
+    if name in ("quo", "rem") and node.inputs[1].type.dtype.kind in "iu":
+        return [("division", node.inputs[1], 0)]
+    return []
+
+
+def _proved(value: Value, intervals: Intervals, kind: str, size: AnyDim) -> bool:
+    if any([d == 0 for d in value.type.shape]):
+        return True
+    interval = intervals.of(value)
+    if interval is None:
+        return False
+    low, high = interval
+    if kind == "division":
+        return low > 0 or high < 0
+    return isinstance(size, int) and low >= 0 and high < size
+
+
+def _flag(nodes: list[Node], node: Node, kind: str, value: Value, size: AnyDim) -> Value:
+    """Nodes that compute whether any element is wrong, appended to `nodes`."""
+    with Builder(loc=node.loc) as builder:
+        if kind == "division":
+            wrong = OPS["eq"](value, _constant(builder, 0, value.type))
+        else:
+            wrong = _outside(builder, value, size)
+        axes = tuple(range(len(value.type.shape)))
+        flag = OPS["reduce_max"](wrong, axes=axes) if axes else wrong
+    nodes.extend(builder.nodes)
+    return flag
+
+
+def _outside(builder: Builder, index: Value, size: AnyDim) -> Value:
+    """Where an index is negative, or `size` or more."""
+    dtype = index.type.dtype
+    negative = OPS["lt"](index, _constant(builder, 0, index.type))
+    if isinstance(size, int) and size > np.iinfo(dtype.numpy).max:
+        return negative
+    too_large = OPS["le"](_constant(builder, size, index.type), index)
+    return too_large if dtype.kind == "u" else OPS["or"](negative, too_large)
+
+
+def _constant(builder: Builder, number: AnyDim, like: TensorType) -> Value:
+    """A constant that may be a symbolic size."""
+    full = OPS["full"]
+    if isinstance(number, int):
+        attrs = {"value": number, "dtype": like.dtype, "shape": like.shape}
+        return builder.emit(full, (), full.attrs_of(attrs))[0]
+    attrs = Attrs.of({"value": number, "dtype": like.dtype, "shape": like.shape, "device": "cpu"})
+    node = Node(full, (), [like], attrs, (), builder.loc)
+    builder.nodes.append(node)
+    return node.outputs[0]
+
+
+class Intervals:
+    """The least and greatest element of integer values, where they follow from how it is made."""
+
+    def __init__(self) -> None:
+        self._known: dict[Value, Interval | None] = {}
+
+    def of(self, value: Value) -> Interval | None:
+        if value not in self._known:
+            self._known[value] = None  # what follows is no recursion without end
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def _find(self, value: Value) -> Interval | None:
+        node = value.node
+        if node is None or value.type.dtype.kind not in "iu" or value.type.dtype is BOOL:
+            return None
+        name = node.op.name
+        if name in _SAME_ELEMENTS:
+            return self.of(node.inputs[0])
+        if name in _MADE:
+            return _MADE[name](node, value)
+        if name in _COMBINED:
+            parts = [self.of(operand) for operand in node.inputs[-2:]]
+            low_high = _COMBINED[name](*parts)
+            return low_high if low_high and _fits(low_high, value.type.dtype) else None
+        if name == "cast" and node.inputs[0].type.dtype.kind in "iu":
+            found = self.of(node.inputs[0])
+            return found if found and _fits(found, value.type.dtype) else None
+        return None
+
+
+_SAME_ELEMENTS = frozenset(["reshape", "permute", "expand", "slice", "flip", "gather", "detach"])
+
+
+def _of_full(node: Node, value: Value) -> Interval | None:
+    number = node.attrs["value"]
+    return None if isinstance(number, Dim) else (int(number), int(number))
+
+
+def _of_data(node: Node, value: Value) -> Interval | None:
+    array = node.attrs["data"].array
+    return (int(array.min()), int(array.max())) if array.size else None
+
+
+def _of_iota(node: Node, value: Value) -> Interval | None:
+    size = value.type.shape[node.attrs["axis"]]
+    return (0, max(size - 1, 0)) if isinstance(size, int) else None
+
+
+def _of_place(node: Node, value: Value) -> Interval | None:
+    """Positions along an axis: an arg reduction, the places of a sort."""
+    if node.op.name == "sort" and value.index == 0:
+        return None
+    size = node.inputs[0].type.shape[node.attrs["axis"]]
+    return (0, max(size - 1, 0)) if isinstance(size, int) else None
+
+
+_MADE = {
+    "full": _of_full,
+    "const": _of_data,
+    "iota": _of_iota,
+    "arg_reduce": _of_place,
+    "sort": _of_place,
+}
+
+
+def _added(a: Interval | None, b: Interval | None) -> Interval | None:
+    return (a[0] + b[0], a[1] + b[1]) if a and b else None
+
+
+def _subtracted(a: Interval | None, b: Interval | None) -> Interval | None:
+    return (a[0] - b[1], a[1] - b[0]) if a and b else None
+
+
+def _multiplied(a: Interval | None, b: Interval | None) -> Interval | None:
+    if not (a and b):
+        return None
+    products = [x * y for x in a for y in b]
+    return min(products), max(products)
+
+
+def _either(a: Interval | None, b: Interval | None) -> Interval | None:
+    return (min(a[0], b[0]), max(a[1], b[1])) if a and b else None
+
+
+def _larger(a: Interval | None, b: Interval | None) -> Interval | None:
+    if a and b:
+        return max(a[0], b[0]), max(a[1], b[1])
+    return None
+
+
+def _smaller(a: Interval | None, b: Interval | None) -> Interval | None:
+    if a and b:
+        return min(a[0], b[0]), min(a[1], b[1])
+    return None
+
+
+_COMBINED = {
+    "add": _added,
+    "sub": _subtracted,
+    "mul": _multiplied,
+    "select": _either,
+    "max": _larger,
+    "min": _smaller,
+}
+
+
+def _fits(interval: Interval, dtype: DType) -> bool:
+    info = np.iinfo(dtype.numpy)
+    return int(info.min) <= interval[0] and interval[1] <= int(info.max)

@@ -1,0 +1,165 @@
+"""Expressions: what one group computes at one point of its domain, hash-consed.
+
+Leaves are loads from buffers, index values (`iota`), `guard` conditions, constants and the
+results of the group's own reductions (`reduced`); inner expressions carry the name of a
+pointwise op. An expression knows the loop variables it depends on, which decides into which
+loop it is printed, and so does all hoisting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from graphc.ir.dims import AnyDim
+from graphc.ir.dtype import BOOL, DType
+from graphc.ir.graph import Value
+
+from .affine import Affine, Guards, Variable
+
+#: Estimated cost of an op in units of an addition; everything else costs one.
+COST = {
+    "div": 3, "rem": 6, "quo": 6, "sqrt": 4, "rsqrt": 5, "exp": 8, "exp2": 8, "expm1": 10,
+    "log": 9, "log2": 9, "log1p": 11, "tanh": 12, "erf": 12, "erfinv": 14, "sin": 12, "cos": 12,
+    "tan": 16, "asin": 12, "acos": 12, "atan": 12, "atan2": 14, "sinh": 14, "cosh": 14,
+    "sigmoid": 10, "pow": 18, "lgamma": 40, "digamma": 40,
+}  # fmt: skip
+
+#: From this cost on, a value that several kernels or stages read is kept, not computed again.
+KEEP_COST = 8
+
+
+class Access(NamedTuple):
+    """Where a load reads: element `form` of a buffer, plus stride * index for each argument.
+
+    Where a guard does not hold nothing is read and the value does not matter.
+    """
+
+    buffer: Any  # a Value, or a partial buffer of the loop level
+    form: Affine
+    guards: Guards = ()
+    row_strides: tuple[AnyDim, ...] = ()
+
+
+class Expr:
+    """One value of a group. Compared by identity: equal expressions are one object."""
+
+    __slots__ = ("args", "cost", "dtype", "id", "op", "payload", "reads", "variables")
+
+    def __init__(
+        self, op: str, args: tuple[Expr, ...], payload: Any, dtype: DType, number: int
+    ) -> None:
+        self.op, self.args, self.payload, self.dtype, self.id = op, args, payload, dtype, number
+        variables: set[Variable] = set()
+        reads: set[Value] = set()
+        for arg in args:
+            variables |= arg.variables
+            reads |= arg.reads
+        for form in forms_of(self):
+            variables.update([v for v, _ in form.terms])
+        if op == "reduced":
+            reads.add(payload)
+        self.variables: frozenset[Variable] = frozenset(variables)
+        self.reads: frozenset[Value] = frozenset(reads)
+        own = COST.get(op, 1) if args or op in ("iota", "guard") else 0
+        self.cost: int = own + sum([arg.cost for arg in args])
+
+    def __repr__(self) -> str:
+        return show_expr(self)
+
+
+def forms_of(expr: Expr) -> list[Affine]:
+    """The index forms that stand in the expression itself, without its arguments."""
+    if expr.op == "load":
+        return [expr.payload.form, *[guard.form for guard in expr.payload.guards]]
+    if expr.op == "iota":
+        return [expr.payload]
+    if expr.op == "guard":
+        return [guard.form for guard in expr.payload]
+    return []
+
+
+class ExprTable:
+    """Makes the expressions of one group; what exists already is not made twice."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: dict[tuple, Expr] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __iter__(self) -> Iterator[Expr]:
+        return iter(self._made.values())
+
+    def make(self, op: str, args: tuple[Expr, ...], payload: Any, dtype: DType) -> Expr:
+        key = (op, args, payload, dtype)
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = Expr(op, args, payload, dtype, len(self._made))
+        return found
+
+    def truncate(self, length: int) -> None:
+        """Forgets what was made after the table had this length."""
+        while len(self._made) > length:
+            self._made.popitem()
+
+    def constant(self, value: Any, dtype: DType) -> Expr:
+        # repr keeps 0.0 apart from -0.0 and 1 from True, which compare equal.
+        key = ("constant", repr(value), dtype)
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = Expr("constant", (), value, dtype, len(self._made))
+        return found
+
+    def guard(self, guards: Guards) -> Expr:
+        return self.make("guard", (), guards, BOOL)
+
+
+def walk(roots: Iterable[Expr]) -> list[Expr]:
+    """All expressions below the roots, each once, arguments first."""
+    seen: set[Expr] = set()
+    order: list[Expr] = []
+    stack: list[tuple[Expr, bool]] = [(root, False) for root in roots][::-1]
+    while stack:
+        expr, done = stack.pop()
+        if done:
+            order.append(expr)
+        elif expr not in seen:
+            seen.add(expr)
+            stack.append((expr, True))
+            stack.extend([(arg, False) for arg in reversed(expr.args)])
+    return order
+
+
+def show_form(form: Affine) -> str:
+    """An index form as people write it: `64*i0 + i1 + 3`."""
+    parts = []
+    for variable, k in form.terms:
+        text = str(k) if isinstance(k, int) else f"({k})"
+        parts.append(f"i{variable}" if k == 1 else f"{text}*i{variable}")
+    if form.const != 0 or not parts:
+        parts.append(str(form.const))
+    return " + ".join(parts)
+
+
+def show_expr(expr: Expr, names: Any = None, depth: int = 6) -> str:
+    """One line for a person; `names` maps buffers to names, deep parts become `...`."""
+    name = names or (lambda value: value.name or "buffer")
+    if expr.op == "constant":
+        return str(expr.payload)
+    if expr.op == "reduced":
+        return name(expr.payload)
+    if expr.op == "iota":
+        return f"index({show_form(expr.payload)})"
+    if expr.op == "guard":
+        return " & ".join([f"{g.low} <= {show_form(g.form)} < {g.high}" for g in expr.payload])
+    if depth == 0:
+        return "..."
+    args = [show_expr(arg, names, depth - 1) for arg in expr.args]
+    if expr.op == "load":
+        rows = [f"{stride}*{arg}" for stride, arg in zip(expr.payload.row_strides, args)]
+        place = " + ".join([*rows, show_form(expr.payload.form)])
+        return f"{name(expr.payload.buffer)}[{place}]"
+    return f"{expr.op}({', '.join(args)})"

@@ -1,0 +1,309 @@
+"""Fusion: one pass in topological order over anchors and roots decides who shares a kernel.
+
+A newcomer joins a group when that makes no cycle, when the domains fit, and when the trial pull
+of the newcomer succeeds: the pull itself is the test of legality. Every refusal is kept with its
+reason. What turns out to need memory (`Plan.wanted`), or to be dear and read by several kernels,
+becomes a root, and fusion runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.op import Pointwise
+
+from .affine import NotFused, SplitVariable
+from .candidates import Candidates
+from .domain import Domain, merge_dims
+from .expr import COST, KEEP_COST, Expr
+from .group import (
+    COLUMNS,
+    MAP,
+    NATIVE,
+    REDUCTIONS,
+    ROWS,
+    SCAN,
+    SCATTER,
+    SCATTERS,
+    Group,
+    check_lane_axis,
+    check_long_row,
+    is_anchor,
+    reduced_axes,
+    reduced_operand,
+)
+from .plan import Plan, base_of
+from .pull import MOVEMENT, Pull, is_zero
+from .sizes import Sizes
+
+#: Values that are computed inside one kernel: more make code generation slow.
+MAX_INLINE = 100
+#: Rounds of making dear shared values roots.
+MAX_ROUNDS = 8
+
+Operands = Callable[[Node], Iterable[Value]]
+
+
+def fuse(
+    graph: Graph,
+    sizes: Sizes | None = None,
+    native: Collection[str] = (),
+    native_operands: Operands | None = None,
+    apart: bool = False,
+    needed: Mapping[Node, Collection[Value]] | None = None,
+) -> Plan:
+    """Partitions the graph into groups that each become one kernel.
+
+    native: names of the ops that have kernels of their own; `native_operands` says which values
+    such a node needs in memory (its inputs, where nothing is said). apart: every anchor and root
+    in a kernel of its own (for tests: bits must not depend on fusion). needed: the flags that have
+    to be looked at before a node may run; flags have kernels of their own.
+    """
+    sizes = sizes or Sizes()
+    forced: set[Value] = set()
+    for round_ in range(MAX_ROUNDS + len(graph.nodes)):
+        fuser = Fuser(graph, sizes, native, native_operands, forced, apart, needed or {})
+        plan = fuser.run()
+        if plan.wanted:
+            assert plan.wanted - forced, "a buffer was asked for that is one already"
+            forced |= plan.wanted
+            continue
+        dear = shared_dear_values(plan) if round_ < MAX_ROUNDS else set()
+        if not dear - forced:
+            plan.groups = plan.in_order()
+            return plan
+        forced |= dear
+    raise AssertionError("fusion did not come to an end")
+
+
+def shared_dear_values(plan: Plan) -> set[Value]:
+    """Inline values that several kernels pull and that are cheaper to keep than to compute."""
+    readers: dict[Value, int] = {}
+    for group in plan.groups:
+        for value in group.pulled:
+            if value not in plan.owner:
+                readers[value] = readers.get(value, 0) + 1
+    return {v for v, count in readers.items() if count > 1 and _is_dear(v)}
+
+
+def _is_dear(value: Value) -> bool:
+    node = value.node
+    if node is None or not isinstance(node.op, Pointwise):
+        return False
+    return COST.get(node.op.name, 0) >= 3 or (
+        sum([COST.get(v.node.op.name, 0) for v in node.inputs if v.node]) >= KEEP_COST
+    )
+
+
+class Fuser:
+    """One round of fusion; `forced` are the values that must be roots besides the obvious ones."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        sizes: Sizes,
+        native: Collection[str],
+        native_operands: Operands | None,
+        forced: set[Value],
+        apart: bool,
+        needed: Mapping[Node, Collection[Value]],
+    ) -> None:
+        self.graph, self.sizes, self.native, self.apart = graph, sizes, native, apart
+        self.needed = needed
+        self.flags = {flag for flags in needed.values() for flag in flags}
+        self.native_operands = native_operands or (lambda node: map(base_of, node.inputs))
+        self.plan = Plan(graph, sizes)
+        self.pull = Pull(self.plan)
+        self.roots = self._roots(forced)
+        self.sources: dict[Value, int] = {}  # groups reached through inline values, as bits
+        self.leaves: dict[Value, int] = {}  # buffers of the graph reached, as bits
+        self.inline: dict[Value, int] = {}  # nodes computed inline above a value, as bits
+        self.candidates = Candidates(self.plan, sizes)
+
+    def _roots(self, forced: set[Value]) -> set[Value]:
+        roots = {base_of(value) for value in self.graph.results} | forced
+        for node in self.graph.nodes:
+            name = node.op.name
+            if name in self.native:
+                roots.update(self.native_operands(node))
+            elif name == "gather":
+                roots.add(node.inputs[0])
+            elif name == "dynamic_slice":
+                roots.add(node.inputs[0])
+            elif name in SCATTERS and not is_zero(node.inputs[0]):
+                roots.add(base_of(node.inputs[0]))
+        return {value for value in roots if value.node is not None}
+
+    def run(self) -> Plan:
+        for number, param in enumerate(self.graph.params):
+            self.sources[param], self.leaves[param], self.inline[param] = 0, 1 << number, 0
+        params = len(self.graph.params)
+        for number, node in enumerate(self.graph.nodes):
+            self._visit(node, number, params + number)
+        if not self.plan.wanted:
+            for group in self.plan.groups:
+                if group.kind != NATIVE:
+                    group.build(self.pull)
+        return self.plan
+
+    def _visit(self, node: Node, number: int, leaf: int) -> None:
+        sources = leaves = inline = 0
+        for value in node.inputs:
+            sources |= self.sources[value]
+            leaves |= self.leaves[value]
+            inline |= self.inline[value]
+        for flag in self.needed.get(node, ()):
+            sources |= self.sources[flag]
+        name = node.op.name
+        inline |= 1 << number
+        if name == "const":
+            sources, leaves, inline = 0, 1 << leaf, 0
+        elif name in self.native:
+            self._open_native(node, sources, leaves)
+            return
+        elif is_anchor(node) or node.outputs[0] in self.roots:
+            self._place(node, node.outputs[0], sources, leaves)
+            return
+        elif inline.bit_count() > MAX_INLINE and name not in MOVEMENT:
+            self._place(node, node.outputs[0], sources, leaves)
+            return
+        for value in node.outputs:
+            self.sources[value], self.leaves[value], self.inline[value] = sources, leaves, inline
+
+    # --- anchors and roots into groups -------------------------------------------------------
+
+    def _place(self, node: Node, value: Value, sources: int, leaves: int) -> None:
+        """Puts an anchor or root into a group that takes it, else into one of its own."""
+        alone = self.apart or value in self.flags
+        group = None if alone else self._join(node, value, sources, leaves)
+        if group is None:
+            group = self._open(node, value)
+            group.is_check = value in self.flags
+        self._own(value, group, sources, leaves)
+
+    def _own(self, value: Value, group: Group, sources: int, leaves: int) -> None:
+        self.plan.owner[value] = group
+        self.plan.add_dependencies(group, sources)
+        group.leaves |= leaves
+        self.sources[value] = 1 << group.number
+        # A root is a leaf of its own: groups that read it are siblings of each other.
+        self.leaves[value], self.inline[value] = leaves, 0
+
+    def _join(self, node: Node, value: Value, sources: int, leaves: int) -> Group | None:
+        refused: dict[str, None] = {}
+        for group, reason, attempt in self.candidates.of(node, value, sources, leaves):
+            if attempt is not None:
+                failed = self._try(group, value, attempt)
+                if failed is None:
+                    return group
+                reason = failed
+            if sources >> group.number & 1:
+                refused[reason] = None
+        for reason in refused:
+            self.plan.refuse(node, reason, value)
+        return None
+
+    def _new_group(self, kind: str, domain: Domain) -> Group:
+        group = Group(len(self.plan.groups), kind, domain, self.sizes)
+        self.plan.groups.append(group)
+        self.plan.closure.append(0)
+        return group
+
+    def _open(self, node: Node, value: Value) -> Group:
+        """A new group for an anchor or root."""
+        name = node.op.name
+        if name in REDUCTIONS and is_anchor(node):
+            sizes, reduced = merge_dims(node.inputs[0].type.shape, reduced_axes(node))
+            group = self._new_group(
+                ROWS if len(sizes) - 1 in reduced else COLUMNS, Domain(sizes, reduced)
+            )
+            group.reductions.append((value, "row"))
+        elif name == "cumulative":
+            sizes, reduced = merge_dims(value.type.shape, (node.attrs["axis"],))
+            group = self._new_group(SCAN, Domain(sizes, reduced))
+            group.reductions.append((value, "scan"))
+        elif name in SCATTERS:
+            update = reduced_operand(value).type.shape
+            group = self._new_group(SCATTER, Domain(update, range(len(update))))
+            group.reductions.append((value, "scatter"))
+        else:
+            sizes, _ = merge_dims([Domain(value.type.shape, ()).size], ())
+            group = self._new_group(MAP, Domain(sizes, ()))
+            group.outputs.append((value, "full"))
+        self.plan.owner[value] = group
+        try:
+            group.build(self.pull)
+            check_lane_axis(group)
+        except NotFused as refused:
+            if "lane axis" in str(refused):
+                self.plan.wanted.add(base_of(reduced_operand(value)))
+            elif not self.plan.wanted:
+                raise
+        return group
+
+    def _open_native(self, node: Node, sources: int, leaves: int) -> None:
+        group = self._new_group(NATIVE, Domain([], ()))
+        group.node = node
+        group.outputs = [(value, "native") for value in node.outputs]
+        needed = 0
+        for value in self.native_operands(node):
+            needed |= self.sources.get(value, 0)
+        for value in node.outputs:
+            self._own(value, group, needed | sources, leaves)
+
+    def _try(self, group: Group, value: Value, change: Callable[[], None]) -> str | None:
+        """Lets `change` put the value into the group; None, or why the pull refused it."""
+        before = (list(group.reductions), list(group.outputs), group.kind, group.domain)
+        pieces, mark = [list(p) for p in group.domain.pieces], group.mark()
+        change()
+        self.plan.owner[value] = group
+        try:
+            if group.domain is before[3] and group.kind == before[2]:
+                self._pull_newcomer(group, value)
+            else:
+                group.clear()
+                group.build(self.pull)
+                for reduction in group.code.reductions:
+                    check_long_row(group, True, reduction.how, reduction.expr)
+            self._check(group, value)
+            return None
+        except NotFused as refused:
+            del self.plan.owner[value]
+            same = group.domain is before[3] and group.domain.pieces == pieces
+            group.reductions, group.outputs, group.kind, group.domain = before
+            if same:
+                group.rewind(mark)
+            else:
+                group.domain.set_pieces(pieces)
+                group.clear()
+            return str(refused)
+
+    def _pull_newcomer(self, group: Group, value: Value) -> None:
+        """Pulls the new member only; everything again where it needs a variable split."""
+        try:
+            self._expression(group, value)
+        except SplitVariable as wanted:
+            group.domain.split(wanted.variable, wanted.inner)
+            group.clear()
+            group.build(self.pull)
+
+    def _expression(self, group: Group, value: Value) -> Expr:
+        for member, level in group.outputs:
+            if member is value:
+                index = group.index_at(group.place_of(level), value.type.shape)
+                return self.pull(group, value, index, ())
+        return group.pull_reduced(self.pull, value)
+
+    def _check(self, group: Group, value: Value) -> None:
+        """What the pull does not see: rows that read nothing, long rows, lanes that split."""
+        for member, level in group.outputs:
+            expr = self._expression(group, member)
+            if level == "row" and not expr.reads:
+                raise NotFused("a row's value that reads no row result")
+            if member is value or group.kind == ROWS:
+                check_long_row(group, False, level, expr)
+        for member, how in group.reductions:
+            if member is value:
+                check_long_row(group, True, how, self._expression(group, member))
+        check_lane_axis(group)

@@ -1,0 +1,254 @@
+"""Groups: the anchors and roots that share one kernel, and what the kernel computes.
+
+An *anchor* is a node that owns a kernel: a reduction, a scan, a scatter, a node with a native
+kernel. A *root* is a value that must be in memory: a result of the graph, an operand that has to
+be a buffer, a value that is cheaper to keep than to compute twice. Every other value is pulled at
+an index into whoever reads it. So any grouping of anchors and roots is correct, and the fuser
+only decides who shares a kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from graphc.ir.dims import AnyDim, product
+from graphc.ir.graph import Node, Value
+
+from .affine import Affine, Guards, Index, NotFused, SplitVariable, add, flatten, unflatten
+from .domain import Domain
+from .expr import Access, Expr, ExprTable, forms_of
+from .sizes import Sizes
+
+#: A row (or a scan) of this many elements or more is reduced in blocks of BLOCK elements.
+LONG_ROW = 32768
+BLOCK = 16384
+#: A reduction's lane loop takes this many elements a step; its range is cut at multiples only.
+STEP = 64
+
+MAP, ROWS, COLUMNS, SCAN, SCATTER, NATIVE = "map", "rows", "columns", "scan", "scatter", "native"
+
+REDUCTIONS = frozenset(["reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "arg_reduce"])
+SCATTERS = frozenset(["scatter", "dynamic_update"])
+
+
+@dataclass(slots=True)
+class Reduction:
+    """A reduced value of a group: `row` over the reduced dims, `column` over the kept ones."""
+
+    value: Value
+    how: str
+    expr: Expr
+
+
+@dataclass(slots=True)
+class Output:
+    """A value that a group writes: one element a point (`full`), or one a row (`row`)."""
+
+    value: Value
+    level: str
+    place: Affine
+    expr: Expr
+
+
+@dataclass(slots=True)
+class Indexed:
+    """Where the updates of a scatter go: `place` + sum of stride * index in the result.
+
+    `initial` is what the result starts from: a buffer, or None for zeros.
+    """
+
+    indices: list[Expr]
+    strides: tuple[AnyDim, ...]
+    place: Affine
+    mode: str
+    initial: Value | None
+
+
+@dataclass(slots=True)
+class Code:
+    """What a group computes at the point of its loops, as expressions.
+
+    scanned: where a running reduction writes the element of the present point.
+    """
+
+    reductions: list[Reduction] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    indexed: Indexed | None = None
+    scanned: Affine | None = None
+
+    def roots(self) -> list[Expr]:
+        found = [r.expr for r in self.reductions] + [o.expr for o in self.outputs]
+        return found + (self.indexed.indices if self.indexed else [])
+
+
+class Group:
+    """Members of one kernel.
+
+    kind: `map` (all points are alike), `rows` (the last dim is reduced: lanes run along it),
+    `columns` (the last dim is kept: lanes run across results), `scan`, `scatter`, or `native`
+    (one node with a kernel of its own).
+    `reductions` lists (value, how) with how in row, column, scan, scatter; `outputs` lists
+    (value, level) with level in full, row. `after` is the set of
+    groups that must have run, as a bit mask over group numbers.
+    """
+
+    def __init__(self, number: int, kind: str, domain: Domain, sizes: Sizes) -> None:
+        self.number, self.kind, self.sizes = number, kind, sizes
+        self.domain = domain
+        self.reductions: list[tuple[Value, str]] = []
+        self.outputs: list[tuple[Value, str]] = []
+        self.node: Node | None = None
+        self.is_check = False
+        self.after = 0  # bit set of the groups, by number, whose results this one needs
+        self.leaves = 0  # bit set of the buffers of the graph that it reads, directly or not
+        self.code = Code()
+        self.clear()
+
+    def __repr__(self) -> str:
+        return f"<Group {self.number} {self.kind} {self.domain.sizes}>"
+
+    def clear(self) -> None:
+        """Forgets the expressions; their variables may have been numbered anew."""
+        self.table = ExprTable()
+        self.memo: dict[tuple[Value, Index, Guards], Expr] = {}
+        self.pulled: dict[Value, None] = {}
+
+    def mark(self) -> tuple[int, int, int]:
+        return len(self.table), len(self.memo), len(self.pulled)
+
+    def rewind(self, mark: tuple[int, int, int]) -> None:
+        """Forgets the expressions made since `mark`."""
+        self.table.truncate(mark[0])
+        while len(self.memo) > mark[1]:
+            self.memo.popitem()
+        while len(self.pulled) > mark[2]:
+            self.pulled.popitem()
+
+    def members(self) -> list[Value]:
+        return [v for v, _ in self.reductions] + [v for v, _ in self.outputs]
+
+    def load(self, buffer: Value, index: Index, guards: Guards) -> Expr:
+        access = Access(buffer, flatten(index, buffer.type.shape), guards)
+        return self.table.make("load", (), access, buffer.type.dtype)
+
+    def build(self, puller: Puller) -> None:
+        """Pulls every member; starts again where a reshape needs a variable split."""
+        while True:
+            try:
+                self.code = self._pull_members(puller)
+                return
+            except SplitVariable as wanted:
+                self.domain.split(wanted.variable, wanted.inner)
+                self.clear()
+
+    def _pull_members(self, puller: Puller) -> Code:
+        code = Code()
+        for value, how in self.reductions:
+            code.reductions.append(Reduction(value, how, self.pull_reduced(puller, value)))
+            if how == "scatter":
+                update = reduced_operand(value)
+                at = self.index_at(self.domain.full, update.type.shape)
+                code.indexed = puller.scatter_places(self, value, at)
+            elif how == "scan":
+                code.scanned = flatten(self._scan_index(value), value.type.shape)
+        for value, level in self.outputs:
+            place = self.place_of(level)
+            index = self.index_at(place, value.type.shape)
+            code.outputs.append(Output(value, level, place, puller(self, value, index, ())))
+        return code
+
+    def pull_reduced(self, puller: Puller, value: Value) -> Expr:
+        """The operand of a reduction, scan or scatter at the point of the loops."""
+        if self.kind == SCAN:
+            return puller(self, reduced_operand(value), self._scan_index(value), ())
+        operand = reduced_operand(value)
+        return puller(self, operand, self.index_at(self.domain.full, operand.type.shape), ())
+
+    def _scan_index(self, value: Value) -> Index:
+        """The element that a scan is at: from the end of the axis where it runs in reverse."""
+        node, shape = value.node, value.type.shape
+        assert node is not None
+        index = list(self.index_at(self.domain.full, shape))
+        if node.attrs["reverse"]:
+            axis = node.attrs["axis"]
+            index[axis] = add(Affine(shape[axis] - 1), index[axis], -1)
+        return tuple(index)
+
+    def place_of(self, level: str) -> Affine:
+        return self.domain.full if level == "full" else self.domain.kept
+
+    def index_at(self, place: Affine, shape: tuple[AnyDim, ...]) -> Index:
+        return unflatten(place, shape, self.domain.extents, self.sizes)
+
+
+class Puller:
+    """Computes a value at an index inside a group, down to buffers (see `pull`)."""
+
+    def __call__(self, group: Group, value: Value, index: Index, guards: Guards) -> Expr:
+        raise NotImplementedError
+
+    def scatter_places(self, group: Group, value: Value, update: Index) -> Indexed:
+        raise NotImplementedError
+
+
+def reduced_operand(value: Value) -> Value:
+    """The operand whose elements an anchor goes through."""
+    node = value.node
+    assert node is not None
+    if node.op.name == "scatter":
+        return node.inputs[2]
+    return node.inputs[1] if node.op.name == "dynamic_update" else node.inputs[0]
+
+
+def is_anchor(node: Node) -> bool:
+    """Whether the node owns a kernel: a reduction over some axis, a scan, a scatter."""
+    name = node.op.name
+    if name in REDUCTIONS:
+        return bool(reduced_axes(node))
+    return name == "cumulative" or name in SCATTERS
+
+
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """The axes that a reduction goes over."""
+    if node.op.name == "arg_reduce":
+        return (node.attrs["axis"],)
+    return node.attrs["axes"]
+
+
+def check_lane_axis(group: Group) -> None:
+    """Refuses a split of the lane axis of a reduction that would change its tree.
+
+    The axis may be in pieces only where they merge back into one loop, or where the inner
+    part is a multiple of STEP elements and the axis is not long enough to go in blocks.
+    """
+    domain, sizes = group.domain, group.sizes
+    last = len(domain.sizes) - 1
+    variables = domain.variables[last]
+    if group.kind not in (ROWS, SCAN) or last not in domain.reduced or len(variables) == 1:
+        return
+    short = sizes.below(domain.sizes[last], LONG_ROW)
+    if short and sizes.divides(STEP, domain.extents[variables[-1]]):
+        return
+    cut = 0  # the innermost neighbours that do not merge
+    for expr in group.table:
+        for form in forms_of(expr):
+            coefficients = dict(form.terms)
+            for k in range(len(variables) - 1, cut, -1):
+                inner = coefficients.get(variables[k], 0) * domain.extents[variables[k]]
+                if coefficients.get(variables[k - 1], 0) != inner:
+                    cut = k
+                    break
+    inner_size = product([domain.extents[v] for v in variables[cut:]])
+    if cut and not (short and sizes.divides(STEP, inner_size)):
+        raise NotFused("would split the lane axis of a reduction")
+
+
+def check_long_row(group: Group, is_reduction: bool, level: str, expr: Expr) -> None:
+    """Keeps later stages out of the kernel that reduces one long row.
+
+    Its stages share nothing in cache, and apart they run in parallel.
+    """
+    domain, sizes = group.domain, group.sizes
+    if group.kind == ROWS and expr.reads and (is_reduction or level == "full"):
+        if domain.kept_size == 1 and not sizes.below(domain.size, LONG_ROW):
+            raise NotFused("one long row: its stages are apart")

@@ -1,0 +1,178 @@
+"""The loops of a group: which variables merge, which one the lanes run along, where to cut.
+
+Two neighbouring variables of one class are one loop where every index form of the group treats
+them so. A guard on one variable cuts its range, so that inside each piece the guard is known.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from graphc.ir.dims import AnyDim
+
+from ..fuse.affine import Affine, Guard, Variable
+from ..fuse.expr import forms_of, walk
+from ..fuse.group import COLUMNS, LONG_ROW, MAP, ROWS, SCAN, SCATTER, STEP, Group
+from .ir import Bound, Least, RoundDown, Sum
+
+#: Names of loops that are no variable of the domain.
+ONE_LANE = -1  # lanes over a single point
+PAIR = -2  # lanes over the last two variables together
+BLOCKS = -3  # blocks of a long row
+ROW_BLOCKS = -4  # blocks of rows of a column sum
+
+#: Ranges are cut at guards only in kernels of at most this many expressions.
+MAX_CUT_EXPRESSIONS = 150
+#: Last extents for which the lanes run over the last two variables together.
+PAIR_EXTENTS = frozenset([2, 3, 4, 5, 6, 7, 8, 10, 12])
+
+Piece = tuple[Bound, Bound, tuple[AnyDim, AnyDim]]
+
+
+class Schedule:
+    """Loop variables of a group after merging: `outer`, `inner` (reduced), and the lane."""
+
+    def __init__(self, group: Group) -> None:
+        self.group, self.sizes = group, group.sizes
+        domain = group.domain
+        self.extents: dict[Variable, AnyDim] = dict(enumerate(domain.extents))
+        self.exprs = walk(group.code.roots())
+        self.guards: list[Guard] = self._guards()
+        self._coefficients = [dict(form.terms) for form in self._forms()]
+        self.dropped: set[Variable] = set()
+        outer, inner = domain.variables_of(reduced=False), domain.variables_of(reduced=True)
+        if group.kind == SCATTER:
+            outer, inner = inner, []
+        self.outer, self.inner = self._merge(outer), self._merge(inner)
+        self.pair: tuple[Variable, Variable, int] | None = None
+        self.lanes_inside = group.kind in (MAP, ROWS, SCATTER) or (
+            group.kind == SCAN and domain.last_is_reduced
+        )
+        self._choose_lane()
+
+    def _guards(self) -> list[Guard]:
+        found: list[Guard] = []
+        for expr in self.exprs:
+            if expr.op == "guard":
+                found.extend(expr.payload)
+            elif expr.op == "load":
+                found.extend(expr.payload.guards)
+        return list(dict.fromkeys(found))
+
+    def _forms(self) -> list[Affine]:
+        """Every index form that a merged loop has to serve."""
+        group, domain = self.group, self.group.domain
+        forms = [form for expr in self.exprs for form in forms_of(expr)]
+        if group.code.indexed is not None:
+            return [*forms, group.code.indexed.place]
+        forms.append(domain.full)
+        forms.extend([output.place for output in group.code.outputs])
+        if group.code.reductions:
+            forms.extend([domain.kept, domain.along])
+        return forms
+
+    def _merge(self, variables: list[Variable]) -> list[Variable]:
+        merged = list(variables)
+        for k in range(len(merged) - 1, 0, -1):
+            left, right = merged[k - 1], merged[k]
+            extent = self.extents[right]
+            if all([c.get(left, 0) == c.get(right, 0) * extent for c in self._coefficients]):
+                self.extents[right] = extent * self.extents[left]
+                self.dropped.add(left)
+                del merged[k - 1]
+        return merged
+
+    def _choose_lane(self) -> None:
+        if self.group.kind in (MAP, SCATTER):
+            self._pair_lanes()
+            self.inner, self.outer = self.outer[-1:], self.outer[:-1]
+        chosen = self.inner if self.lanes_inside else self.outer
+        if not chosen:
+            self.extents[ONE_LANE] = 1
+            chosen.append(ONE_LANE)
+        self.lane = chosen[-1]
+
+    def _pair_lanes(self) -> None:
+        """A short last axis: lanes run over it and the one before, in a constant pattern."""
+        if self.group.kind != MAP or len(self.outer) < 2 or len(self.exprs) >= 60:
+            return
+        first, second = self.outer[-2:]
+        extent = self.extents[second]
+        static = all(
+            [c.get(v, 0).__class__ is int for c in self._coefficients for v in (first, second)]
+        )
+        if extent in PAIR_EXTENTS and static:
+            assert isinstance(extent, int)
+            self.pair = (first, second, extent)
+            self.extents[PAIR] = self.extents[first] * extent
+            self.outer[-2:] = [PAIR]
+
+    @property
+    def lane_variables(self) -> frozenset[Variable]:
+        return frozenset(self.pair[:2]) if self.pair else frozenset([self.lane])
+
+    def form(self, form: Affine) -> Affine:
+        """The form without variables that were merged into others."""
+        if not self.dropped:
+            return form
+        return Affine(form.const, tuple([t for t in form.terms if t[0] not in self.dropped]))
+
+    # --- pieces --------------------------------------------------------------------------------
+
+    def pieces(self, variable: Variable) -> list[Piece]:
+        """The range of a variable, cut where guards on it change.
+
+        The lane axis of a reduction is cut at multiples of STEP only, or around one block that
+        is computed with the guard as a mask: its tree must not depend on what was fused.
+        """
+        n = self.extents[variable]
+        cuts = self._cuts(variable, n)
+        if variable == self.lane and self.group.kind in (ROWS, SCAN):
+            if not self.sizes.below(n, LONG_ROW):
+                cuts = []
+            elif len(cuts) == 1 and not self.sizes.divides(STEP, cuts[0]):
+                if self.group.kind == ROWS and len(self.exprs) <= 60:
+                    return self._around(cuts[0], n)
+                cuts = []
+            else:
+                cuts = [cut for cut in cuts if self.sizes.divides(STEP, cut)]
+        if len(cuts) > 2 or len(self.exprs) > MAX_CUT_EXPRESSIONS:
+            cuts = []
+        ordered = self.sizes.ordered(cuts) or []
+        ends = [0, *ordered, n]
+        return [(low, high, (low, high)) for low, high in pairwise(ends)]
+
+    def _cuts(self, variable: Variable, n: AnyDim) -> list[AnyDim]:
+        if self.pair is not None and variable == PAIR:
+            return []
+        found: dict[AnyDim, None] = {}
+        for guard in self.guards:
+            form = self.form(guard.form)
+            if len(form.terms) != 1 or form.terms[0][0] != variable:
+                continue
+            k = form.terms[0][1]
+            if k == 1:
+                cuts = (guard.low - form.const, guard.high - form.const)
+            elif k == -1:
+                cuts = (form.const - guard.high + 1, form.const - guard.low + 1)
+            else:
+                continue
+            for cut in cuts:
+                inside = self.sizes.at_most(0, cut) and self.sizes.at_most(cut, n)
+                if cut != 0 and cut != n and inside:
+                    found[cut] = None
+        return list(found)
+
+    def _around(self, cut: AnyDim, n: AnyDim) -> list[Piece]:
+        """Straight blocks before and after a cut, and the block with the cut as a masked one."""
+        if isinstance(cut, int) and isinstance(n, int):
+            floor = cut // STEP * STEP
+            end = min(floor + STEP, n)
+            pieces: list[Piece] = [(0, floor, (0, cut)), (floor, end, (0, n)), (end, n, (cut, n))]
+            return [piece for piece in pieces if piece[0] != piece[1]]
+        below: Bound = RoundDown(cut, STEP)
+        above = Least(Sum(below, STEP), n)
+        return [(0, below, (0, cut)), (below, above, (0, n)), (above, n, (cut, n))]
+
+
+__all__ = ["BLOCKS", "COLUMNS", "ONE_LANE", "PAIR", "ROW_BLOCKS", "Piece", "Schedule"]
