@@ -50,6 +50,11 @@ class Plan:
             return owner is not group
         return value.node is None or value.node.op.name == "const"
 
+    def want(self, value: Value) -> None:
+        """Asks for the value to be a root; a member of a group is in memory after its kernel."""
+        if value not in self.owner:
+            self.wanted.add(value)
+
     def refuse(self, node: Node, reason: str, value: Value) -> None:
         size = product(value.type.shape) * value.type.dtype.itemsize
         self.refusals.append(Refusal(node, reason, size))

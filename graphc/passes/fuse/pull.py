@@ -134,7 +134,7 @@ class Pull(Puller):
     def buffer(self, group: Group, value: Value) -> None:
         """Refuses to go on unless the value is in memory."""
         if not self.plan.is_buffer(value, group):
-            self.plan.wanted.add(value)
+            self.plan.want(value)
             raise NotFused("what is read at computed places must be a buffer")
 
 
@@ -159,7 +159,7 @@ def _reshape(pull: Pull, group: Group, node: Node, index: Index, guards: Guards)
     try:
         inner = unflatten(place, source.type.shape, group.domain.extents, group.sizes)
     except NoCommonFactor:
-        pull.plan.wanted.add(source)
+        pull.plan.want(source)
         raise
     return pull(group, source, inner, guards)
 
