@@ -13,7 +13,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from graphc.backends.llvm.contract import GemmProblem, gemm
+from graphc.backends.llvm.contract import (
+    ConvProblem,
+    GemmProblem,
+    conv,
+    conv_grad_input,
+    conv_grad_weight,
+    gemm,
+)
 from graphc.backends.llvm.target import host_target
 from tests.backends.contract_runner import Compiled, aligned
 
@@ -98,7 +105,101 @@ def time_gemm(m: int, n: int, k: int, batch: int, form: str, seconds: float) -> 
     report(label, best, 2.0 * batch * m * n * k, compile_ms)
 
 
-BENCHES = {"gemm": bench_gemm}
+square = ConvProblem.square
+CONVS = [
+    square(1, 64, 64, 56, 3, padding=1),
+    square(1, 128, 128, 28, 3, padding=1),
+    square(1, 512, 512, 7, 3, padding=1),
+    square(1, 3, 64, 224, 7, stride=2, padding=3),
+    square(1, 64, 128, 56, 3, stride=2, padding=1),
+    square(1, 64, 256, 56, 1),
+    square(1, 256, 512, 56, 1, stride=2),
+    square(64, 1, 16, 8, 3, padding=1),
+    square(64, 16, 32, 8, 3, padding=1),
+    square(64, 32, 64, 8, 3, padding=1),
+    square(64, 32, 64, 8, 3, stride=2, padding=1),
+    square(8, 64, 64, 28, 3, padding=1, groups=4),
+    square(1, 32, 32, 112, 3, padding=1, groups=32),
+    square(1, 128, 128, 56, 3, stride=2, padding=1, groups=128),
+]
+
+
+def conv_label(p: ConvProblem) -> str:
+    return (
+        f"{p.batch} x {p.in_channels}->{p.out_channels} @{p.size[0]} k{p.kernel[0]}"
+        f" s{p.stride[0]} p{p.padding[0][0]} g{p.groups}"
+    )
+
+
+def bench_conv(seconds: float) -> None:
+    for problem in CONVS:
+        time_conv(problem, seconds)
+
+
+def bench_grad(seconds: float) -> None:
+    for problem in CONVS:
+        time_grad(problem, 0, seconds)
+        time_grad(problem, 1, seconds)
+
+
+def conv_operands(p: ConvProblem) -> list[np.ndarray]:
+    """x, w, and an array like the result."""
+    random = np.random.default_rng(0)
+    x = aligned((p.batch, p.in_channels, *p.size))
+    w = aligned((p.out_channels, p.in_channels // p.groups, *p.kernel))
+    y = aligned((p.batch, p.out_channels, *p.out_size))
+    for array in (x, w, y):
+        array[:] = random.standard_normal(array.shape)
+    return [x, w, y]
+
+
+def operations(p: ConvProblem) -> float:
+    return 2.0 * p.batch * np.prod(p.out_size) * p.out_channels * p.in_channels // p.groups * p.taps
+
+
+def time_conv(p: ConvProblem, seconds: float) -> None:
+    x, w, y = conv_operands(p)
+    start = time.thread_time()
+    kernel = Compiled(conv(p, host_target()))
+    compile_ms = (time.thread_time() - start) * 1e3
+    arguments = kernel.arguments((x, w, y))
+    left, right = torch.from_numpy(x), torch.from_numpy(w)
+    padding = [before for before, _ in p.padding]
+
+    def peer() -> torch.Tensor:
+        return torch.conv2d(left, right, None, p.stride, padding, p.dilation, p.groups)
+
+    calls = {"torch": peer, "graphc": lambda: kernel.function(*arguments)}
+    best = interleaved(calls, seconds)
+    assert np.allclose(y, peer().numpy(), rtol=1e-3, atol=1e-2)
+    report(f"conv {conv_label(p)}", best, operations(p), compile_ms)
+
+
+def time_grad(p: ConvProblem, which: int, seconds: float) -> None:
+    x, w, y = conv_operands(p)
+    start = time.thread_time()
+    emit = (conv_grad_input, conv_grad_weight)[which]
+    kernel = Compiled(emit(p, host_target()))
+    compile_ms = (time.thread_time() - start) * 1e3
+    out = np.empty_like((x, w)[which])
+    arguments = kernel.arguments((y, w, out) if which == 0 else (x, y, out))
+    tensors = [torch.from_numpy(array) for array in (y, x, w)]
+    padding = [before for before, _ in p.padding]
+    mask = [which == 0, which == 1, False]
+    zeros = [0] * len(p.size)
+
+    def peer() -> torch.Tensor:
+        return torch.ops.aten.convolution_backward(
+            *tensors, None, p.stride, padding, p.dilation, False, zeros, p.groups, mask
+        )[which]
+
+    calls = {"torch": peer, "graphc": lambda: kernel.function(*arguments)}
+    best = interleaved(calls, seconds)
+    assert np.allclose(out, peer().numpy(), rtol=1e-3, atol=1e-1)
+    report(f"{('dx', 'dw')[which]} {conv_label(p)}", best, operations(p), compile_ms)
+
+
+BENCHES = {"gemm": bench_gemm, "conv": bench_conv, "grad": bench_grad}
 
 
 def main(arguments: list[str]) -> None:

@@ -17,7 +17,7 @@ class Kernel:
     changes a bit of the result: a unit owns its outputs, and sums are never cut between units.
 
     name           of the entry; a digest of the text, so equal kernels have equal names
-    functions      (name, text) of every function, the entry last. All but the entry are
+    functions      (name, text) of every function and table, the entry last. All but the entry are
                    internal and named by their content: one module may hold many kernels
                    if it takes each name once
     declares       declarations of the intrinsics
@@ -61,6 +61,14 @@ class KernelBuilder:
         self._functions.setdefault(name, emitter.text(name))
         self._declares |= emitter.declares
         return name
+
+    def table(self, values: Sequence[int]) -> str:
+        """A constant array of i64, with its "@"."""
+        items = ", ".join(f"i64 {value}" for value in values)
+        body = f"private unnamed_addr constant [{len(values)} x i64] [{items}]"
+        name = f"table_{hashlib.sha256(body.encode()).hexdigest()[:16]}"
+        self._functions.setdefault(name, f"@{name} = {body}\n")
+        return f"@{name}"
 
     def finish(
         self,

@@ -109,11 +109,21 @@ def transpose_lanes(like: Vector) -> int:
     return min(like.lanes, 32 // like.element.bytes)
 
 
-def transposer(builder: KernelBuilder, like: Vector, stored: Element) -> Subroutine:
+def transposer(
+    builder: KernelBuilder,
+    like: Vector,
+    stored: Element,
+    *,
+    into: Element | None = None,
+    exact: bool = False,
+) -> Subroutine:
     """A subroutine that turns rows into columns, for up to `lanes` rows.
 
     destination[c * to_stride + r] = source[r * from_stride + c] for r < rows, c < count.
-    It writes whole vectors of `transpose_lanes`: those from `rows` on repeat the last row.
+    It writes whole vectors of `transpose_lanes`: those from `rows` on repeat the last row. If
+    `exact` it writes `rows` elements.
+
+    stored, into  what the source and the destination hold, if not the vectors' elements
     """
     routine = Subroutine(
         ("source", "destination"),
@@ -122,6 +132,7 @@ def transposer(builder: KernelBuilder, like: Vector, stored: Element) -> Subrout
     emitter = routine.emitter
     vector = Vector(emitter, like.element, like.target, transpose_lanes(like))
     lanes, values = vector.lanes, routine.values
+    mask = vector.mask(values["rows"]) if exact else None
     last = emitter.sub(values["rows"], 1)
     starts = [
         vector.address(
@@ -132,10 +143,10 @@ def transposer(builder: KernelBuilder, like: Vector, stored: Element) -> Subrout
 
     def square(at: Index, _carried: Sequence[str]) -> None:
         rows = [vector.load(vector.address(start, at, stored), None, stored) for start in starts]
-        there = vector.address("%destination", emitter.mul(at, values["to_stride"]))
+        there = vector.address("%destination", emitter.mul(at, values["to_stride"]), into)
         for place, column in enumerate(transpose_square(vector, rows)):
-            to = vector.address(there, emitter.mul(place, values["to_stride"]))
-            vector.store(column, to)
+            to = vector.address(there, emitter.mul(place, values["to_stride"]), into)
+            vector.store(column, to, mask, into)
 
     def squares() -> None:
         # The last square overlaps the one before it: the same values are written again.
@@ -150,13 +161,12 @@ def transposer(builder: KernelBuilder, like: Vector, stored: Element) -> Subrout
     def singles() -> None:
         def column(at: Index, _carried: Sequence[str]) -> None:
             here = vector.address("%source", at, stored)
-            there = vector.address("%destination", emitter.mul(at, values["to_stride"]))
+            there = vector.address("%destination", emitter.mul(at, values["to_stride"]), into)
 
             def one(row: Index, _carried: Sequence[str]) -> None:
                 place = vector.address(here, emitter.mul(row, values["from_stride"]), stored)
-                to = vector.address(there, row)
-                value = vector.load_scalar(place, stored)
-                emitter.store(vector.element.llvm, value, to, vector.element.bytes)
+                to = vector.address(there, row, into)
+                vector.store_scalar(vector.load_scalar(place, stored), to, into)
 
             emitter.loop(0, values["rows"], 1, one)
 

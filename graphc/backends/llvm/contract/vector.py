@@ -95,6 +95,12 @@ class Vector:
             return halves.widen(self.emitter, stored, self.target, raw)
         return raw
 
+    def store_scalar(self, value: str, pointer: str, stored: Element | None = None) -> None:
+        stored = stored or self.element
+        if stored.is_half and not self.element.is_half:
+            value = halves.narrow(self.emitter, stored, self.target, value)
+        self.emitter.store(stored.llvm, value, pointer, stored.bytes)
+
     def address(self, pointer: str, index: Index, stored: Element | None = None) -> str:
         return self.emitter.address(pointer, index, (stored or self.element).llvm)
 

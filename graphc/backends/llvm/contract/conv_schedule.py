@@ -1,0 +1,123 @@
+"""How a correlation is cut up: tiles, bands of rows, units of work."""
+
+from dataclasses import dataclass
+
+from graphc.backends.llvm.contract.conv_problem import Correlation
+from graphc.backends.llvm.contract.gemm_schedule import tile_choices, tile_cost
+from graphc.backends.llvm.target import Target
+
+# Bytes of the bordered copy of one band, within the second cache.
+BAND_BYTES = 256 << 10
+# Units that one image is worth.
+MOST_BANDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ConvSchedule:
+    """
+    rows, columns  positions of the target in a tile
+    vectors        vectors of target channels in a tile
+    bands          bands of rows that a target is cut into
+    by_channels    whether a unit is some target channels (of all bands), else a band
+    """
+
+    rows: int
+    columns: int
+    vectors: int
+    bands: int
+    by_channels: bool
+
+
+def schedule_conv(c: Correlation, target: Target, lanes: int, item_bytes: int) -> ConvSchedule:
+    """The schedule for a correlation on vectors of `lanes` elements."""
+    heights = [axis.count for axis in c.axes[1] if axis.count]
+    widths = [axis.count for axis in c.axes[2] if axis.count]
+    height, width = max(heights, default=1), max(widths, default=1)
+    bands = _bands(c, height, item_bytes)
+    least_rows = height // bands if min(heights, default=1) == height else 1
+    best: tuple[float, int, int, int] | None = None
+    for most, vectors in tile_choices(target):
+        panels = -(-c.target_channels // lanes)
+        full, rest = divmod(panels, vectors)
+        for columns in range(1, min(most, min(widths, default=1)) + 1):
+            for rows in range(1, min(most // columns, least_rows) + 1):
+                tiles = -(-width // columns) * -(-height // rows)
+                size = rows * columns
+                cost = full * tile_cost(size, vectors)
+                if rest:
+                    cost += tile_cost(size, rest) * 1.01
+                cost *= tiles
+                if best is None or cost < best[0]:
+                    best = (cost, rows, columns, vectors)
+    assert best is not None
+    _, rows, columns, vectors = best
+    return ConvSchedule(rows, columns, vectors, bands, bands == 1)
+
+
+def _bands(c: Correlation, height: int, item_bytes: int) -> int:
+    row_bytes = c.copy[0] * c.copy[2] * c.source_channels * item_bytes
+    per_row = row_bytes * c.source_step[1]
+    reach = c.copy[1] - (height - 1) * c.source_step[1]
+    if c.copy[1] * row_bytes <= BAND_BYTES // 2 and height * c.target[2] <= 256:
+        return 1
+    rows = max(1, (BAND_BYTES - reach * row_bytes) // per_row + 1)
+    rows = min(rows, max(4, -(-height // 8)))
+    # The rows around a band are copied again for each band.
+    rows = max(rows, min(height, reach // c.source_step[1]))
+    return max(1, min(-(-height // rows), MOST_BANDS, height))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightGradSchedule:
+    """
+    rows       input channels in a tile
+    vectors    vectors of output channels in a tile
+    block      input channels that lie together in the copy of the input
+    bands      bands of rows that an image is cut into
+    images     images that a tile sums over in one visit, where an image is one band
+    by_output  whether a unit is a panel of output channels, else a block of input channels
+    """
+
+    rows: int
+    vectors: int
+    block: int
+    bands: int
+    images: int
+    by_output: bool
+
+
+def schedule_weight_grad(
+    c: Correlation, target: Target, lanes: int, item_bytes: int
+) -> WeightGradSchedule:
+    """The schedule of the gradient of the weights of a (forward) correlation."""
+    side = min(lanes, 32 // item_bytes)
+    block = -(-min(c.source_channels, 16) // side) * side
+    panels = -(-c.target_channels // lanes)
+    best: tuple[float, int, int] | None = None
+    for most, vectors in tile_choices(target):
+        for rows in range(1, min(most, block, c.source_channels) + 1):
+            if block % rows and rows != c.source_channels:
+                continue
+            full, rest = divmod(panels, vectors)
+            cost = full * tile_cost(rows, vectors)
+            if rest:
+                # The last panel is as wide as the others.
+                cost += tile_cost(rows, vectors)
+            cost *= -(-c.source_channels // rows)
+            if best is None or cost < best[0]:
+                best = (cost, rows, vectors)
+    assert best is not None
+    _, rows, vectors = best
+    depth, height, width = c.target
+    x_row = c.copy[0] * c.copy[2] * c.source_channels * c.source_step[1] * item_bytes
+    y_row = depth * width * c.target_channels * item_bytes
+    band_rows = max(1, 2 * BAND_BYTES // max(1, x_row + y_row))
+    bands = max(1, -(-height // band_rows))
+    images = 1
+    if bands == 1:
+        image_bytes = max(1, height * (x_row + y_row))
+        positions = max(1, depth * height * width)
+        images = max(1, min(512 // positions, 2 * BAND_BYTES // image_bytes))
+    out_panels = -(-c.target_channels // (vectors * lanes))
+    by_output = out_panels >= 4 or out_panels >= -(-c.source_channels // block)
+    return WeightGradSchedule(rows, vectors, block, bands, images, by_output)
