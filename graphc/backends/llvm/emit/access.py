@@ -90,7 +90,7 @@ def _one_guard(p: Printer, guard, u: int) -> str:
     """low <= form < high as one unsigned comparison."""
     width = guard.high - guard.low
     if lane_stride(p, guard.form, u) == 0:
-        scalar = p.sub(p.scalar(guard.form), p.size(guard.low))
+        scalar = p.add(p.scalar(guard.form), p.size(vector_offset(p, guard.form, u) - guard.low))
         return p.splat_mask(p.let(f"icmp ult i64 {scalar}, {p.size(width)}"))
     dtype = I32 if _fits_i32(p, guard) else I64
     kind = p.kind(dtype)
