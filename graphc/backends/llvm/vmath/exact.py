@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from .emitter import VectorEmitter
 from .lanes import Lanes
 
@@ -55,9 +57,13 @@ def fma_f32_in_f64(e: VectorEmitter, x: Lanes, y: Lanes, z: Lanes) -> Lanes:
 
 
 def fma_f64_in_parts(e: VectorEmitter, x: Lanes, y: Lanes, z: Lanes) -> Lanes:
-    """Boldo and Melquiond's emulation, for products between 2**-900 and 2**990."""
+    """Boldo and Melquiond's emulation. A product beyond 2**990, or below 2**-900 in magnitude,
+    may round twice."""
     high, low = two_product(e, x, y)
     middle, middle_error = two_sum(z, low)
     total, total_error = two_sum(high, middle)
     rest, rest_error = two_sum(middle_error, total_error)
-    return total + to_odd(rest, rest_error)
+    result = total + to_odd(rest, rest_error)
+    # Zeros get their sign, and infinities and nan arise, as in the plain sum.
+    regular = result.abs().gt(0.0) & result.abs().lt(inf)
+    return regular.select(result, x * y + z)

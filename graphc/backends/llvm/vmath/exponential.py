@@ -6,7 +6,11 @@ AVX-512 f32 takes n in sixteenths, the powers of two from a table in one registe
 
 from __future__ import annotations
 
-from .emitter import VectorEmitter, vector_op
+from collections.abc import Sequence
+
+import numpy as np
+
+from .emitter import VectorEmitter, literal, vector_op
 from .lanes import Lanes
 from .precision import in_f64, in_f64_without_fma
 from .scaling import FORMATS, power_of_two, round_small, scale
@@ -50,6 +54,8 @@ EXP2 = {  # (2**r - 1) / r on [-1/2, 1/2]
     ),
 }
 EXP_SIXTEENTH = (1 / 6, 0.5)  # the same as EXP on [-ln(2)/32, ln(2)/32]
+ROOTS = [2.0 ** (j / 16) for j in range(16)]
+ROOT_ERRORS = [root - float(np.float32(root)) for root in ROOTS]
 TANH = {  # (tanh(x)/x - 1) / x**2 in x**2, below TANH_SMALL
     "f32": (-0.00571706286, 0.0206505992, -0.0537435003, 0.133314908, -0.333332837),
     "f64": (
@@ -67,6 +73,15 @@ TANH = {  # (tanh(x)/x - 1) / x**2 in x**2, below TANH_SMALL
         -0.3333333333333333,
     ),
 }
+SINH = (  # (sinh(x)/x - 1) / x**2 in x**2, for f64 in [0, 1]
+    7.758444040096543e-13,
+    1.6057271824785115e-10,
+    2.505212294707261e-08,
+    2.755731915857302e-06,
+    0.0001984126984142567,
+    0.00833333333333316,
+    0.16666666666666669,
+)
 TANH_SMALL = {"f32": 0.625, "f64": 0.5625}
 # Below the first exp rounds to 0, from the second on to inf.
 EXP_RANGE = {"f32": (-103.9722, 89.0), "f64": (-745.14, 710.0)}
@@ -85,8 +100,11 @@ def expm1_reduced(e: VectorEmitter, r: Lanes) -> Lanes:
     return e.mad(e.polynomial(r, EXP[r.type]), r * r, r)
 
 
-def exp_parts(e: VectorEmitter, x: Lanes) -> tuple[Lanes, Lanes]:
-    """(p, n) with exp(x) = p * 2**n as `scale` takes them; x within EXP_RANGE or nan."""
+def exp_parts(e: VectorEmitter, x: Lanes, precise: bool = False) -> tuple[Lanes, Lanes]:
+    """(p, n) with exp(x) = p * 2**n as `scale` takes them; x within EXP_RANGE or nan.
+
+    precise: 0.8 ulp at most instead of 1.1
+    """
     if not (e.has_avx512 and x.type == "f32"):
         n, r = reduce_exp(e, x)
         return 1.0 + expm1_reduced(e, r), n
@@ -96,19 +114,19 @@ def exp_parts(e: VectorEmitter, x: Lanes) -> tuple[Lanes, Lanes]:
     high, low = LN2["f32"]
     r = e.fma(n, -low, e.fma(n, -high, x))
     q = e.fma(e.polynomial(r, EXP_SIXTEENTH), r * r, r)
-    root = _root_of_two(e, shifted.bits())
+    root = _from_table(e, ROOTS, shifted.bits())
+    if precise:
+        return root + e.fma(root, q, _from_table(e, ROOT_ERRORS, shifted.bits())), n
     return e.fma(root, q, root), n
 
 
-def _root_of_two(e: VectorEmitter, index: Lanes) -> Lanes:
-    """2**(j/16) for j the low four bits of `index`."""
-    from .emitter import literal
-
-    table = "<" + ", ".join(f"float {literal(2 ** (j / 16), 'f32')}" for j in range(16)) + ">"
+def _from_table(e: VectorEmitter, table: Sequence[float], index: Lanes) -> Lanes:
+    """The entry of a table of sixteen f32 that the low four bits of `index` choose."""
+    entries = "<" + ", ".join(f"float {literal(entry, 'f32')}" for entry in table) + ">"
 
     def permute(e: VectorEmitter, index: Lanes) -> Lanes:
         name = "llvm.x86.avx512.permvar.sf.512"
-        return e.call(name, [Lanes(e, table, "f32"), index], "f32")
+        return e.call(name, [Lanes(e, entries, "f32"), index], "f32")
 
     return e.pieces(16, permute, index)
 
@@ -132,8 +150,12 @@ def _confine(x: Lanes, least: float, greatest: float) -> tuple[Lanes, Lanes]:
 @vector_op("exp")
 @in_f64_without_fma
 def exp(e: VectorEmitter, x: Lanes) -> Lanes:
+    return _exp(e, x, precise=False)
+
+
+def _exp(e: VectorEmitter, x: Lanes, precise: bool) -> Lanes:
     low, x = _confine(x, *EXP_RANGE[x.type])
-    return low.select(0.0, scale(e, *exp_parts(e, x)))
+    return low.select(0.0, scale(e, *exp_parts(e, x, precise)))
 
 
 @vector_op("exp2")
@@ -160,7 +182,7 @@ def expm1(e: VectorEmitter, x: Lanes) -> Lanes:
 @vector_op("sigmoid")
 @in_f64_without_fma
 def sigmoid(e: VectorEmitter, x: Lanes) -> Lanes:
-    z = exp(e, -x.abs())
+    z = _exp(e, -x.abs(), precise=True)
     total = 1.0 + z
     top = x.ge(0.0).select(1.0, z)
     if x.type == "f64":
@@ -203,8 +225,8 @@ def cosh(e: VectorEmitter, x: Lanes) -> Lanes:
 @in_f64
 def sinh(e: VectorEmitter, x: Lanes) -> Lanes:
     magnitude = x.abs()
-    t = expm1(e, magnitude.gt(40.0).select(40.0, magnitude))
-    small = 0.5 * (t + t / (t + 1.0))
-    result = magnitude.gt(36.0).select(_half_exp(e, magnitude), small)
-    tiny = magnitude.lt(2.0**-28)
-    return tiny.select(x, result.copysign(x))
+    half = _half_exp(e, magnitude)
+    large = (half - 0.25 / half).copysign(x)
+    z = x * x
+    small = e.mad(e.polynomial(z, SINH) * z, x, x)
+    return magnitude.gt(1.0).select(large, magnitude.gt(0.0).select(small, x))

@@ -93,7 +93,7 @@ def _atan2(e: VectorEmitter, y: Lanes, x: Lanes) -> Lanes:
     high, low = y.abs(), x.abs()
     steep = high.gt(low)
     top, bottom = steep.select(low, high), steep.select(high, low)
-    infinite = top.eq(inf)  # then both are
+    infinite = high.eq(inf) & low.eq(inf)
     bottom = (bottom.eq(0.0) | infinite).select(1.0, bottom)
     angle = _atan_of_ratio(e, infinite.select(1.0, top), bottom)
     left = x.bits().lt(0)
