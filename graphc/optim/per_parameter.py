@@ -1,0 +1,199 @@
+"""Optimizers that update each parameter from its own gradient and state."""
+
+from collections.abc import MutableMapping
+
+import graphc as torch
+from graphc.optim.optimizer import Optimizer
+
+# What options meant in checkpoints that are older than the options.
+_BEFORE = {
+    "amsgrad": False,
+    "capturable": False,
+    "centered": False,
+    "decoupled_weight_decay": False,
+    "differentiable": False,
+    "foreach": None,
+    "fused": None,
+    "maximize": False,
+    "momentum": 0,
+    "nesterov": False,
+}
+
+
+def number(value):
+    """Return a Python number of a number or a tensor with one element."""
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def check_option(condition, name, value):
+    """Raise a ValueError that names the option unless ``condition`` holds."""
+    if not condition:
+        raise ValueError(f"Invalid {name}: {value}")
+
+
+def check_lr(lr):
+    """Raise a ValueError unless ``lr`` is a number, or a tensor with one element, from 0 on."""
+    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    check_option(lr >= 0.0, "learning rate", lr)
+
+
+def check_betas(betas):
+    """Raise a ValueError unless both decay rates are in [0, 1)."""
+    for index, beta in enumerate(betas):
+        check_option(0.0 <= beta < 1.0, f"beta parameter at index {index}", beta)
+
+
+def check_fused(fused, foreach, differentiable):
+    """Raise a RuntimeError if options exclude each other."""
+    if fused and differentiable:
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if fused and foreach:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+
+def count_dtype():
+    """Return the dtype of counters of steps."""
+    double = torch.get_default_dtype() == torch.float64
+    return torch.float64 if double else torch.float32
+
+
+class _Counters:
+    """Counts on: one new 0-d tensor for all parameters that are at the same step.
+
+    The value is kept as a Python number too, so that bias corrections wait for no tensor.
+    """
+
+    def __init__(self):
+        self._next = {}
+
+    def advance(self, state):
+        """Replace ``state["step"]`` by its successor; return that as a Python number."""
+        old = state["step"]
+        known = self._next.get(id(old))
+        if known is None:
+            count = float(old) + 1
+            # The old tensor is kept too: its id must not be used again meanwhile.
+            known = self._next[id(old)] = old, count, torch.tensor(count, dtype=old.dtype)
+        state["step"] = known[2]
+        return known[1]
+
+
+class _RealState(MutableMapping):
+    """The state of a complex parameter, its tensors seen as pairs of reals."""
+
+    def __init__(self, state):
+        self._state = state
+
+    def __getitem__(self, name):
+        return _as_real(self._state[name])
+
+    def __setitem__(self, name, value):
+        self._state[name] = value
+
+    def __delitem__(self, name):
+        del self._state[name]
+
+    def __iter__(self):
+        return iter(self._state)
+
+    def __len__(self):
+        return len(self._state)
+
+
+def _as_real(value):
+    if isinstance(value, torch.Tensor) and value.is_complex():
+        return torch.view_as_real(value)
+    return value
+
+
+class PerParameterOptimizer(Optimizer):
+    """An optimizer that is given by the first state and the update of one parameter.
+
+    The options ``foreach``, ``fused`` and ``capturable`` are accepted and change nothing: all
+    updates are compiled together in any case. With ``differentiable`` updates are recorded for
+    autograd.
+    """
+
+    _counts_steps = True
+
+    def _keeps_state(self, group):
+        return True
+
+    def _init_state(self, param, state, group):
+        """Fill the empty ``state`` of ``param``; the counter "step" is there already."""
+        raise NotImplementedError
+
+    def _update(self, param, grad, state, group, step):
+        """Update ``param`` and ``state`` in place; ``step`` counts from 1.
+
+        All tensors are real; ``grad`` is negated already where the group maximizes.
+        """
+        raise NotImplementedError
+
+    def _check_grad(self, grad):
+        if grad.is_sparse:
+            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+
+    def _start_state(self, param, state, group):
+        if self._counts_steps:
+            state["step"] = torch.tensor(0.0, dtype=count_dtype())
+        self._init_state(param, state, group)
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, value in _BEFORE.items():
+                if name in self.defaults:
+                    group.setdefault(name, value)
+        for values in self.state.values():
+            if isinstance(values, dict) and isinstance(values.get("step"), (int, float)):
+                values["step"] = torch.tensor(float(values["step"]), dtype=count_dtype())
+
+    def step(self, closure=None):
+        """Update all parameters that have a gradient.
+
+        Args:
+            closure: computes the loss anew, with gradients enabled, and returns it.
+
+        Returns:
+            The loss of ``closure``, or None.
+
+        Raises:
+            RuntimeError: a gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        counters = _Counters()
+        with torch.set_grad_enabled(bool(self.defaults.get("differentiable", False))):
+            for group in self.param_groups:
+                for param in group["params"]:
+                    if param.grad is not None:
+                        self._step_one(param, group, counters)
+        return loss
+
+    def _step_one(self, param, group, counters):
+        grad = param.grad
+        self._check_grad(grad)
+        state = self.state[param] if self._keeps_state(group) else {}
+        if not state:
+            self._start_state(param, state, group)
+        count = counters.advance(state) if self._counts_steps else None
+        if group.get("maximize", False):
+            grad = -grad
+        if param.is_complex():
+            param, grad, state = _as_real(param), _as_real(grad), _RealState(state)
+        self._update(param, grad, state, group, count)
+
+
+def decayed(param, grad, group):
+    """Apply the group's weight decay: to ``param`` if decoupled, else to the gradient."""
+    weight_decay = group["weight_decay"]
+    if weight_decay == 0:
+        return grad
+    if group.get("decoupled_weight_decay", False):
+        param.mul_(1 - number(group["lr"]) * number(weight_decay))
+        return grad
+    return grad.add(param, alpha=number(weight_decay))
