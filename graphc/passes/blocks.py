@@ -1,8 +1,9 @@
-"""Tidies loops and branches: merges scans that run side by side, and drops what nobody reads.
+"""Tidies loops and branches: merges what runs side by side, and drops what nobody reads.
 
 `merge_loops`: two scans over the same operands become one, where the steps of both, side by side,
 carry the same values. That is how a scan that also stacks residuals for its backward, made by
-autodiff beside the scan that the program wrote, becomes the only one.
+autodiff beside the scan that the program wrote, becomes the only one. In the same way a composite
+gives way to its `vjp_forward` on the same operands, which gives residuals as well.
 
 `prune_blocks`:
 1. a result of `if` or a stacked result of `scan` that nobody reads is dropped;
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 from graphc.ir.build import Builder, dead_code
 from graphc.ir.graph import Attrs, Graph, Node, Value
-from graphc.ir.op import OPS
+from graphc.ir.op import OPS, Op
 
 IF, SCAN = OPS["if"], OPS["scan"]
 
@@ -34,41 +35,66 @@ def inputs_of(graph: Graph) -> set[Value]:
     return used
 
 
+def needs_merging(graph: Graph) -> bool:
+    return any([node.op is SCAN or _vjp_forward(node) is not None for node in graph.nodes])
+
+
+def _vjp_forward(node: Node) -> Op | None:
+    return getattr(node.op, "vjp_forward", None)
+
+
 def merge_loops(graph: Graph) -> Graph:
-    """One scan for all that run over the same operands and carry the same values."""
+    """One scan for all that run over the same operands and carry the same values; a composite that
+    stands beside its `vjp_forward` gives way to that."""
+    if not needs_merging(graph):
+        return graph
+    merged, stand_in = _mergeable_scans(graph)
+    present = {(node.op, node.inputs, node.attrs) for node in graph.nodes if not node.blocks}
+    with Builder(graph.params) as builder:
+        new: dict[Value, Value] = {p: p for p in graph.params}
+        for node in graph.nodes:
+            builder.loc = node.loc
+            if node in stand_in:
+                continue
+            inputs = tuple([new[v] for v in node.inputs])
+            wider = _vjp_forward(node)
+            if node in merged:
+                block, places = merged[node]
+                made = builder.emit(SCAN, inputs, node.attrs, (block,))
+                for other, where in places.items():
+                    new.update(zip(other.outputs, [made[i] for i in where], strict=True))
+                continue
+            if wider is not None and (wider, node.inputs, node.attrs) in present:
+                made = builder.emit(wider, inputs, node.attrs)[: len(node.outputs)]
+            else:
+                made = builder.emit(node.op, inputs, node.attrs, node.blocks, node)
+            new.update(zip(node.outputs, made, strict=True))
+        result = builder.graph([new[v] for v in graph.results])
+    same = result.nodes == graph.nodes and result.results == graph.results
+    return graph if same else result
+
+
+Places = dict[Node, list[int]]  # for each node that takes part, where its outputs are
+
+
+def _mergeable_scans(graph: Graph) -> tuple[dict[Node, tuple[Graph, Places]], set[Node]]:
+    """For the first scan of each group its wider step; and the scans that it stands in for."""
     groups: dict[tuple, list[Node]] = defaultdict(list)
     for node in graph.nodes:
         if node.op is SCAN:
             groups[node.inputs, node.attrs].append(node)
-    merged: dict[Node, tuple[Graph, dict[Node, list[int]]]] = {}
-    stand_in: dict[Node, Node] = {}
+    merged: dict[Node, tuple[Graph, Places]] = {}
+    stand_in: set[Node] = set()
     for nodes in groups.values():
         if len(nodes) > 1:
             block, places = _merge_steps(nodes)
             if len(places) > 1:
                 merged[nodes[0]] = (block, places)
-                stand_in.update(dict.fromkeys(places, nodes[0]))
-    if not merged:
-        return graph
-    with Builder(graph.params) as builder:
-        new: dict[Value, Value] = {p: p for p in graph.params}
-        for node in graph.nodes:
-            if node in merged:
-                block, places = merged[node]
-                inputs = tuple([new[v] for v in node.inputs])
-                builder.loc = node.loc
-                made = builder.emit(SCAN, inputs, node.attrs, (block,))
-                for other, where in places.items():
-                    new.update(zip(other.outputs, [made[i] for i in where], strict=True))
-            elif node not in stand_in:
-                inputs = tuple([new[v] for v in node.inputs])
-                builder.loc = node.loc
-                made = builder.emit(node.op, inputs, node.attrs, node.blocks, node)
-                new.update(zip(node.outputs, made, strict=True))
-        return builder.graph([new[v] for v in graph.results])
+                stand_in.update(list(places)[1:])
+    return merged, stand_in
 
 
-def _merge_steps(nodes: Sequence[Node]) -> tuple[Graph, dict[Node, list[int]]]:
+def _merge_steps(nodes: Sequence[Node]) -> tuple[Graph, Places]:
     """The first node's step with the stacked results of those others that carry the same values;
     for each node that takes part, where its outputs are."""
     first = nodes[0].blocks[0]

@@ -51,11 +51,10 @@ def clean(graph: Graph, table: Table | None = None) -> Graph:
     table = default_table() if table is None else table
     while True:
         found = _walk(graph, table)
-        if has_blocks(found):
-            found = prune_blocks(merge_loops(found))
-        if found is graph or not has_blocks(found):
-            return found
-        graph = found
+        tidied = prune_blocks(merge_loops(found))
+        if (found is graph and tidied is found) or not has_blocks(tidied):
+            return tidied
+        graph = tidied
 
 
 def _walk(graph: Graph, table: Table) -> Graph:

@@ -5,28 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from graphc.ir.build import Builder, trace
-from graphc.ir.graph import Attrs, Graph, Node, Value
-from graphc.ir.op import Op
-
-_EXPANSIONS: dict[tuple, Graph] = {}
-_MOST_EXPANSIONS = 4096
+from graphc.ir.build import Builder
+from graphc.ir.graph import Graph, Node, Value
 
 
 def expansion(node: Any) -> Graph:
     """The graph that defines a composite for the types and attributes of this node."""
-    return expansion_of(node.op, tuple([value.type for value in node.inputs]), node.attrs)
-
-
-def expansion_of(op: Op, types: tuple, attrs: Attrs) -> Graph:
-    key = (op, types, attrs)
-    found = _EXPANSIONS.get(key)
-    if found is None:
-        if len(_EXPANSIONS) >= _MOST_EXPANSIONS:
-            _EXPANSIONS.clear()
-        expand: Any = op.expand  # type: ignore[attr-defined]
-        found = _EXPANSIONS[key] = trace(lambda *values: expand(*values, **attrs), *types)
-    return found
+    return node.op.graph(tuple([value.type for value in node.inputs]), node.attrs)
 
 
 def expand_composites(graph: Graph, claimed: Collection[str] = frozenset()) -> Graph:

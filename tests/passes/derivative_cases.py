@@ -1,7 +1,7 @@
 """Functions whose derivatives the tests check: a name, operand types, and a function over values
 that gives one real scalar."""
 
-from graphc.ir import ops
+from graphc.ir import composite, ops
 from graphc.ir.build import Builder, trace
 from graphc.ir.dtype import F64, I64
 from graphc.ir.types import parse_type
@@ -147,6 +147,23 @@ def branch_for_each(x, y):
     other = block(lambda a, b: a * a * ops.reduce_sum(b * b, axes=(1,)), "f64[4]", "f64[4, 2]")
     (u,) = ops.cond(ops.lt(full(0.0, x), x), then, other, x, y)
     return total(u * u)
+
+
+@case("f64[3, 4]")
+def normalized(x):
+    p = composite.softmax(x, axis=1) * composite.log_softmax(x * x, axis=0)
+    weight, bias = ops.const([0.5, 1.5, -1.0, 2.0]), ops.const([0.1, 0.2, 0.3, 0.4])
+    return total(p * composite.layer_norm(ops.sin(x), weight, bias, eps=1e-3))
+
+
+@case("f64[2, 3, 4]", "f64[2, 5, 4]", "f64[2, 5, 2]")
+def attended(q, k, v):
+    return total(ops.sin(composite.attention(q, k, v, scale=0.7, causal=True)))
+
+
+@case("f64[6]")
+def activations(x):
+    return total(composite.gelu(x, approximate="tanh") * composite.silu(x) + composite.softplus(x))
 
 
 def rnn(reverse):

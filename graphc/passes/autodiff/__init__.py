@@ -5,7 +5,7 @@ An op says how it is linear, and both modes read that:
     pull, push           both directions by hand (sort, maximum)
     linear, transpose    structural: linear in some operands; `transpose` runs it backward
     partials             pointwise: the derivative is a diagonal, which is its own transpose
-    expand               a composite: by its expansion
+    expand               a composite: by its expansion, unless it declares a backward
     if, while, scan      by the derivative of their blocks (`control_flow`)
 
 A derivative that is zero is the absence of an entry, never a node. Only nodes on a path from a

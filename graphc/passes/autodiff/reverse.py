@@ -26,6 +26,7 @@ from .linear import (
     has_derivative,
     linear_places,
     missing_derivative,
+    or_zero,
     scaled,
     zero_like,
 )
@@ -183,6 +184,8 @@ def pull_node(
     control = PULL.get(op)
     if control is not None:
         return control(builder, node, which, cts)
+    if getattr(op, "vjp_forward", None) is not None:
+        return _pull_composite(builder, node, which, cts)
     pull = getattr(op, "pull", None)
     if pull is not None:
         every = pull(cts, node)
@@ -198,6 +201,24 @@ def pull_node(
         _, pull_expansion = linearize_plain(builder, expansion(node), node.inputs, which)
         return pull_expansion(cts)
     raise missing_derivative(node)
+
+
+def _pull_composite(
+    builder: Builder, node: Any, which: Sequence[int], cts: list[Value | None]
+) -> Sequence[Value | None]:
+    """By the composite's own backward. `vjp_forward`, on the same operands, gives its results and
+    then residuals; `vjp_backward` takes operands, results, residuals and cotangents of the results
+    and gives the cotangents of the differentiable operands.
+
+    These two have no backward of their own: differentiating once more goes through expansions,
+    where residuals are ordinary values that may receive cotangents.
+    """
+    op = node.op
+    made = builder.emit(op.vjp_forward, node.inputs, node.attrs)
+    outs = [or_zero(ct, out) for ct, out in zip(cts, node.outputs, strict=True)]
+    grads = builder.emit(op.vjp_backward, (*node.inputs, *made, *outs), node.attrs)
+    by_place = dict(zip(differentiable(node.inputs), grads, strict=True))
+    return [by_place[i] for i in which]
 
 
 def _outgoing(ct: Value | None) -> Value | None:
