@@ -17,7 +17,7 @@ from .frontends.execute import array_of, buffer_of
 from .frontends.function import FUNCTIONS, Function, _restore, tensors
 from .frontends.record import Cell, State, recorder, value_of
 from .ir.dtype import DType, from_numpy
-from .ir.errors import GraphcError
+from .ir.errors import GraphcError, ShapeError
 from .ir.graph import Value
 from .ir.types import TensorType
 
@@ -156,14 +156,16 @@ class Tensor(TensorBase):
         self._check_writable(old)
         storage = self._storage
         whole = _put(storage.cell, fresh, self._chain) if self._chain else _own(fresh, value)
-        if old.requires_grad and old.grad_fn is None and not modes.grad_enabled():
-            whole = _leaf_again(whole, storage.cell)
+        base = storage.cell
+        if base.requires_grad and base.grad_fn is None:
+            if not modes.grad_enabled() or views.detached(self._chain):
+                whole = _leaf_again(whole, base)
         storage.write(whole)
         return self
 
     def _check_writable(self, old: Cell) -> None:
         if modes.grad_enabled() and self._storage.cell.requires_grad:
-            if self._storage.cell.grad_fn is None:
+            if self._storage.cell.grad_fn is None and not views.detached(self._chain):
                 kind = "a view of a leaf Variable" if self._chain else "a leaf Variable"
                 raise LeafError(
                     f"{kind} that requires grad is being used in an in-place operation."
@@ -320,13 +322,20 @@ def wrap(cell: Cell, cls: type = Tensor) -> Any:
     return made
 
 
-def wrap_view(owner: Tensor, state: State, made: list[Cell], extra: Any) -> Any:
+def wrap_view(
+    owner: Tensor, state: State, made: list[Cell], extra: Any, strict: bool = False
+) -> Any:
     """The results of a view function: on the owner's storage where they only move its elements."""
     structure, chains = extra
     storage = owner._storage
     parts = []
     for cell, chain in zip(made, chains, strict=True):
         if chain is None or not _viewable(owner, chain):
+            if strict:
+                raise ShapeError(
+                    "view size is not compatible with input tensor's size and stride (at least one "
+                    "dimension spans across two contiguous subspaces). Use .reshape(...) instead."
+                )
             parts.append(wrap(cell))
             continue
         part = new(Tensor)
@@ -342,11 +351,13 @@ def _viewable(owner: Tensor, chain: views.Chain) -> bool:
     return views.geometry(owner._chain + chain, owner._storage.cell.type.shape) is not None
 
 
-def _record(name: str, static: Any, cells: list[Cell], build: Callable[..., Value]) -> Cell:
-    """A step of the tensor layer's own, with one output."""
+def _record(
+    name: str, static: Any, cells: list[Cell], build: Callable[..., Value], constant: bool = False
+) -> Cell:
+    """A step of the tensor layer's own, with one output; a constant one has no derivative."""
     rec = recorder()
     slots = [rec.slot_of(cell) for cell in cells]
-    grad = modes.grad_enabled() and any([cell.requires_grad for cell in cells])
+    grad = not constant and modes.grad_enabled() and any([cell.requires_grad for cell in cells])
     stop = not grad and any([cell.requires_grad for cell in cells])
 
     def made(*values: Value) -> tuple:
@@ -361,7 +372,8 @@ def _record(name: str, static: Any, cells: list[Cell], build: Callable[..., Valu
 
 
 def _replay(cell: Cell, chain: views.Chain) -> Cell:
-    return _record("view", chain, [cell], lambda x: views.replay(x, chain))
+    made = _record("view", chain, [cell], lambda x: views.replay(x, chain), views.detached(chain))
+    return made
 
 
 def _put(base: Cell, fresh: Cell, chain: views.Chain) -> Cell:

@@ -22,6 +22,7 @@ from .record import Cell, Number, Recorder, recorder
 from .views import chain_between
 
 FUNCTIONS: dict[str, Function] = {}
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # accepted as in torch
 _ALWAYS_CONSTANT = (0.0, 1.0, -1.0, 2.0, 0.5, float("inf"), float("-inf"))
 
 
@@ -40,7 +41,7 @@ tensors = _Tensors
 class Function:
     """A callable of torch's name. See `function` for the options."""
 
-    def __init__(self, body: Callable, view: bool, floats: bool) -> None:
+    def __init__(self, body: Callable, view: bool | str = False, floats: bool = True) -> None:
         self.body, self.view, self.floats = body, view, floats
         self.name = body.__name__
         update_wrapper(self, body)
@@ -50,8 +51,13 @@ class Function:
             out = kwargs.pop("out", None)
             if out is not None:
                 return _into(out, self(*args, **kwargs))
-        call = Call(self, args, kwargs)
-        return call.record()
+            for name in _NUMPY_NAMES:
+                if name in kwargs:
+                    kwargs[_NUMPY_NAMES[name]] = kwargs.pop(name)
+        return self._call(args, kwargs)
+
+    def _call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        return Call(self, args, kwargs).record()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """As a method: the instance is the first argument."""
@@ -64,6 +70,19 @@ class Function:
 
     def __reduce__(self):
         return _named, (self.name,)
+
+
+class Composed(Function):
+    """A function in plain Python over tensors: it calls others, or looks at values."""
+
+    def _call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        return self.body(*args, **kwargs)
+
+
+def composed(body: Callable) -> Composed:
+    """Makes a torch function of a Python function over tensors, under its name."""
+    made = FUNCTIONS[body.__name__] = Composed(body)
+    return made
 
 
 def _named(name: str) -> Function:
@@ -80,11 +99,16 @@ def _bound(function: Function, instance: Any) -> Callable:
 
 
 def function(
-    body: Callable | None = None, *, view: bool = False, floats: bool = True, register: bool = True
+    body: Callable | None = None,
+    *,
+    view: bool | str = False,
+    floats: bool = True,
+    register: bool = True,
 ) -> Any:
     """Makes a torch function of a body over values.
 
-    view     the result may share the first operand's storage (it does where the body only moves)
+    view     the result may share the first operand's storage (it does where the body only moves);
+             "strict": where strides do not permit that, torch's error is raised
     floats   a float argument may become a run-time operand
     """
 
@@ -176,7 +200,7 @@ class Call:
         leaves: list[Value] = []
         structure = _structure(result, leaves)
         wants = modes.grad_enabled() and any(cell.requires_grad for cell in self.cells)
-        grads = [wants and v.type.dtype.kind in "fc" for v in leaves]
+        grads = [wants and v.type.dtype.kind in "fc" and not _stopped(v) for v in leaves]
         if not wants and any(cell.requires_grad for cell in self.cells):
             leaves = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in leaves]
         if self.function.view:
@@ -188,13 +212,18 @@ class Call:
         state = rec.state
         structure = state.extra
         if self.function.view:
-            return tensors.wrap_view(self.owners[0], state, made, structure)
+            strict = self.function.view == "strict"
+            return tensors.wrap_view(self.owners[0], state, made, structure, strict)
         return _restore(structure, iter([tensors.wrap(cell) for cell in made]))
 
     def _located(self, error: GraphcError) -> GraphcError:
         if not error.at:
             error.at = user_line()
         return error
+
+
+def _stopped(value: Value) -> bool:
+    return value.node is not None and value.node.op is ops.detach
 
 
 class _TensorMark:

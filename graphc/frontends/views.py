@@ -20,7 +20,7 @@ Chain = tuple[Node, ...]
 Geometry = tuple[int, tuple[int, ...], tuple[int, ...]]  # offset, shape, strides, in elements
 
 _IDENTITY = (ops.detach,)
-_MOVES = (ops.reshape, ops.permute, ops.slice_, ops.expand, ops.detach)
+_MOVES = (ops.reshape, ops.permute, ops.slice_, ops.expand, ops.window, ops.detach)
 
 
 def chain_between(nodes: Sequence[Node], base: Value, result: Value) -> Chain | None:
@@ -37,6 +37,11 @@ def chain_between(nodes: Sequence[Node], base: Value, result: Value) -> Chain | 
     return tuple(reversed(chain))
 
 
+def detached(chain: Chain) -> bool:
+    """Whether no derivative passes through a view."""
+    return any([node.op is ops.detach for node in chain])
+
+
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     strides, step = [], 1
     for n in reversed(shape):
@@ -51,7 +56,7 @@ def geometry(chain: Chain, base: Sequence[int], start: Geometry | None = None) -
     None where the elements have no constant strides: a reshape that has to copy.
     """
     offset, shape, strides = start or (0, tuple(base), row_major(base))
-    for node in chain:
+    for at, node in enumerate(chain):
         attrs = node.attrs
         if node.op is ops.permute:
             shape = tuple([shape[i] for i in attrs["perm"]])
@@ -67,9 +72,34 @@ def geometry(chain: Chain, base: Sequence[int], start: Geometry | None = None) -
         elif node.op is ops.reshape:
             found = _reshaped(shape, strides, attrs["shape"])
             if found is None:
-                return None
+                moved = _diagonal((offset, shape, strides), chain[at : at + 2])
+                return moved and geometry(chain[at + 2 :], (), moved)
             shape, strides = attrs["shape"], found
+        elif node.op is ops.window:
+            lead = len(shape) - len(attrs["sizes"])
+            outer = [s * k for s, k in zip(strides[lead:], attrs["strides"], strict=True)]
+            inner = [s * k for s, k in zip(strides[lead:], attrs["dilations"], strict=True)]
+            shape = node.outputs[0].type.shape
+            strides = (*strides[:lead], *outer, *inner)
     return offset, shape, strides
+
+
+def _diagonal(start: Geometry, chain: Chain) -> Geometry | None:
+    """The diagonal of the last two axes, [..., n, m] -> [..., n * m] -> every (m + 1)st element.
+
+    It has constant strides even where the reshape alone has none.
+    """
+    offset, shape, strides = start
+    if len(chain) < 2 or chain[1].op is not ops.slice_ or len(shape) < 2:
+        return None
+    attrs, m = chain[1].attrs, shape[-1]
+    if chain[0].attrs["shape"] != (*shape[:-2], shape[-2] * m) or attrs["step"][-1] != m + 1:
+        return None
+    if any(attrs["start"][:-1]) or any([k != 1 for k in attrs["step"][:-1]]):
+        return None
+    row, column = divmod(attrs["start"][-1], m)
+    offset += row * strides[-2] + column * strides[-1]
+    return offset, chain[1].outputs[0].type.shape, (*strides[:-2], strides[-2] + strides[-1])
 
 
 def _reshaped(
