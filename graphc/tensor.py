@@ -102,11 +102,11 @@ class Storage:
 class TensorBase:
     """Slots of a tensor; `Tensor` adds the methods."""
 
-    __slots__ = ("__weakref__", "_cell", "_chain", "_grad", "_storage", "_version")
+    __slots__ = ("__weakref__", "_cell", "_chain", "_grad", "_storage", "_seen")
     _storage: Storage
     _chain: views.Chain
     _cell: Cell | None
-    _version: int
+    _seen: int
     _grad: Any
 
 
@@ -144,8 +144,8 @@ class Tensor(TensorBase):
             return storage.read()
         if storage.export is not None and storage.exported():
             return storage.snapshot(chain)
-        if self._cell is None or self._version != storage.version:
-            self._cell, self._version = _replay(storage.cell, chain), storage.version
+        if self._cell is None or self._seen != storage.version:
+            self._cell, self._seen = _replay(storage.cell, chain), storage.version
         return self._cell
 
     def _write(self, value: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ class Tensor(TensorBase):
         fresh = Cell(cell.type, cell.buffer, requires_grad)
         fresh.owner = weakref.ref(self)
         if self._chain:
-            self._cell, self._version = fresh, self._storage.version
+            self._cell, self._seen = fresh, self._storage.version
         else:
             self._storage.cell = fresh
         return self
@@ -273,8 +273,6 @@ class Tensor(TensorBase):
         return GradFn(cell)
 
     @property
-    def _version_counter(self) -> int:
-        return self._storage.version
 
     def __hash__(self) -> int:
         return id(self)
@@ -312,13 +310,13 @@ class Size(tuple):
 def adopt(tensor: Tensor, other: Tensor) -> None:
     """Makes a tensor show what another one shows, on the same storage."""
     tensor._storage, tensor._chain = other._storage, other._chain
-    tensor._cell, tensor._version = other._cell, other._version
+    tensor._cell, tensor._seen = other._cell, other._seen
 
 
 def wrap(cell: Cell, cls: type = Tensor) -> Any:
     """A tensor with a storage of its own."""
     made = new(cls)
-    made._storage, made._chain, made._cell, made._version = Storage(cell), (), None, 0
+    made._storage, made._chain, made._cell, made._seen = Storage(cell), (), None, 0
     return made
 
 
@@ -340,7 +338,7 @@ def wrap_view(
             continue
         part = new(Tensor)
         part._storage, part._chain = storage, owner._chain + chain
-        part._cell, part._version = cell, storage.version
+        part._cell, part._seen = cell, storage.version
         parts.append(part)
     return _restore(structure, iter(parts))
 

@@ -261,7 +261,7 @@ class FunctionSegment:
     ) -> None:
         self.number, self.inputs, self._backward = next(_numbers), list(inputs), backward
         self.outputs = {id(cell): i for i, cell in enumerate(outputs)}
-        self.freed = False
+        self.freed, self.label = False, ""
         for cell in outputs:
             cell.grad_fn = self
 

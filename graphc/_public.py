@@ -1,0 +1,255 @@
+"""Fills the namespace of `graphc` with torch's names, once, when the first of them is used."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from . import autograd, tensor
+from .device import device
+from .frontends import modes
+from .frontends.function import FUNCTIONS
+from .functional import convert, create, install, random
+from .ir.dtype import DTYPES, DType
+from .ir.dtype import promote as _promote
+from .tensor import Size, Tensor
+
+_CREATE = """
+tensor as_tensor frombuffer zeros ones empty full zeros_like ones_like empty_like full_like eye
+arange linspace logspace scalar_tensor
+""".split()
+_RANDOM = """
+Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn
+randint randperm rand_like randn_like randint_like normal bernoulli multinomial poisson
+""".split()
+_AUTOGRAD = """
+no_grad enable_grad set_grad_enabled inference_mode is_grad_enabled is_inference_mode_enabled
+""".split()
+
+
+def load(names: dict[str, Any]) -> None:
+    """Puts every public name into `names`."""
+    if "Tensor" in names:
+        return
+    install.install()
+    autograd.install()
+    for name, function in FUNCTIONS.items():
+        if not name.startswith("_"):
+            names[name] = function
+    for dtype in DTYPES.values():
+        names[dtype.torch_name] = dtype
+    names.update(
+        float=DTYPES["f32"], double=DTYPES["f64"], half=DTYPES["f16"], long=DTYPES["i64"],
+        int=DTYPES["i32"], short=DTYPES["i16"], bool=DTYPES["bool"], cfloat=DTYPES["c64"],
+        cdouble=DTYPES["c128"], dtype=DType, device=device, Size=Size, strided=convert.strided,
+        pi=math.pi, e=math.e, inf=math.inf, nan=math.nan, newaxis=None,
+        from_numpy=create.from_numpy_array, equal=convert.equal, allclose=convert.allclose,
+        contiguous_format="contiguous_format", preserve_format="preserve_format",
+        channels_last="channels_last",
+    )  # fmt: skip
+    for module, listed in ((create, _CREATE), (random, _RANDOM), (autograd, _AUTOGRAD)):
+        names.update({name: getattr(module, name) for name in listed})
+    own = (
+        is_tensor, is_floating_point, is_complex, numel, result_type, promote_types, can_cast,
+        get_default_dtype, set_default_dtype, set_default_device, get_default_device, typename,
+        set_num_threads, get_num_threads, set_printoptions, set_flush_denormal, compile, save, load_,
+        is_storage, as_torch, finfo, iinfo, get_num_interop_threads, set_num_interop_threads,
+        use_deterministic_algorithms, are_deterministic_algorithms_enabled,
+        set_float32_matmul_precision, get_float32_matmul_precision, manual_seed_all,
+    )  # fmt: skip
+    names.update({function.__name__.rstrip("_"): function for function in own})
+    names["load"] = load_
+    names["_tensor_module"] = tensor
+    names["Tensor"] = Tensor  # last: it tells that everything is there
+
+
+def is_tensor(obj):
+    """Whether it is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_storage(obj):
+    """Whether it is a storage."""
+    return isinstance(obj, tensor.Storage)
+
+
+def is_floating_point(input):
+    """Whether the element type is a floating point one."""
+    return input.dtype.is_floating_point
+
+
+def is_complex(input):
+    """Whether the element type is complex."""
+    return input.dtype.is_complex
+
+
+def numel(input):
+    """How many elements there are."""
+    return input.numel()
+
+
+def result_type(tensor1, tensor2):
+    """The element type that arithmetic of the two has."""
+    from .functional import promote
+    from .ir.graph import Value
+
+    operands = [Value(x._type) if isinstance(x, Tensor) else x for x in (tensor1, tensor2)]
+    return promote.result_type(*operands)
+
+
+def promote_types(type1, type2):
+    """The smallest element type that holds both."""
+    return _promote(type1, type2)
+
+
+def can_cast(from_, to):
+    """Whether a result of one element type may be stored in another."""
+    from .functional import promote
+
+    return promote.can_cast(from_, to)
+
+
+def get_default_dtype():
+    """The element type of new floating-point tensors."""
+    return modes.default_dtype()
+
+
+def set_default_dtype(d):
+    """Sets the element type of new floating-point tensors."""
+    if d.kind != "f":
+        raise TypeError("only floating-point types are supported as the default type")
+    modes.set_default_dtype(d)
+
+
+def set_default_device(device):
+    """Sets the device of new tensors."""
+    from .device import name_of
+
+    modes.set_default_device(name_of(device) if device is not None else "cpu")
+
+
+def get_default_device():
+    """The device of new tensors."""
+    return device(modes.default_device())
+
+
+def typename(obj):
+    """The full name of an object's type."""
+    if isinstance(obj, Tensor):
+        return obj.type()
+    return f"{type(obj).__module__}.{type(obj).__qualname__}"
+
+
+def set_num_threads(num):
+    """How many threads a computation may use."""
+    from .backends.llvm import pool
+
+    if not isinstance(num, int) or num < 1:
+        raise RuntimeError("set_num_threads expects a positive integer")
+    pool.set_num_threads(num)
+
+
+def get_num_threads():
+    """How many threads a computation may use."""
+    from .backends.llvm import pool
+
+    return pool.get_num_threads()
+
+
+def set_num_interop_threads(num):
+    """Accepted; graphc has no inter-op threads."""
+
+
+def get_num_interop_threads():
+    """1: graphc has no inter-op threads."""
+    return 1
+
+
+def set_flush_denormal(mode):
+    """Whether denormal numbers count as 0; returns whether the processor can."""
+    from .backends.llvm import float_control
+
+    float_control.set_flush_denormal(mode)
+    return True
+
+
+def set_printoptions(**options):
+    """How tensors print."""
+    from . import printing
+
+    printing.set_printoptions(**options)
+
+
+def use_deterministic_algorithms(mode, *, warn_only=False):
+    """Accepted: every algorithm of graphc is deterministic."""
+
+
+def are_deterministic_algorithms_enabled():
+    """True: every algorithm of graphc is deterministic."""
+    return True
+
+
+def set_float32_matmul_precision(precision):
+    """Accepted: products of float32 are computed in float32."""
+
+
+def get_float32_matmul_precision():
+    """"highest": products of float32 are computed in float32."""
+    return "highest"
+
+
+def manual_seed_all(seed):
+    """Seeds the generators of all devices."""
+    random.manual_seed(seed)
+
+
+def compile(model=None, **options):
+    """A compiled version of a function or module; see `graphc.jit.compile`."""
+    from .jit import compile as compile_model
+
+    return compile_model(model, **options)
+
+
+def save(obj, f, pickle_module=None, pickle_protocol=2, _use_new_zipfile_serialization=True):
+    """Writes an object with tensors to a file that torch can read."""
+    from .serialization import save as write
+
+    write(obj, f, pickle_protocol)
+
+
+def load_(f, map_location=None, pickle_module=None, *, weights_only=True, mmap=None, **pickle_load_args):
+    """Reads a file that torch or graphc wrote; runs no code from it unless weights_only=False."""
+    from .serialization import load as read
+
+    return read(f, map_location, weights_only=weights_only)
+
+
+def as_torch():
+    """Makes `import torch` mean graphc from now on."""
+    from .frontends.as_torch import install as put
+
+    put()
+
+
+class finfo:
+    """The limits of a floating-point element type."""
+
+    def __init__(self, type=None):
+        import ml_dtypes
+
+        type = modes.default_dtype() if type is None else type
+        info = ml_dtypes.finfo(type.to_real().numpy)
+        self.bits, self.dtype = type.to_real().bits, type.torch_name
+        self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
+        self.tiny = self.smallest_normal = float(info.smallest_normal)
+        self.resolution = float(info.resolution)
+
+
+class iinfo:
+    """The limits of an integer element type."""
+
+    def __init__(self, type):
+        import numpy as np
+
+        info = np.iinfo(type.numpy)
+        self.bits, self.max, self.min, self.dtype = type.bits, info.max, info.min, type.torch_name

@@ -1,0 +1,479 @@
+"""torch.autograd: backward, grad, modes, custom functions, hooks, gradcheck."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Sequence
+from functools import wraps
+from typing import Any
+
+from .frontends import modes
+from .frontends.derive import FunctionSegment, add_cells, gradients
+from .frontends.record import Cell, recorder, value_of
+from .tensor import Tensor, wrap
+
+# --- modes -------------------------------------------------------------------------------------
+
+
+class _Mode:
+    """A context manager that is a decorator too."""
+
+    def __call__(self, function: Any) -> Any:
+        @wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return inside
+
+    def _again(self) -> Any:
+        return self.__class__()
+
+
+class no_grad(_Mode):
+    """No gradients are recorded within."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = object.__new__(cls)
+        return made if function is None else made(function)
+
+    def __enter__(self) -> None:
+        self.before = modes.set_grad(False)
+
+    def __exit__(self, *_: object) -> None:
+        modes.set_grad(self.before)
+
+
+class enable_grad(_Mode):
+    """Gradients are recorded within, also inside of no_grad."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = object.__new__(cls)
+        return made if function is None else made(function)
+
+    def __enter__(self) -> None:
+        self.before = modes.set_grad(True)
+
+    def __exit__(self, *_: object) -> None:
+        modes.set_grad(self.before)
+
+
+class set_grad_enabled(_Mode):
+    """Switches gradients on or off: at once, and as a context manager until its end."""
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = mode
+        self.before = modes.set_grad(mode)
+
+    def _again(self) -> Any:
+        return set_grad_enabled(self.mode)
+
+    def __call__(self, function: Any) -> Any:
+        modes.set_grad(self.before)
+        return super().__call__(function)
+
+    def __enter__(self) -> None:
+        modes.set_grad(self.mode)
+
+    def __exit__(self, *_: object) -> None:
+        modes.set_grad(self.before)
+
+
+class inference_mode(_Mode):
+    """No gradients, and no record of them possible later."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        made = object.__new__(cls)
+        if callable(mode):
+            made.mode = True
+            return made(mode)
+        made.mode = mode
+        return made
+
+    def __init__(self, mode: Any = True) -> None:
+        if not callable(mode):
+            self.mode = mode
+
+    def _again(self) -> Any:
+        return inference_mode(self.mode)
+
+    def __enter__(self) -> None:
+        self.before = modes.set_inference(self.mode)
+
+    def __exit__(self, *_: object) -> None:
+        modes.set_inference(self.before)
+
+
+def is_grad_enabled() -> bool:
+    """Whether gradients are recorded now."""
+    return modes.grad_enabled()
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether inference mode is on."""
+    return modes.inference()
+
+
+# --- backward ----------------------------------------------------------------------------------
+
+
+def _ones_for(tensor: Tensor, given: Any) -> Cell:
+    if given is not None:
+        if tuple(given.shape) != tuple(tensor.shape):
+            raise RuntimeError(
+                f"Mismatch in shape: grad_output has a shape of {given.shape} and output has a "
+                f"shape of {tensor.shape}."
+            )
+        return given._read()
+    if tensor.numel() != 1:
+        raise RuntimeError("grad can be implicitly created only for scalar outputs")
+    from .functional.create import ones
+
+    return ones(tensor.shape, dtype=tensor.dtype, device=tensor.device)._read()
+
+
+def _check_roots(tensors: Sequence[Tensor]) -> None:
+    for i, tensor in enumerate(tensors):
+        if not tensor.requires_grad:
+            raise RuntimeError(
+                f"element {i} of tensors does not require grad and does not have a grad_fn"
+            )
+
+
+def _as_sequence(x: Any) -> list:
+    if x is None:
+        return []
+    return list(x) if isinstance(x, (tuple, list)) else [x]
+
+
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: Any = None,
+    inputs: Any = None,
+) -> None:
+    """Adds to `.grad` of every leaf (or of `inputs`) the gradient of the sum of `tensors`."""
+    roots = _as_sequence(tensors)
+    given = _as_sequence(grad_tensors if grad_tensors is not None else grad_variables)
+    given += [None] * (len(roots) - len(given))
+    _check_roots(roots)
+    keep = create_graph if retain_graph is None else retain_graph
+    wanted = [t._read() for t in _as_sequence(inputs)]
+    cells = [t._read() for t in roots]
+    before = modes.set_grad(create_graph)
+    try:
+        seeds = [_ones_for(t, g) for t, g in zip(roots, given, strict=True)]
+        found = gradients(cells, seeds, wanted, retain_graph=keep, create_graph=create_graph)
+        if inputs is not None:
+            targets = {id(t._read()): t for t in _as_sequence(inputs)}
+        else:
+            targets = {}
+            for cell in found:
+                owner = cell.owner() if cell.owner is not None else None
+                if owner is not None and (cell.grad_fn is None or getattr(owner, "_retain", False)):
+                    targets[id(cell)] = owner
+        accumulated = []
+        for cell, ct in found.items():
+            target = targets.get(id(cell))
+            if target is not None:
+                _accumulate_grad(target, ct, create_graph)
+                accumulated.append(target)
+    finally:
+        modes.set_grad(before)
+    rec = recorder()
+    if rec.eager and not create_graph:
+        rec.flush()
+    for target in accumulated:
+        for hook in list(getattr(target, "_post_accumulate", {}).values()):
+            hook(target)
+
+
+def _accumulate_grad(target: Tensor, ct: Cell, create_graph: bool) -> None:
+    old = target.grad
+    if old is None:
+        target.grad = wrap(ct)
+    elif create_graph:
+        target.grad = wrap(add_cells(old._read(), ct))
+    else:
+        old._storage.write(add_cells(old._read(), ct)) if not old._chain else old.add_(wrap(ct))
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple:
+    """The gradients of the sum of `outputs` with respect to `inputs`."""
+    roots, wanted = _as_sequence(outputs), _as_sequence(inputs)
+    given = _as_sequence(grad_outputs)
+    given += [None] * (len(roots) - len(given))
+    _check_roots(roots)
+    for tensor in wanted:
+        if not tensor.requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    keep = create_graph if retain_graph is None else retain_graph
+    cells = [t._read() for t in wanted]
+    root_cells = [t._read() for t in roots]
+    before = modes.set_grad(create_graph)
+    try:
+        seeds = [_ones_for(t, g) for t, g in zip(roots, given, strict=True)]
+        found = gradients(root_cells, seeds, cells, retain_graph=keep, create_graph=create_graph)
+    finally:
+        modes.set_grad(before)
+    result = []
+    for tensor, cell in zip(wanted, cells, strict=True):
+        ct = found.get(cell)
+        if ct is not None:
+            result.append(wrap(ct))
+        elif materialize_grads:
+            from .functional.create import zeros_like
+
+            result.append(zeros_like(tensor))
+        elif allow_unused:
+            result.append(None)
+        else:
+            raise RuntimeError(
+                "One of the differentiated Tensors appears to not have been used in the graph. "
+                "Set allow_unused=True if this is the desired behavior."
+            )
+    return tuple(result)
+
+
+# --- what a tensor's grad_fn shows ---------------------------------------------------------------
+
+
+class GradFn:
+    """The node that computed a tensor, as far as users look at it: its name."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    def name(self) -> str:
+        return getattr(self._cell.grad_fn, "label", None) or _label(self._cell)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {id(self._cell):#x}>"
+
+
+def _label(cell: Cell) -> str:
+    tape = cell.tape
+    if tape is not None and tape.recorder.tape is tape:
+        at = 0
+        for state in tape.recorder.state.path():
+            if at <= cell.slot < at + len(state.values):
+                key = state.key[0]
+                name = getattr(key, "name", key if isinstance(key, str) else "graph")
+                return "".join(w.capitalize() for w in str(name).split("_")) + "Backward0"
+            at += len(state.values)
+    return "GraphBackward0"
+
+
+# --- hooks ---------------------------------------------------------------------------------------
+
+
+class RemovableHandle:
+    """Takes a hook away again."""
+
+    _ids = itertools.count()
+
+    def __init__(self, hooks: dict) -> None:
+        self.hooks, self.id = hooks, next(self._ids)
+
+    def remove(self) -> None:
+        self.hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+def register_hook(self: Tensor, hook: Any) -> RemovableHandle:
+    """Calls hook(grad) when the tensor's gradient is computed; what it returns replaces it."""
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    cell = self._read()
+    if cell.buffer is None:
+        value_of(cell)  # its gradient is then complete at a place of its own
+    if cell.hooks is None:
+        cell.hooks = {}
+    handle = RemovableHandle(cell.hooks)
+
+    def on_cell(ct: Cell) -> Cell:
+        found = hook(wrap(ct))
+        return ct if found is None else found._read()
+
+    cell.hooks[handle.id] = on_cell
+    return handle
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Any) -> RemovableHandle:
+    """Calls hook(tensor) after a gradient was added to `.grad`."""
+    if not self.is_leaf:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    hooks = self.__dict__.setdefault("_post_accumulate", {})
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
+
+
+def retain_grad(self: Tensor) -> None:
+    """Keeps the gradient of a tensor that is no leaf in `.grad`."""
+    if not self.requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if self.is_leaf or getattr(self, "_retain", False):
+        return
+    self._retain = True
+    target = weakref.ref(self)
+
+    def keep(grad: Tensor) -> None:
+        tensor = target()
+        if tensor is not None:
+            tensor.grad = grad if tensor.grad is None else tensor.grad + grad
+
+    register_hook(self, keep)
+
+
+def _tensor_backward(
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Adds to `.grad` of every leaf the gradient of this tensor."""
+    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+
+def install() -> None:
+    """Puts the methods of autograd on Tensor."""
+    methods = {
+        "backward": _tensor_backward, "register_hook": register_hook, "retain_grad": retain_grad,
+        "register_post_accumulate_grad_hook": register_post_accumulate_grad_hook,
+    }  # fmt: skip
+    for name, function in methods.items():
+        setattr(Tensor, name, function)
+
+
+# --- custom functions ----------------------------------------------------------------------------
+
+
+class FunctionCtx:
+    """What a Function's forward leaves for its backward."""
+
+    def __init__(self) -> None:
+        self.saved: tuple = ()
+        self.needs_input_grad: tuple[bool, ...] = ()
+        self._non_differentiable: set[int] = set()
+        self._dirty: tuple = ()
+        self.materialize_grads = True
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        self.saved = tensors
+
+    @property
+    def saved_tensors(self) -> tuple:
+        return self.saved
+
+    def mark_dirty(self, *tensors: Any) -> None:
+        self._dirty = tensors
+
+    def mark_non_differentiable(self, *tensors: Any) -> None:
+        self._non_differentiable = {id(t) for t in tensors}
+
+    def set_materialize_grads(self, value: bool) -> None:
+        self.materialize_grads = value
+
+
+class Function:
+    """A function with a backward of its own: subclass with static `forward` and `backward`."""
+
+    @staticmethod
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("a Function must define forward")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError("a Function must define backward to be differentiated")
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """Runs forward, and records backward where an input requires grad."""
+        ctx = FunctionCtx()
+        needs = modes.grad_enabled()
+        ctx.needs_input_grad = tuple(
+            [isinstance(a, Tensor) and a.requires_grad and needs for a in args]
+        )
+        before = modes.set_grad(False)
+        try:
+            if hasattr(cls, "setup_context"):
+                result = cls.forward(*args, **kwargs)
+                cls.setup_context(ctx, args, result)
+            else:
+                result = cls.forward(ctx, *args, **kwargs)
+        finally:
+            modes.set_grad(before)
+        if not any(ctx.needs_input_grad):
+            return result
+        return _with_backward(cls, ctx, args, result)
+
+
+def _with_backward(cls: Any, ctx: FunctionCtx, args: tuple, result: Any) -> Any:
+    many = isinstance(result, tuple)
+    outputs = list(result) if many else [result]
+    inputs = [a for a in args if isinstance(a, Tensor)]
+    cells: list[Cell] = []
+    given: list[Any] = []
+    for out in outputs:
+        if not isinstance(out, Tensor) or id(out) in ctx._non_differentiable:
+            given.append(out)
+            continue
+        old = out._read()
+        value_of(old)
+        cell = Cell(old.type, old.buffer, old.type.dtype.kind in "fc")
+        cells.append(cell)
+        given.append(out if any(out is d for d in ctx._dirty) else wrap(cell))
+        if given[-1] is out:
+            out._storage.cell = cell
+    input_cells = [t._read() for t in inputs]
+    positions = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
+
+    def pull(cts: list[Cell | None], create_graph: bool) -> list[Cell | None]:
+        grads = []
+        for cell, ct in zip(cells, cts, strict=True):
+            if ct is None and ctx.materialize_grads:
+                from .functional.create import zeros
+
+                grads.append(zeros(cell.type.shape, dtype=cell.type.dtype))
+            else:
+                grads.append(None if ct is None else wrap(ct))
+        before = modes.set_grad(create_graph)
+        try:
+            found = cls.backward(ctx, *grads)
+        finally:
+            modes.set_grad(before)
+        found = found if isinstance(found, tuple) else (found,)
+        if len(found) < len(args):
+            raise RuntimeError(
+                f"function {cls.__name__}Backward returned an incorrect number of gradients "
+                f"(expected {len(args)}, got {len(found)})"
+            )
+        picked = []
+        for k, tensor in zip(positions, inputs, strict=True):
+            g = found[k]
+            picked.append(g._read() if g is not None and tensor.requires_grad else None)
+        return picked
+
+    segment = FunctionSegment(input_cells, cells, pull)
+    segment.label = f"{cls.__name__}Backward"
+    return tuple(given) if many else given[0]

@@ -1,0 +1,139 @@
+"""Puts torch's methods and operators on `Tensor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..frontends.function import FUNCTIONS, Function
+from ..ir.dtype import BOOL
+from ..tensor import Tensor
+from . import convert, index, movement, pointwise, random, reduce  # noqa: F401
+from .create import cast_to
+from .linalg import matmul
+from .pointwise import ALIASES
+from .promote import check_cast
+
+# Functions of torch that are no methods of Tensor.
+NOT_METHODS = {
+    "cast_to", "complex", "polar", "einsum", "tensordot", "cat", "concat", "concatenate", "stack",
+    "hstack", "vstack", "dstack", "column_stack", "row_stack", "meshgrid", "cartesian_prod",
+    "block_diag", "broadcast_tensors", "pad", "embedding", "one_hot", "rsub", "var_mean",
+    "std_mean", "where", "bucketize", "searchsorted", "isin", "combinations", "pixel_shuffle",
+    "pixel_unshuffle", "atleast_1d", "atleast_2d", "atleast_3d", "constant_pad_nd",
+}  # fmt: skip
+
+# Functions with a variant that writes its result into the first operand.
+INPLACE = """
+abs absolute acos acosh add addbmm addcdiv addcmul addmm addmv addr arccos arccosh arcsin arcsinh
+arctan arctan2 arctanh asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_left_shift
+bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clip copysign cos cosh cumprod
+cumsum deg2rad digamma div divide eq erf erfc erfinv exp exp2 expm1 fix floor floor_divide fmod frac
+ge greater greater_equal gt hypot index_add index_copy index_fill index_put ldexp le lerp less
+less_equal lgamma log log10 log1p log2 logical_and logical_not logical_or logical_xor logit lt
+masked_fill masked_scatter mul multiply nan_to_num ne neg negative nextafter not_equal pow put
+rad2deg reciprocal relu remainder round rsqrt scatter scatter_add scatter_reduce sgn sigmoid sign
+sin sinc sinh sqrt square sub subtract tan tanh tril triu true_divide trunc xlogy index_reduce
+""".split()
+
+
+def _in_place(function: Callable) -> Callable:
+    """x.f_(...): x becomes f(x, ...), in x's element type and shape."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        made = function(self, *args, **kwargs)
+        if made._type is not self._type:
+            if made._type.shape != self._type.shape:
+                raise RuntimeError(
+                    f"output with shape {list(self.shape)} doesn't match the broadcast shape "
+                    f"{list(made.shape)}"
+                )
+            if made.dtype is not self.dtype:
+                if made.dtype is not BOOL:
+                    check_cast(made.dtype, self.dtype)
+                made = cast_to(made, self.dtype, self._type.device)
+        return self._write(made)
+
+    return method
+
+
+def _reflected(function: Callable) -> Callable:
+    def method(self: Tensor, other: Any) -> Any:
+        return function(other, self)
+
+    return method
+
+
+def _operator(function: Callable) -> Callable:
+    """An operator returns NotImplemented for what is neither a tensor nor a number."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, (Tensor, int, float, complex)):
+            other = _as_operand(other)
+            if other is NotImplemented:
+                return other
+        return function(self, other)
+
+    return method
+
+
+def _as_operand(other: Any) -> Any:
+    import numpy as np
+
+    if isinstance(other, np.generic):
+        return other.item()
+    if isinstance(other, np.ndarray):
+        from .create import as_tensor
+
+        return as_tensor(other)
+    return NotImplemented
+
+
+OPERATORS = {
+    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "pow", "and": "bitwise_and", "or": "bitwise_or",
+    "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+    "matmul": "matmul",
+}  # fmt: skip
+COMPARISONS = {"eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
+UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not", "pos": "positive"}
+
+
+def install() -> None:
+    """Attaches everything that registered itself in FUNCTIONS."""
+    for alias, name in ALIASES.items():
+        FUNCTIONS.setdefault(alias, FUNCTIONS[name])
+    for name, function in FUNCTIONS.items():
+        if name not in NOT_METHODS and name not in Tensor.__dict__:
+            setattr(Tensor, name, _method(function))
+    for name in INPLACE:
+        if name in FUNCTIONS and name + "_" not in Tensor.__dict__:
+            method = _in_place(FUNCTIONS[name])
+            method.__name__ = method.__qualname__ = name + "_"
+            setattr(Tensor, name + "_", method)
+    for symbol, name in OPERATORS.items():
+        function = FUNCTIONS[name]
+        setattr(Tensor, f"__{symbol}__", _operator(function))
+        setattr(Tensor, f"__r{symbol}__", _operator(_reflected(function)))
+        setattr(Tensor, f"__i{symbol}__", _operator(_in_place(function)))
+    for symbol, name in COMPARISONS.items():
+        setattr(Tensor, f"__{symbol}__", _operator(FUNCTIONS[name]))
+    for symbol, name in UNARY.items():
+        setattr(Tensor, f"__{symbol}__", _method(FUNCTIONS[name]))
+    Tensor.__matmul__ = _operator(matmul)  # type: ignore[attr-defined]
+    convert.install(Tensor)
+    random.install(Tensor)
+    for module in (index, movement):
+        for name, method in getattr(module, "METHODS", {}).items():
+            setattr(Tensor, name, method)
+
+
+def _method(function: Function) -> Callable:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__ = method.__qualname__ = function.name
+    method.__doc__ = function.__doc__
+    return method
+
+
