@@ -272,8 +272,6 @@ class Tensor(TensorBase):
 
         return GradFn(cell)
 
-    @property
-
     def __hash__(self) -> int:
         return id(self)
 

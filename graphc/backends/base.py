@@ -6,6 +6,7 @@ An executable's `run(inputs, outputs, sizes)` takes addresses of contiguous row-
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -50,6 +51,22 @@ def view(address: int, dtype: np.dtype, shape: tuple) -> np.ndarray:
     return np.frombuffer(raw, dtype, count).reshape(shape)
 
 
-def compile_graph(graph: Graph) -> Executable:
-    """Compiles for the CPU."""
-    return ReferenceExecutable(graph)
+def compile_graph(graph: Graph, name: str = "graph") -> Executable:
+    """Compiles for the CPU, or for the reference interpreter where `settings.backend` says so."""
+    if settings.backend == "reference":
+        return ReferenceExecutable(graph)
+    from .llvm.compile import compile_graph as compile_for_cpu
+
+    return compile_for_cpu(graph, name=name)
+
+
+class Settings:
+    """backend: "llvm", or "reference" for the numpy interpreter (tests only)."""
+
+    __slots__ = ("backend",)
+
+    def __init__(self) -> None:
+        self.backend = os.environ.get("GRAPHC_BACKEND", "llvm")
+
+
+settings = Settings()
