@@ -16,7 +16,7 @@ from graphc.backends.llvm.emit.values import knows
 from graphc.backends.llvm.entry import Entry, make_entry
 from graphc.backends.llvm.memory import ScratchPool
 from graphc.backends.llvm.target import Target, get_target
-from graphc.ir.dims import AnyDim, Facts, evaluate_dim, product
+from graphc.ir.dims import AnyDim, Facts, evaluate_dim, product, symbol
 from graphc.ir.errors import BoundsError, DivisionError, UnsupportedError
 from graphc.ir.graph import Graph, Node, Value, symbols_of
 from graphc.ir.interpret import as_array, bind_sizes
@@ -32,7 +32,9 @@ from graphc.passes.fuse.sizes import Sizes
 from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
 from graphc.passes.memory import ALIGNMENT, Lifetime, align, plan_memory
+from graphc.passes.products import prepare_products
 
+from . import products  # noqa: F401  (registers its kernels)
 from .native import NATIVE_KERNELS, native_operands
 
 
@@ -103,7 +105,7 @@ class Compiler:
 
     def executable(self) -> Executable:
         start = time.perf_counter_ns()
-        self.checked = add_checks(expand_composites(self.source))
+        self.checked = add_checks(prepare_products(expand_composites(self.source)))
         self.graph = self.checked.graph
         require_supported(self.graph)
         self.plan = fuse(
@@ -157,7 +159,7 @@ class Compiler:
                 text.functions,
                 text.declares,
                 text.buffers,
-                text.symbols,
+                [symbol(name) for name in text.symbols],
                 text.units,
                 text.grain,
                 text.scratch,
@@ -178,8 +180,8 @@ class Compiler:
             kernel.functions,
             kernel.declares,
             tuple(built.buffers),
-            kernel.sizes,
-            kernel.units if isinstance(kernel.units, int) else 1,
+            built.sizes,
+            kernel.units,
             1,
             kernel.scratch_bytes,
             frozenset(built.buffers) - writes | before,
@@ -213,7 +215,7 @@ class Compiler:
         assert len(table) == len(source.params), "a parameter stands twice"
         outputs = len(source.params)
         copies = []
-        for number, value in enumerate(source.results):
+        for number, value in enumerate(graph.results[: len(source.results)]):
             base = base_of(value)
             if base.node is None or base in table or base.node.op.name == "const":
                 copies.append(Copy(base, outputs + number, buffer_bytes(base)))

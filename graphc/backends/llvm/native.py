@@ -1,11 +1,11 @@
 """Ops that have kernels of their own: a registry that maps an op to the builder of its kernel.
 
     @native_kernel("sort")
-    def build(node, target): return NativeCall(kernel, buffers)
+    def build(node, target): return NativeCall(kernel, buffers, sizes, work)
 
 `kernel` follows the convention of all kernels (see `contract.kernel.Kernel`), `buffers` are the
-values whose memory its pointers are, in order. What a builder reads must be in memory: by default
-the node's inputs, seen through reshapes; `operands` may name others.
+values whose memory its pointers are, in order, `sizes` its symbolic sizes. What a builder reads
+must be in memory: by default the node's inputs, seen through reshapes; `operands` may name others.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.kernel import Kernel
 from graphc.backends.llvm.target import Target
+from graphc.ir.dims import AnyDim
 from graphc.ir.graph import Node, Value
 from graphc.passes.fuse.plan import base_of
 
 
 @dataclass(frozen=True, slots=True)
 class NativeCall:
-    """A kernel and its buffers; kind and work (in nanoseconds, estimated) are for reports."""
+    """A kernel, its buffers and sizes; work is an estimate in nanoseconds."""
 
     kernel: Kernel
     buffers: Sequence[Value]
+    sizes: Sequence[AnyDim] = ()
     work: float = 10_000.0
 
 

@@ -21,15 +21,17 @@ from .printer import Buffer
 class Call:
     """One kernel of a program: the function, its arguments, and how it may be cut.
 
-    reads, writes: the buffers; work: estimated nanoseconds; text: (name, text) of the functions.
+    sizes: the i64 arguments. units: how many units of work there are, or the name of the function
+    of the sizes that says so; grain: units that stay together. reads, writes: the buffers, checks
+    that have to be looked at before included. work: estimated nanoseconds.
     """
 
     name: str
     functions: Sequence[tuple[str, str]]
     declares: Sequence[str]
     buffers: Sequence[Buffer]
-    symbols: Sequence[str]
-    units: AnyDim = 1
+    sizes: Sequence[AnyDim] = ()
+    units: AnyDim | str = 1
     grain: AnyDim = 1
     scratch: AnyDim = 0
     reads: frozenset[Buffer] = frozenset()
@@ -160,8 +162,12 @@ class _ProgramText:
 
     def _call(self, call: Call) -> None:
         arguments = [f"ptr {self.pointer(buffer)}" for buffer in call.buffers]
-        arguments += [f"ptr {self.scratch}", "i64 0", f"i64 {self.size(call.units)}"]
-        arguments += [f"i64 {self._symbol(name)}" for name in call.symbols]
+        sizes = [f"i64 {self.size(size)}" for size in call.sizes]
+        if isinstance(call.units, str):
+            units = self.let(f"call i64 @{call.units}({', '.join(sizes)})")
+        else:
+            units = self.size(call.units)
+        arguments += [f"ptr {self.scratch}", "i64 0", f"i64 {units}", *sizes]
         self.lines.append(f"  call void @{call.name}({', '.join(arguments)})")
 
     def _look_at_flags(self, region: Sequence[Call]) -> None:

@@ -1,0 +1,126 @@
+"""Native kernels of matrix products and convolutions."""
+
+from __future__ import annotations
+
+from graphc.backends.llvm.contract import (
+    ConvProblem,
+    GemmProblem,
+    conv,
+    conv_grad_input,
+    conv_grad_weight,
+    gemm,
+)
+from graphc.backends.llvm.native import NativeCall, native_kernel
+from graphc.backends.llvm.target import Target
+from graphc.ir.dims import AnyDim
+from graphc.ir.errors import UnsupportedError
+from graphc.ir.graph import Node, Value
+from graphc.passes.fuse.plan import base_of
+from graphc.passes.products import MatrixProduct, matrix_product
+
+#: Multiply-adds a nanosecond, for estimates.
+RATE = 20.0
+
+_SAME_BITS = {"u64": "i64", "u32": "i32", "u16": "i16"}
+
+
+def _static(size: AnyDim) -> int | None:
+    return size if isinstance(size, int) else None
+
+
+def _hint(size: AnyDim) -> int:
+    return size if isinstance(size, int) else 256
+
+
+def _product(node: Node) -> MatrixProduct:
+    found = matrix_product(node)
+    assert found is not None, "prepare_products gives every product its views"
+    return found
+
+
+def _dot_operands(node: Node) -> list[Value]:
+    found = _product(node)
+    return [found.left.base, found.right.base]
+
+
+@native_kernel("dot", _dot_operands)
+def _dot(node: Node, target: Target) -> NativeCall:
+    found = _product(node)
+    dtype = node.outputs[0].type.dtype.name
+    problem = GemmProblem(
+        _static(found.m),
+        _static(found.n),
+        _static(found.k),
+        _static(found.batch),
+        _SAME_BITS.get(dtype, dtype),
+        transpose_a=found.left.transposed,
+        transpose_b=found.right.transposed,
+        a_batched=found.left.batched,
+        b_batched=found.right.batched,
+    )
+    sizes = {"batch": found.batch, "m": found.m, "n": found.n, "k": found.k}
+    kernel = gemm(problem, target)
+    work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE
+    buffers = (found.left.base, found.right.base, node.outputs[0])
+    return NativeCall(kernel, buffers, [sizes[name] for name in kernel.sizes], work)
+
+
+def _conv_problem(node: Node, x: tuple, w: tuple) -> ConvProblem:
+    """The convolution of an input of shape x by a weight of shape w."""
+    attrs = node.attrs
+    if not all([isinstance(d, int) for d in (*x[1:], *w)]):
+        raise UnsupportedError(
+            f"{node.op.name} with a symbolic size other than the batch",
+            at=node.loc,
+            hint="Declare the channels and the spatial sizes as constants.",
+        )
+    if len(x) > 5:
+        raise UnsupportedError(f"{node.op.name} over {len(x) - 2} dimensions", at=node.loc)
+    return ConvProblem(
+        _static(x[0]),
+        x[1],
+        w[0],
+        tuple(x[2:]),
+        tuple(w[2:]),
+        tuple(attrs["stride"]),
+        tuple(attrs["padding"]),
+        tuple(attrs["dilation"]),
+        attrs["groups"],
+        node.outputs[0].type.dtype.name,
+    )
+
+
+def _conv_call(node: Node, kernel, problem: ConvProblem, batch: AnyDim, buffers) -> NativeCall:
+    multiplies = problem.out_channels * problem.in_channels // problem.groups * problem.taps
+    for size in problem.out_size:
+        multiplies *= size
+    work = multiplies * _hint(batch) / RATE
+    return NativeCall(kernel, buffers, [batch for _ in kernel.sizes], work)
+
+
+@native_kernel("conv")
+def _conv(node: Node, target: Target) -> NativeCall:
+    x, w = node.inputs
+    problem = _conv_problem(node, x.type.shape, w.type.shape)
+    buffers = (base_of(x), base_of(w), node.outputs[0])
+    return _conv_call(node, conv(problem, target), problem, x.type.shape[0], buffers)
+
+
+@native_kernel("conv_grad_input")
+def _conv_grad_input(node: Node, target: Target) -> NativeCall:
+    grad, w = node.inputs
+    out = node.outputs[0]
+    problem = _conv_problem(node, out.type.shape, w.type.shape)
+    buffers = (base_of(grad), base_of(w), out)
+    kernel = conv_grad_input(problem, target)
+    return _conv_call(node, kernel, problem, out.type.shape[0], buffers)
+
+
+@native_kernel("conv_grad_weight")
+def _conv_grad_weight(node: Node, target: Target) -> NativeCall:
+    grad, x = node.inputs
+    out = node.outputs[0]
+    problem = _conv_problem(node, x.type.shape, out.type.shape)
+    buffers = (base_of(x), base_of(grad), out)
+    kernel = conv_grad_weight(problem, target)
+    return _conv_call(node, kernel, problem, x.type.shape[0], buffers)
