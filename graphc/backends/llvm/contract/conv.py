@@ -12,6 +12,7 @@ from graphc.backends.llvm.contract.conv_schedule import (
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.kernel import Kernel
+from graphc.backends.llvm.contract.planes_direct import PlanesKernel
 from graphc.backends.llvm.target import Target
 
 
@@ -56,6 +57,17 @@ def _direct(
     correlation = grad_input(problem) if transposed else forward(problem)
     stored = element(problem.dtype)
     sums = stored.accumulator
+    stem = "conv_grad_input" if transposed else "conv"
+    few = correlation.target_channels * 4 <= target.lanes(sums.bits)
+    if schedule is None and not packed_weights and (few or correlation.target_channels == 1):
+        return PlanesKernel(
+            correlation,
+            stored,
+            problem.batch,
+            target,
+            transposed=transposed,
+            epilogue=epilogue,
+        ).kernel(stem)
     if schedule is None:
         schedule = schedule_conv(correlation, target, target.lanes(sums.bits), sums.bytes)
     return DirectKernel(
@@ -67,7 +79,7 @@ def _direct(
         transposed=transposed,
         packed_weights=packed_weights,
         epilogue=epilogue,
-    ).kernel("conv_grad_input" if transposed else "conv")
+    ).kernel(stem)
 
 
 def conv_grad_weight(

@@ -13,22 +13,34 @@ from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
 from graphc.backends.llvm.contract.vector import Vector
 
 
-def copy_row(vector: Vector, stored: Element, source: str, destination: str, count: Index) -> None:
-    """`count` contiguous elements."""
+def copy_row(
+    vector: Vector,
+    stored: Element,
+    source: str,
+    destination: str,
+    count: Index,
+    *,
+    into: Element | None = None,
+) -> None:
+    """`count` contiguous elements, exactly."""
     emitter, lanes = vector.emitter, vector.lanes
     full = emitter.round_down(count, lanes)
 
-    def whole(at: Index, _carried: Sequence[str]) -> None:
-        value = vector.load(vector.address(source, at, stored), None, stored)
-        vector.store(value, vector.address(destination, at))
+    def whole(at: Index, mask: str | None = None) -> None:
+        value = vector.load(vector.address(source, at, stored), mask, stored)
+        vector.store(value, vector.address(destination, at, into), mask, into)
 
     def single(at: Index, _carried: Sequence[str]) -> None:
         value = vector.load_scalar(vector.address(source, at, stored), stored)
-        to = vector.address(destination, at)
-        emitter.store(vector.element.llvm, value, to, vector.element.bytes)
+        vector.store_scalar(value, vector.address(destination, at, into), into)
 
-    emitter.loop(0, full, lanes, whole)
-    emitter.loop(full, count, 1, single)
+    emitter.loop(0, full, lanes, lambda at, _none: whole(at))
+    memory = {stored.bits, (into or vector.element).bits}
+    if memory <= set(vector.target.masked_bits):
+        rest = emitter.sub(count, full)
+        emitter.when(emitter.less(0, rest), lambda: whole(full, vector.mask(rest)))
+    else:
+        emitter.loop(full, count, 1, single)
 
 
 def row_copier(builder: KernelBuilder, like: Vector, stored: Element) -> Subroutine:
@@ -87,14 +99,15 @@ def transpose_square(vector: Vector, values: Sequence[str]) -> list[str]:
         for place in range(lanes):
             if place & half == 0:
                 a, b = current[place], current[place + half]
-                result[place] = _shuffle(vector, a, b, upper)
-                result[place + half] = _shuffle(vector, a, b, lower)
+                result[place] = shuffle(vector, a, b, upper)
+                result[place + half] = shuffle(vector, a, b, lower)
         current = result
         half //= 2
     return current
 
 
-def _shuffle(vector: Vector, a: str, b: str, lanes: Sequence[int]) -> str:
+def shuffle(vector: Vector, a: str, b: str, lanes: Sequence[int]) -> str:
+    """The named lanes of a, and from `vector.lanes` on of b."""
     mask = ", ".join(f"i32 {lane}" for lane in lanes)
     return vector.emitter.value(
         f"shufflevector {vector.type} {a}, {vector.type} {b}, <{vector.lanes} x i32> <{mask}>"
