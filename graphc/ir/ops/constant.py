@@ -99,7 +99,7 @@ class dim_op(Structural):
     no_derivative = "has no operand"
 
     def to_onnx(g, node):
-        return g.dim(node)
+        return g.expand_to(g.dim(node.attrs["size"]), node.attrs["shape"])
 
     samples = (Case(size=3, shape=(2,)),)
 

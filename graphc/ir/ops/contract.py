@@ -305,7 +305,9 @@ class conv_grad_weight(Structural):
             return conv(x, ct, **attrs)
         return conv_grad_input(g, ct, size=x.type.shape[2:], **attrs)
 
-    no_onnx = "the standard domain has no weight gradient of a convolution"
+    def to_onnx(g, node, ct, x):
+        return g.conv_grad_weight(node, ct, x)
+
     samples = (
         Case(
             "f32[2, 3, 3, 4]", "f32[2, 4, 6, 5]", size=(3, 2),

@@ -12,7 +12,7 @@ from ..errors import ShapeError
 from ..graph import NO_ATTRS, Graph, Value
 from ..interpret import run
 from ..op import Op, op
-from ..schema import DimAttr, Flag, IntAttr
+from ..schema import DimAttr, Flag, IntAttr, Onnx
 from ..types import TensorType
 
 
@@ -144,13 +144,21 @@ class _Scan(Control):
 @op("if")
 class if_op(_If):
     __doc__ = _If.__doc__
-    no_onnx = "goes out as If"
+
+    def to_onnx(g, node, predicate, *operands):
+        return g.if_(node, predicate, *operands)
+
+    onnx = Onnx("If", 16)
 
 
 @op("while")
 class while_op(_While):
     __doc__ = _While.__doc__
-    no_onnx = "goes out as Loop"
+
+    def to_onnx(g, node, *state):
+        return g.while_(node, *state)
+
+    onnx = Onnx("Loop", 16)
 
 
 @op("scan", reverse=False)
@@ -160,7 +168,11 @@ class scan_op(_Scan):
     carry: IntAttr
     xs: IntAttr
     reverse: Flag
-    no_onnx = "goes out as Scan"
+
+    def to_onnx(g, node, *operands):
+        return g.scan_(node, *operands)
+
+    onnx = Onnx("Scan", 16)
 
 
 def cond(predicate: Value, then: Graph, other: Graph, *operands: Value) -> tuple[Value, ...]:

@@ -114,7 +114,9 @@ class scatter(Structural):
         ]
         return [scatter(dx, index, du, axis=node.attrs["axis"], mode=mode)]
 
-    no_onnx = "ScatterElements needs an index of the full shape; exported from the composite"
+    def to_onnx(g, node, x, index, updates):
+        return g.scatter(node, x, index, updates)
+
     samples = (
         Case("f32[5, 3]", "i64[4]", "f32[4, 3]", index=5, axis=0, mode="add"),
         Case("f32[5]", "i64[3]", "f32[3]", index=5, axis=0, mode="set"),
@@ -171,7 +173,9 @@ class dynamic_slice(Structural):
     def push(tangents, node):
         return [dynamic_slice(tangents[0], *node.inputs[1:], sizes=node.attrs["sizes"])]
 
-    no_onnx = "exported as Slice with computed starts"
+    def to_onnx(g, node, x, *starts):
+        return g.dynamic_slice(node, x, *starts)
+
     samples = (Case("f32[5, 6]", "i64[]", "i64[]", index=3, sizes=(2, 3)),)
 
 
@@ -215,7 +219,9 @@ class dynamic_update(Structural):
         ]
         return [dynamic_update(dx, du, *starts)]
 
-    no_onnx = "the standard domain has no update at a computed place"
+    def to_onnx(g, node, x, update, *starts):
+        return g.dynamic_update(node, x, update, *starts)
+
     samples = (Case("f32[5, 6]", "f32[2, 3]", "i64[]", "i64[]", index=3),)
 
 
@@ -257,7 +263,7 @@ class sort(Structural):
         return [take_along(tangents[0], node.outputs[1], node.attrs["axis"]), None]
 
     def to_onnx(g, node, x):
-        size = g.ints([node.inputs[0].type.shape[node.attrs["axis"]]])
+        size = g.dims([node.inputs[0].type.shape[node.attrs["axis"]]])
         largest = int(node.attrs["descending"])
         return g.op(
             "TopK", [x, size], outputs=2, axis=node.attrs["axis"], largest=largest, sorted=1

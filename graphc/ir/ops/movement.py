@@ -31,7 +31,7 @@ class reshape(Structural):
         return reshape(ct, shape=node.inputs[0].type.shape)
 
     def to_onnx(g, node, x):
-        return g.op("Reshape", [x, g.dims(node.attrs["shape"])], allowzero=1)
+        return g.reshape(x, node.attrs["shape"])
 
     onnx = Onnx("Reshape", 14)
     samples = (Case("f32[2, 6]", shape=(3, 4)), Case("i64[0, 3]", shape=(3, 0)))
@@ -91,7 +91,7 @@ class expand(Structural):
         return reduce_sum(ct, axes=node.attrs["axes"])
 
     def to_onnx(g, node, x):
-        wide = g.op("Unsqueeze", [x, g.ints(node.attrs["axes"])])
+        wide = g.unsqueeze(x, node.attrs["axes"])
         return g.op("Expand", [wide, g.dims(node.attrs["shape"])])
 
     onnx = Onnx("Expand", 13)
@@ -334,7 +334,9 @@ class window(Structural):
             total = part if total is None else total + part
         return total
 
-    no_onnx = "windows go out as the pooling or convolution that they are part of"
+    def to_onnx(g, node, x):
+        return g.window(node, x)
+
     samples = (
         Case("f32[2, 6]", sizes=(2,), strides=(2,), dilations=(1,)),
         Case("f32[5, 6]", sizes=(2, 3), strides=(1, 2), dilations=(2, 1)),

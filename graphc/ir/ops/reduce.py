@@ -258,10 +258,7 @@ class cumulative(Structural):
         return [_cumulative_pull(cts[0], node)]
 
     def to_onnx(g, node, x):
-        if node.attrs["mode"] != "sum":
-            return g.unsupported(node, "ONNX has a cumulative sum only")
-        axis = g.scalar(node.attrs["axis"], I64)
-        return g.op("CumSum", [x, axis], reverse=int(node.attrs["reverse"]))
+        return g.cumulative(node, x)
 
     onnx = Onnx("CumSum", 14)
     samples = (

@@ -66,7 +66,10 @@ class sign(Pointwise):
     def eval(x):
         return np.where(np.isnan(x), 0, np.sign(x)) if x.dtype.kind not in "iu" else np.sign(x)
 
-    no_onnx = "ONNX's Sign does not say what it gives for nan"
+    def to_onnx(g, node, x):
+        return g.zero_for_nan("Sign", x)
+
+    onnx = Onnx("Sign", 13)
     torch = torch_name("sign")
     samples = (Uniform(-4, 4), EDGES)
 
@@ -116,7 +119,10 @@ class trunc(Pointwise):
     x: Float
     eval = np.trunc
     no_derivative = _CONSTANT
-    no_onnx = "the standard domain has no truncation"
+
+    def to_onnx(g, node, x):
+        return g.trunc(x)
+
     torch = torch_name("trunc", "fix")
     samples = (Uniform(-4, 4), Special("inf -inf nan 0.0 -0.0 0.5 -0.5 1e30"))
 
@@ -180,8 +186,6 @@ class exp2(Pointwise):
     def partials(x, out):
         return (out * math.log(2),)
 
-    no_onnx = "exported through Pow by its definition 2 ** x"
-
     def to_onnx(g, node, x):
         return g.op("Pow", [g.scalar(2.0, node.inputs[0].type.dtype), x])
 
@@ -199,7 +203,9 @@ class expm1(Pointwise):
     def partials(x, out):
         return (out + 1.0,)
 
-    no_onnx = "Exp followed by Sub would lose the accuracy that the op is for"
+    def to_onnx(g, node, x):
+        return g.expm1(x)
+
     torch = torch_name("expm1")
     samples = (Uniform(-1, 1), EDGES, Special("1e-8"))
 
@@ -229,7 +235,9 @@ class log2(Pointwise):
     def partials(x, out):
         return (1.0 / (x * math.log(2)),)
 
-    no_onnx = "the standard domain has the natural logarithm only"
+    def to_onnx(g, node, x):
+        return g.log2(x)
+
     torch = torch_name("log2")
     samples = (Uniform(0.1, 4), EDGES)
 
@@ -244,7 +252,9 @@ class log1p(Pointwise):
     def partials(x, out):
         return (1.0 / (x + 1.0),)
 
-    no_onnx = "Add followed by Log would lose the accuracy that the op is for"
+    def to_onnx(g, node, x):
+        return g.log1p(x)
+
     torch = torch_name("log1p")
     samples = (Uniform(-0.9, 4), EDGES, Special("1e-8"))
 
