@@ -8,7 +8,8 @@ C library's maths on any target. An expansion is a function registered by `vecto
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -65,18 +66,30 @@ class VectorEmitter:
         self.has_avx512 = target.arch == "x86_64" and target.vector_bytes == 64
         self.block = "entry"
         self._count = 0
+        self._templates = _TEMPLATES.setdefault((target, width), {})
 
     # What the lowering calls
     def emit(self, op: str, args: Sequence[Vec], out_dtype: DType) -> Vec:
         """The result of the pointwise op of that name. Raises KeyError for an unknown op."""
-        if op == "cast":
-            return self._cast(args[0], out_dtype)
-        narrow = out_dtype.name in _NARROW and op not in _EXACT
-        result = EXPANSIONS[op](self, *[self._lanes(arg) for arg in args])
-        if narrow:
-            result = self._round_narrow(result, out_dtype.name)
-        assert LLVM_TYPES[result.type] == LLVM_TYPES[out_dtype.name], (op, result.type, out_dtype)
-        return Vec(result.name, out_dtype)
+        key = (op, out_dtype.name, *[arg if arg.name[0] != "%" else arg.dtype.name for arg in args])
+        template = self._templates.get(key)
+        if template is None:
+            if len(self._templates) >= _MOST_TEMPLATES:  # keys hold constants, so they never end
+                self._templates.clear()
+            template = _Template.of(self.target, self.width, op, args, out_dtype)
+            self._templates[key] = template
+        text, result = template.text, template.result
+        for i, arg in enumerate(args):
+            operand = _OPERANDS[i]
+            text, result = text.replace(operand, arg.name), result.replace(operand, arg.name)
+        name = self.fresh()
+        if text:
+            self.lines += text.replace(_LOCAL, name).split("\n")
+        if template.declarations:
+            self.declarations |= template.declarations
+        if template.helpers:
+            self.helpers |= template.helpers
+        return Vec(result.replace(_LOCAL, name), out_dtype)
 
     def fresh(self) -> str:
         """A name that no other value of this function has."""
@@ -311,20 +324,56 @@ class VectorEmitter:
             width *= 2
         return values[0]
 
-    def _lanes(self, vec: Vec) -> Lanes:
-        name = vec.dtype.name
-        return Lanes(self, vec.name, "f32" if name in _NARROW else name)
 
-    def _round_narrow(self, value: Lanes, name: str) -> Lanes:
-        from .conversions import round_narrow
+# Names in a template's text, which no text of LLVM contains.
+_LOCAL = "%\1"
+_MOST_TEMPLATES = 2048
+_OPERANDS = ("%\2", "%\3", "%\4")
 
-        return round_narrow(self, value, name)
 
-    def _cast(self, source: Vec, out_dtype: DType) -> Vec:
-        from .conversions import cast
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """The expansion of an op for operands of some dtypes, with their names left open.
 
-        result = cast(self, self._lanes(source), out_dtype.name)
-        return Vec(result.name, out_dtype)
+    Expanding takes several microseconds a line, filling in the names one or two in all.
+    """
+
+    text: str
+    result: str
+    declarations: frozenset[str]
+    helpers: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, target: Target, width: int, op: str, args: Sequence[Vec], out_dtype: DType
+    ) -> _Template:
+        e = VectorEmitter(target, width, prefix=f"{_LOCAL}.")
+        operands = [
+            Lanes(
+                e,
+                open_name if arg.name[0] == "%" else arg.name,
+                "f32" if arg.dtype.name in _NARROW else arg.dtype.name,
+            )
+            for arg, open_name in zip(args, _OPERANDS, strict=False)
+        ]
+        result = _expand(e, op, operands, out_dtype.name)
+        assert LLVM_TYPES[result.type] == LLVM_TYPES[out_dtype.name], (op, result.type)
+        return cls("\n".join(e.lines), result.name, frozenset(e.declarations), e.helpers)
+
+
+# (target, width) -> key of the operation -> its template.
+_TEMPLATES: dict[tuple[Target, int], dict[tuple[object, ...], _Template]] = {}
+
+
+def _expand(e: VectorEmitter, op: str, operands: Sequence[Lanes], to: str) -> Lanes:
+    from .conversions import cast, round_narrow
+
+    if op == "cast":
+        return cast(e, operands[0], to)
+    result = EXPANSIONS[op](e, *operands)
+    if to in _NARROW and op not in _EXACT:
+        return round_narrow(e, result, to)
+    return result
 
 
 def memory_element(dtype: DType) -> str:

@@ -12,9 +12,8 @@ from .emitter import VectorEmitter, vector_op
 from .exponential import EXP2
 from .integers import pow_integer
 from .lanes import Lanes
-from .precision import in_f64
 from .rounding import round_even
-from .scaling import round_small, scale, split_exponent
+from .scaling import power_of_two, round_small, scale, split_exponent
 
 LOG_SERIES = (  # (log(x) - 2 s - 2 s**3/3) 3 / (2 s**5) in s**2, s = (x - 1)/(x + 1)
     0.1795778366149296,
@@ -26,6 +25,24 @@ LOG_SERIES = (  # (log(x) - 2 s - 2 s**3/3) 3 / (2 s**5) in s**2, s = (x - 1)/(x
     0.4285714285716313,
     0.5999999999999998,
 )
+LOG2_SHORT = (  # log2(x)/s in s**2
+    0.2829298097044403,
+    0.3199036664892311,
+    0.41220930077220697,
+    0.5770779418970803,
+    0.9617966941149131,
+    2.885390081777849,
+)
+EXP2_SHORT = (  # (2**r - 1)/r on [-1/2, 1/2]
+    1.3263010837045088e-06,
+    1.5309074647252466e-05,
+    0.00015403418302023143,
+    0.0013333455322915885,
+    0.0096181292142406,
+    0.055504109344892326,
+    0.24022650695583223,
+    0.693147180548567,
+)
 TWO_THIRDS_LOG2_E = (9.61796700954437255859e-01, -7.02846165095275826516e-09)
 LN2_PARTS = (6.93147182464599609375e-01, -1.90465429995776804525e-09)
 
@@ -34,12 +51,23 @@ LN2_PARTS = (6.93147182464599609375e-01, -1.90465429995776804525e-09)
 def pow_(e: VectorEmitter, x: Lanes, y: Lanes) -> Lanes:
     if not x.is_float:
         return pow_integer(e, x, y)
-    return _pow_float(e, x, y)
+    return e.helper(f"pow.{x.type}", _pow_f32 if x.type == "f32" else _pow_f64, [x, y], x.type)
 
 
-@in_f64
-def _pow_float(e: VectorEmitter, x: Lanes, y: Lanes) -> Lanes:
-    return e.helper("pow.f64", _pow_f64, [x, y], "f64")
+def _pow_f32(e: VectorEmitter, x: Lanes, y: Lanes) -> Lanes:
+    """In f64, with a logarithm of 42 bits: 24, and 8 for the size of the exponent."""
+    x, y = x.to("f64"), y.to("f64")
+    magnitude = x.abs()
+    regular = magnitude.gt(0.0) & magnitude.lt(inf)
+    k, m = split_exponent(e, regular.select(magnitude, 1.0))
+    s = (m - 1.0) / (m + 1.0)
+    total = e.mad(e.polynomial(s * s, LOG2_SHORT), s, k) * y
+    limit = 256.0  # beyond it f32 is 0 or inf, while f64 is not
+    total = total.gt(limit).select(limit, total.lt(-limit).select(-limit, total))
+    n = round_small(total)
+    t = total - n
+    power = e.mad(e.polynomial(t, EXP2_SHORT), t, 1.0) * power_of_two(n)
+    return _special_powers(e, x, y, power).to("f32")
 
 
 def _upper_half(x: Lanes) -> Lanes:

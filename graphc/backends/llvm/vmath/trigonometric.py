@@ -10,7 +10,7 @@ from .emitter import VectorEmitter, vector_op
 from .exact import fast_two_sum, two_product, two_sum
 from .lanes import Lanes
 from .payne_hanek import reduce_large
-from .precision import in_f64, in_f64_without_fma
+from .precision import in_f64_without_fma
 from .scaling import FORMATS
 
 TWO_OVER_PI = 0.6366197723675814
@@ -131,22 +131,21 @@ def cos(e: VectorEmitter, x: Lanes) -> Lanes:
 
 
 @vector_op("tan")
-@in_f64
+@in_f64_without_fma
 def tan(e: VectorEmitter, x: Lanes) -> Lanes:
-    return e.helper("tan.f64", _tan, [x], "f64")
+    return e.helper(f"tan.{x.type}", _tan, [x], x.type)
 
 
 def _tan(e: VectorEmitter, x: Lanes) -> Lanes:
     """sin / cos, each as a sum of two, with one step that makes up for the division's error."""
     r, tail, quadrant = reduce_half_pi(e, x)
     z = r * r
-    cube = e.polynomial(z, SIN["f64"]) * z * r
+    cube = e.polynomial(z, SIN[x.type]) * z * r
     s, s_low = fast_two_sum(r, e.mad(z * -0.5, tail, tail) + cube)
-    half, half_low = two_product(e, z, e.constant(0.5, "f64"))
     square_low = two_product(e, r, r)[1]
-    w, w_low = fast_two_sum(e.constant(1.0, "f64"), -half)
-    quartic = e.mad(z * z, e.polynomial(z, COS["f64"]), -(r * tail) - 0.5 * square_low)
-    c, c_low = fast_two_sum(w, w_low + (quartic - half_low))
+    w, w_low = fast_two_sum(e.constant(1.0, x.type), z * -0.5)
+    quartic = e.mad(z * z, e.polynomial(z, COS[x.type]), -(r * tail) - 0.5 * square_low)
+    c, c_low = fast_two_sum(w, w_low + quartic)
     odd = (quadrant & 1).ne(0)
     top, top_low = odd.select(-c, s), odd.select(-c_low, s_low)
     bottom, bottom_low = odd.select(s, c), odd.select(s_low, c_low)
