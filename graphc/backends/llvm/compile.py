@@ -342,7 +342,7 @@ class Executable:
         self._checks: list[Check] = compiler.checked.checks
         self._constants = compiler.constants
         self.constant_addresses = tuple([array.ctypes.data for array in self._constants])
-        self._slots = program.arena.slots
+        self._slots, self._quotients = program.arena.slots, program.quotients
         self._scratch = [call.scratch for region in program.regions for call in region]
         self._arenas: dict[tuple[int, ...], ScratchPool] = {}
         pointers = len(compiler.source.params) + len(compiler.source.results)
@@ -357,6 +357,8 @@ class Executable:
     def arena_size(self, sizes: Sequence[int]) -> int:
         """Bytes of the arena, scratch included, where the symbols have these sizes."""
         env = dict(zip(self.symbols, sizes, strict=True))
+        for name, (dividend, divisor) in self._quotients.items():
+            env[name] = evaluate_dim(dividend, env) // divisor
         total = sum([align(evaluate_dim(slot, env)) for slot in self._slots])
         scratch = max([evaluate_dim(size, env) for size in self._scratch], default=0)
         return total + align(scratch) + ALIGNMENT
