@@ -119,6 +119,18 @@ def compiled(level: Target) -> Pointwise:
     return Pointwise(level, signatures, level.lanes(32))
 
 
+@cache
+def samples(case: Accuracy, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Operands and exact results, which all instruction sets share."""
+    random = np.random.default_rng(0)
+    pairs = []
+    for sampler in case.samplers:
+        with np.errstate(all="ignore"):
+            x = sampler(random, COUNT[name], name).astype(dtype(name).numpy)
+            pairs.append((x, case.reference(x.astype(Extended))))
+    return pairs
+
+
 def errors_in_ulp(result: np.ndarray, exact: np.ndarray, scale: float = 0) -> np.ndarray:
     """The distance from the exact value in units of its last place; inf where only one of the
     two is nan or infinite."""
@@ -140,13 +152,8 @@ def describe(op: str, x: tuple[np.ndarray, ...], result: np.ndarray, exact: np.n
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
 def test_accuracy(level: Target, case: Accuracy, name: str) -> None:
-    random = np.random.default_rng(0)
-    real = dtype(name).numpy
     bound = case.ulp + (case.slack if name == "f64" else 0)
-    for sampler in case.samplers:
-        with np.errstate(all="ignore"):
-            x = sampler(random, COUNT[name], name).astype(real)
-            exact = case.reference(x.astype(Extended))
+    for x, exact in samples(case, name):
         result = compiled(level)(same(case.op, name), x)
         error = errors_in_ulp(result, exact, case.scale)
         worst = int(np.argmax(error))

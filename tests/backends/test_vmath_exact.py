@@ -9,7 +9,7 @@ from graphc.backends.llvm.target import Target
 from graphc.ir.dtype import dtype
 from tests.backends.vmath_runner import LEVELS, Pointwise, Signature, same
 
-INTEGERS = ("u8", "i8", "i16", "i32", "i64")
+INTEGERS = ("u8", "i8", "i16", "i32", "i64", "u16", "u32", "u64")
 FLOATS = ("f32", "f64")
 NARROW = ("f16", "bf16")
 # numpy warns of the very values that these tests are for.
@@ -236,11 +236,14 @@ def cast_reference(x: np.ndarray, to: np.dtype) -> np.ndarray:
         return (x.astype(np.float32) if narrow else x).astype(to)
     if to.kind not in "iu":
         return x.astype(np.float32).astype(to) if to.itemsize == 2 else x.astype(to)
-    wide = np.dtype(np.int64 if to.itemsize == 8 else np.int32)
+    x = np.trunc(x.astype(np.float64))
+    high = (x >= 2.0**63) & (to == np.uint64)
+    x = np.where(high, x - 2.0**63, x)
+    wide = np.dtype(np.int64 if to.itemsize == 8 or to == np.uint32 else np.int32)
     info = np.iinfo(wide)
-    whole = np.trunc(x.astype(np.float64))
-    fits = (whole >= float(info.min)) & (whole < float(info.max) + (wide.itemsize == 4))
-    return np.where(fits, np.where(fits, whole, 0).astype(wide), info.min).astype(to)
+    fits = (x >= float(info.min)) & (x < -float(info.min))
+    whole = np.where(fits, np.where(fits, x, 0).astype(wide), info.min)
+    return np.where(high, whole ^ info.min, whole).astype(to)
 
 
 @levels

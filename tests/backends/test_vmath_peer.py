@@ -8,7 +8,8 @@ from tests.backends.vmath_runner import LEVELS, Pointwise, Signature, same
 
 torch = pytest.importorskip("torch")
 
-DTYPES = ("bool", "u8", "i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64")
+DTYPES = ("bool", "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64")
+FLOATS = ("f16", "bf16", "f32", "f64")
 UNARY = """neg abs sign floor ceil round trunc sqrt rsqrt exp exp2 expm1 log log2 log10 log1p
 sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh
 erf erfc erfinv lgamma digamma sigmoid""".split()
@@ -55,6 +56,9 @@ def test_casts(level) -> None:
             ours = run(Signature("cast", (source,), target), x)
             theirs = to_numpy(to_torch(x).to(getattr(torch, dtype(target).torch_name)))
             bad = ~equal(ours, theirs)
+            if target in ("u32", "u64") and source in FLOATS:
+                # Beyond the range torch's vectors and their tails differ from each other.
+                bad &= (x > -1) & (x.astype(np.float64) < 2.0 ** (8 * ours.itemsize))
             at = int(np.argmax(bad))
             assert not bad.any(), f"{source} {x[at]} to {target}: {ours[at]}, torch {theirs[at]}"
 

@@ -204,7 +204,7 @@ def tanh(e: VectorEmitter, x: Lanes) -> Lanes:
     large = (1.0 - 2.0 / (exp_normal(e, inside) + 1.0)).copysign(x)
     square = x * x
     small = e.mad(e.polynomial(square, TANH[x.type]) * square, x, x)
-    # Squares of subnormal numbers are slow and change nothing.
+    # The polynomial gives 0.0 for -0.0.
     return magnitude.gt(TANH_SMALL[x.type]).select(large, small).copysign(x)
 
 
