@@ -13,6 +13,7 @@ from graphc.backends.llvm.contract import (
     conv,
     conv_grad_input,
     conv_grad_weight,
+    pack_weights,
 )
 from graphc.backends.llvm.target import get_target
 from tests.backends.contract_runner import LEVELS, Compiled, aligned
@@ -104,7 +105,10 @@ def check(p: ConvProblem, target=None, *, batch=None, chunk=None):
 PROBLEMS = {
     "3x3": square(2, 5, 7, 9, 3, padding=1),
     "one pixel": square(3, 1, 1, 3, 3),
-    "pointwise": square(2, 17, 33, 5, 1),
+    "pointwise": square(2, 17, 33, 4, 1),
+    "pointwise with idle lanes": square(2, 17, 33, 5, 1),
+    "one channel": square(3, 1, 16, 8, 3, padding=1),
+    "few results": square(2, 20, 3, 33, 3, padding=1),
     "strided": square(2, 16, 31, 8, 3, padding=1, stride=2),
     "strided pointwise": square(2, 3, 5, 6, 1, stride=2),
     "stride beyond the kernel": square(2, 6, 9, 7, 2, stride=3),
@@ -113,6 +117,7 @@ PROBLEMS = {
     "strided and dilated": square(1, 8, 8, 20, 5, padding=2, stride=4, dilation=3),
     "stride and dilation with a factor": square(1, 4, 5, 15, 3, stride=4, dilation=2, padding=3),
     "groups": square(2, 6, 9, 7, 2, stride=2, groups=3),
+    "wide groups": square(2, 16, 24, 9, 3, padding=1, groups=2),
     "depthwise": square(2, 5, 5, 7, 3, padding=1, groups=5),
     "depthwise strided": square(2, 4, 8, 9, 3, padding=1, stride=2, groups=4),
     "depthwise dilated": square(1, 3, 3, 11, 3, padding=2, stride=2, dilation=3, groups=3),
@@ -125,7 +130,7 @@ PROBLEMS = {
     ),
     "cropped": ConvProblem(1, 4, 6, (9, 6), (3, 2), (2, 1), ((-1, 0), (1, -2)), (1, 2)),
     "f64": square(2, 5, 7, 9, 3, padding=1, stride=2, dtype="f64"),
-    "f16": square(2, 5, 18, 9, 3, padding=1, stride=2, dtype="f16"),
+    "f16": square(2, 10, 18, 9, 3, padding=1, stride=2, dtype="f16"),
 }
 
 
@@ -190,3 +195,35 @@ def test_text_is_small(emit):
     # Many phases are one loop over a table.
     kernel = emit(square(None, 3, 96, 224, 16, stride=16), get_target())
     assert len(kernel.text.splitlines()) < 900
+
+
+@pytest.mark.parametrize("name", ["strided", "wide groups", "several panels and bands", "f16"])
+def test_weights_packed_ahead_give_the_same_bits(name):
+    p, target = PROBLEMS[name], get_target()
+    random = np.random.default_rng(3)
+    dtype = NUMPY[p.dtype]
+    w = aligned((p.out_channels, p.in_channels // p.groups, *p.kernel), dtype)
+    w[:] = random.standard_normal(w.shape)
+    x_shape = (p.batch, p.in_channels, *p.size)
+    y_shape = (p.batch, p.out_channels, *p.out_size)
+    for emit, grad, shapes in [
+        (conv, False, (x_shape, y_shape)),
+        (conv_grad_input, True, (y_shape, x_shape)),
+    ]:
+        source, usual = aligned(shapes[0], dtype), aligned(shapes[1], dtype)
+        other = aligned(shapes[1], dtype)
+        source[:] = random.standard_normal(source.shape)
+        Compiled(emit(p, target), target)(source, w, usual)
+        ahead = pack_weights(p, target, for_grad_input=grad)
+        packed = aligned(ahead.bytes, np.uint8)
+        Compiled(ahead.kernel, target)(w, packed, chunk=1)
+        kernel = emit(p, target, packed_weights=True)
+        Compiled(kernel, target)(source, packed, other, chunk=1)
+        np.testing.assert_array_equal(usual, other)
+
+
+def test_no_packed_weights_where_they_are_used_as_they_are():
+    target = get_target()
+    assert pack_weights(square(2, 32, 64, 8, 1), target) is None
+    with pytest.raises(ValueError, match="no packed weights"):
+        conv(square(2, 8, 8, 8, 3, groups=8), target, packed_weights=True)

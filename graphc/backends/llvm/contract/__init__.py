@@ -3,7 +3,13 @@
 Independent of the graph: a problem and a target go in, a `Kernel` comes out.
 """
 
-from graphc.backends.llvm.contract.conv import conv, conv_grad_input, conv_grad_weight
+from graphc.backends.llvm.contract.conv import (
+    PackedWeights,
+    conv,
+    conv_grad_input,
+    conv_grad_weight,
+    pack_weights,
+)
 from graphc.backends.llvm.contract.conv_problem import ConvProblem
 from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
 from graphc.backends.llvm.contract.epilogue import Epilogue, Position
@@ -18,10 +24,12 @@ __all__ = [
     "GemmProblem",
     "GemmSchedule",
     "Kernel",
+    "PackedWeights",
     "Position",
     "conv",
     "conv_grad_input",
     "conv_grad_weight",
     "gemm",
+    "pack_weights",
     "schedule_gemm",
 ]

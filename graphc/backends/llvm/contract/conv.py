@@ -1,4 +1,12 @@
-"""Convolutions and their gradients: which kernel serves a problem."""
+"""Convolutions and their gradients: which kernel serves a problem.
+
+Pointwise convolutions are products of matrices in the layout that they have; results of few
+channels (depthwise ones above all) run lanes along positions; all others are direct, with
+weights packed either by the kernel, for each call, or ahead by a kernel of their own.
+"""
+
+import math
+from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
 from graphc.backends.llvm.contract.conv_grad_weight import WeightGradKernel
@@ -11,9 +19,26 @@ from graphc.backends.llvm.contract.conv_schedule import (
 )
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.epilogue import Epilogue
+from graphc.backends.llvm.contract.gemm import gemm
+from graphc.backends.llvm.contract.gemm_schedule import GemmProblem
 from graphc.backends.llvm.contract.kernel import Kernel
 from graphc.backends.llvm.contract.planes_direct import PlanesKernel
+from graphc.backends.llvm.contract.planes_grad_weight import PlanesWeightGradKernel
 from graphc.backends.llvm.target import Target
+
+# Positions of a pointwise convolution may be padded by this much to whole vectors.
+MOST_IDLE = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class PackedWeights:
+    """
+    kernel  operands w, packed; its units are panels
+    bytes   size of `packed`, which needs an alignment of 64
+    """
+
+    kernel: Kernel
+    bytes: int
 
 
 def conv(
@@ -26,9 +51,11 @@ def conv(
 ) -> Kernel:
     """out = the convolution of x by w; operands x, w, out and the epilogue's.
 
-    An epilogue sees (image, channel, position) as (batch, row, column).
+    An epilogue sees (image, channel, position) as (batch, row, column). With `packed_weights`
+    w is what the kernel of `pack_weights` wrote: better where threads share the work, since
+    otherwise each call packs all weights. Raises ValueError where that has no kernel.
     """
-    return _direct(problem, target, False, packed_weights, schedule, epilogue)
+    return _emit(problem, target, False, packed_weights, schedule, epilogue)
 
 
 def conv_grad_input(
@@ -41,9 +68,83 @@ def conv_grad_input(
 ) -> Kernel:
     """The gradient of x from that of the result; operands grad, w, grad_x.
 
-    Also the forward pass of a transposed convolution.
+    Also the forward pass of a transposed convolution. Options are those of `conv`.
     """
-    return _direct(problem, target, True, packed_weights, schedule, epilogue)
+    return _emit(problem, target, True, packed_weights, schedule, epilogue)
+
+
+def conv_grad_weight(
+    problem: ConvProblem, target: Target, *, schedule: WeightGradSchedule | None = None
+) -> Kernel:
+    """The gradient of w; operands x, grad (of the result), grad_w."""
+    correlation = forward(problem)
+    stored = element(problem.dtype)
+    sums = stored.accumulator
+    if schedule is None and problem.is_depthwise:
+        return PlanesWeightGradKernel(correlation, stored, problem.batch, target).kernel()
+    if schedule is None:
+        schedule = schedule_weight_grad(correlation, target, target.lanes(sums.bits), sums.bytes)
+    return WeightGradKernel(correlation, stored, problem.batch, target, schedule).kernel()
+
+
+def pack_weights(
+    problem: ConvProblem, target: Target, *, for_grad_input: bool = False
+) -> PackedWeights | None:
+    """The kernel that packs weights for `conv` or `conv_grad_input`.
+
+    None where these use weights as they are.
+    """
+    if _form(problem, target, for_grad_input) != "direct":
+        return None
+    kernel = _direct(problem, target, for_grad_input, False, None, None)
+    return PackedWeights(kernel.weight_kernel(), kernel.packed_bytes)
+
+
+def _emit(
+    problem: ConvProblem,
+    target: Target,
+    transposed: bool,
+    packed_weights: bool,
+    schedule: ConvSchedule | None,
+    epilogue: Epilogue | None,
+) -> Kernel:
+    form = "direct" if schedule is not None else _form(problem, target, transposed)
+    if form == "direct":
+        kernel = _direct(problem, target, transposed, packed_weights, schedule, epilogue)
+        return kernel.kernel("conv_grad_input" if transposed else "conv")
+    if packed_weights:
+        raise ValueError(f"no packed weights for {problem}: it uses them as they are")
+    if form == "pointwise":
+        channels = (problem.out_channels, problem.in_channels)
+        m, k = channels[::-1] if transposed else channels
+        n = math.prod(problem.size)
+        product = GemmProblem(
+            m, n, k, problem.batch, problem.dtype, transpose_a=transposed, a_batched=False
+        )
+        return gemm(product, target, epilogue=epilogue, b_first=True)
+    correlation = grad_input(problem) if transposed else forward(problem)
+    return PlanesKernel(
+        correlation,
+        element(problem.dtype),
+        problem.batch,
+        target,
+        transposed=transposed,
+        epilogue=epilogue,
+    ).kernel("conv_grad_input" if transposed else "conv")
+
+
+def _form(problem: ConvProblem, target: Target, transposed: bool) -> str:
+    """Which kernel serves: "pointwise", "planes" or "direct"."""
+    lanes = target.lanes(element(problem.dtype).accumulator.bits)
+    channels = problem.in_channels if transposed else problem.out_channels
+    if channels // problem.groups <= max(1, lanes // 4):
+        return "planes"
+    plain = set(problem.kernel) | set(problem.stride) == {1} and problem.groups == 1
+    positions = math.prod(problem.size)
+    filled = -(-positions // lanes) * lanes <= MOST_IDLE * positions
+    if plain and filled and not any(any(pair) for pair in problem.padding):
+        return "pointwise"
+    return "direct"
 
 
 def _direct(
@@ -53,21 +154,10 @@ def _direct(
     packed_weights: bool,
     schedule: ConvSchedule | None,
     epilogue: Epilogue | None,
-) -> Kernel:
+) -> DirectKernel:
     correlation = grad_input(problem) if transposed else forward(problem)
     stored = element(problem.dtype)
     sums = stored.accumulator
-    stem = "conv_grad_input" if transposed else "conv"
-    few = correlation.target_channels * 4 <= target.lanes(sums.bits)
-    if schedule is None and not packed_weights and (few or correlation.target_channels == 1):
-        return PlanesKernel(
-            correlation,
-            stored,
-            problem.batch,
-            target,
-            transposed=transposed,
-            epilogue=epilogue,
-        ).kernel(stem)
     if schedule is None:
         schedule = schedule_conv(correlation, target, target.lanes(sums.bits), sums.bytes)
     return DirectKernel(
@@ -79,16 +169,4 @@ def _direct(
         transposed=transposed,
         packed_weights=packed_weights,
         epilogue=epilogue,
-    ).kernel(stem)
-
-
-def conv_grad_weight(
-    problem: ConvProblem, target: Target, *, schedule: WeightGradSchedule | None = None
-) -> Kernel:
-    """The gradient of w; operands x, grad (of the result), grad_w."""
-    correlation = forward(problem)
-    stored = element(problem.dtype)
-    sums = stored.accumulator
-    if schedule is None:
-        schedule = schedule_weight_grad(correlation, target, target.lanes(sums.bits), sums.bytes)
-    return WeightGradKernel(correlation, stored, problem.batch, target, schedule).kernel()
+    )

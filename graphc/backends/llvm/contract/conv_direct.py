@@ -121,6 +121,27 @@ class DirectKernel:
             scratch_bytes=self.scratch_bytes,
         )
 
+    @property
+    def packed_bytes(self) -> int:
+        """Size of the packed weights."""
+        return self.weights.elements * self.sums.bytes
+
+    def weight_kernel(self) -> Kernel:
+        """The kernel that packs weights alone; it takes the place of this one."""
+        emitter = self.entry
+        emitter.parameters = tuple(
+            [f"ptr noalias %{name}" for name in ("w", "packed", "scratch")] + ["i64 %lo", "i64 %hi"]
+        )
+        self.weights.pack_panels("%w", "%packed", "%scratch", "%lo", "%hi")
+        return self.builder.finish(
+            "conv_weights",
+            emitter,
+            operands=("w", "packed"),
+            sizes=(),
+            units=self.c.groups * self.panels,
+            scratch_bytes=self.weights.scratch_elements * self.sums.bytes,
+        )
+
     def _units(self) -> None:
         """Units are (image, group, band or panel), walked by group of an image."""
         emitter, schedule, c = self.entry, self.schedule, self.c

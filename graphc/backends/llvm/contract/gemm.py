@@ -34,14 +34,15 @@ def gemm(
     *,
     schedule: GemmSchedule | None = None,
     epilogue: Epilogue | None = None,
+    b_first: bool = False,
 ) -> Kernel:
-    """The kernel of a matrix product: operands a, b, out and the epilogue's.
+    """The kernel of a matrix product: operands a, b (or b, a), out and the epilogue's.
 
     The bits of an element depend on its row of A, its column of B, the target, and on whether
     the dot form serves (transposed B, long k, few rows), never on the schedule or the units.
     """
     schedule = schedule or schedule_gemm(problem, target)
-    return _GemmKernel(problem, target, schedule, epilogue).kernel()
+    return _GemmKernel(problem, target, schedule, epilogue, b_first).kernel()
 
 
 class _GemmKernel(GemmState):
@@ -70,7 +71,7 @@ class _GemmKernel(GemmState):
         return self.builder.finish(
             "gemm",
             self.entry,
-            operands=("a", "b", "out", *self.extra),
+            operands=self.operands,
             sizes=self.sizes,
             units=units,
             scratch_bytes=scratch,

@@ -19,6 +19,7 @@ class GemmState:
         target: Target,
         schedule: GemmSchedule,
         epilogue: Epilogue | None,
+        b_first: bool,
     ) -> None:
         self.problem, self.target, self.schedule = problem, target, schedule
         self.epilogue = epilogue
@@ -27,9 +28,9 @@ class GemmState:
         self.builder = KernelBuilder()
         self.sizes = problem.sizes
         self.extra = epilogue.operands if epilogue else ()
-        pointers = ("a", "b", "out", *self.extra, "scratch")
+        self.operands = (*(("b", "a") if b_first else ("a", "b")), "out", *self.extra)
         self.entry = Emitter(
-            [f"ptr noalias %{name}" for name in pointers]
+            [f"ptr noalias %{name}" for name in (*self.operands, "scratch")]
             + [f"i64 %{name}" for name in ("lo", "hi", *self.sizes)]
         )
         self.vector = Vector(self.entry, self.sums, target)

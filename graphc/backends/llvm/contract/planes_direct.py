@@ -26,9 +26,16 @@ BAND_BYTES = 192 << 10
 MOST_SUMS = 16
 
 
+def plane_bands(c: Correlation, height: int, item_bytes: int) -> int:
+    """How many bands `height` rows of positions are cut into."""
+    row = c.copy[0] * c.copy[2] * c.source_step[1] * c.source_channels * item_bytes
+    rows = max(1, BAND_BYTES // max(row, 1))
+    return max(1, -(-height // rows))
+
+
 @dataclass(frozen=True, slots=True)
 class _Phase:
-    """counts of positions; first of `taps` in the tables, and their end."""
+    """A phase, and the range of its taps in the tables."""
 
     axes: tuple[Axis, Axis, Axis]
     taps: tuple[int, int]
@@ -69,18 +76,12 @@ class PlanesKernel:
         if transposed:
             self.target_stride, self.source_stride = taps, c.target_channels * taps
         self.height = max((axis.count for axis in c.axes[1]), default=0)
-        self.bands = self._bands()
+        self.bands = plane_bands(c, self.height, self.sums.bytes)
         self.band_rows = max(1, -(-self.height // self.bands))
         self.layout = PlaneLayout(c, self.band_rows)
         self._collect_phases()
         self._choose_vectors()
         self._place_scratch()
-
-    def _bands(self) -> int:
-        c = self.c
-        row = c.copy[0] * c.copy[2] * c.source_step[1] * c.source_channels * self.sums.bytes
-        rows = max(1, BAND_BYTES // max(row, 1))
-        return max(1, -(-self.height // rows))
 
     def _collect_phases(self) -> None:
         self.phases: list[_Phase] = []

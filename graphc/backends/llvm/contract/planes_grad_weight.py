@@ -1,0 +1,186 @@
+"""The gradient of the weights of a depthwise convolution: lanes along positions.
+
+For each tap a product of vectors, summed: the gradient of the result is laid out with the width
+of the input's planes, zeros between its rows, so that a tap is one offset. A unit of work is a
+group; its sums are kept as vectors over all images, and added across lanes at the end.
+"""
+
+import math
+from collections.abc import Sequence
+
+from graphc.backends.llvm.contract.conv_pack import BandLayout, zero_filler
+from graphc.backends.llvm.contract.conv_problem import Correlation
+from graphc.backends.llvm.contract.element import Element
+from graphc.backends.llvm.contract.emitter import Emitter, Index
+from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.packing import copy_row
+from graphc.backends.llvm.contract.planes import PlaneLayout, PlanePacker
+from graphc.backends.llvm.contract.planes_direct import plane_bands
+from graphc.backends.llvm.contract.vector import Vector
+from graphc.backends.llvm.target import Target
+
+# Most taps whose sums one pass over the positions makes.
+MOST_TAPS_AT_ONCE = 10
+
+
+class PlanesWeightGradKernel:
+    """Writes one kernel, of a (forward) correlation with one source channel a group."""
+
+    def __init__(
+        self, correlation: Correlation, stored: Element, batch: int | None, target: Target
+    ) -> None:
+        self.c, self.stored, self.target = correlation, stored, target
+        self.sums = stored.accumulator
+        self.builder = KernelBuilder()
+        self.sizes = ("batch",) if batch is None else ()
+        self.batch: Index = "%batch" if batch is None else batch
+        self.entry = Emitter(
+            [f"ptr noalias %{name}" for name in ("x", "grad", "out", "scratch")]
+            + [f"i64 %{name}" for name in ("lo", "hi", *self.sizes)]
+        )
+        self.vector = Vector(self.entry, self.sums, target)
+        c, lanes = correlation, self.vector.lanes
+        self.taps = math.prod(c.kernel)
+        self.bands = plane_bands(c, c.target[1], self.sums.bytes)
+        self.band_rows = max(1, -(-c.target[1] // self.bands))
+        self.layout = PlaneLayout(c, self.band_rows)
+        self.slice = -(-self.band_rows * self.layout.width // lanes) * lanes
+        self.channel = c.target[0] * self.slice
+        self.offsets = {"source": 0}
+        self.offsets["grad"] = -(-self.layout.channel // lanes) * lanes + lanes
+        self.offsets["sums"] = self.offsets["grad"] + c.target_channels * self.channel
+        end = self.offsets["sums"] + c.target_channels * self.taps * lanes
+        self.scratch_bytes = end * self.sums.bytes
+
+    def _scratch(self, name: str) -> str:
+        return self.vector.address("%scratch", self.offsets[name])
+
+    def kernel(self) -> Kernel:
+        emitter, c = self.entry, self.c
+        self.clear = zero_filler(self.builder, self.vector)
+        if self.taps:
+            self.tile = self._tile_function()
+            emitter.loop("%lo", "%hi", 1, self._unit)
+        return self.builder.finish(
+            "conv_grad_weight",
+            emitter,
+            operands=("x", "grad", "out"),
+            sizes=self.sizes,
+            units=c.groups if self.taps else 0,
+            scratch_bytes=self.scratch_bytes,
+        )
+
+    def _unit(self, group: Index, _carried: Sequence[str]) -> None:
+        """All images of one group."""
+        emitter, c, vector = self.entry, self.c, self.vector
+        elements = c.target_channels * self.taps * vector.lanes
+        self.clear.call(emitter, (self._scratch("sums"),), {"count": elements})
+
+        def image(at: Index, _none: Sequence[str]) -> None:
+            image_group = emitter.add(emitter.mul(at, c.groups), group)
+            emitter.loop(0, self.bands, 1, lambda band, _none: self._band(image_group, band))
+
+        if 0 not in c.target:
+            emitter.loop(0, self.batch, 1, image)
+
+        first = emitter.mul(group, c.target_channels * self.taps)
+        out = vector.address("%out", first, self.stored)
+
+        def add_lanes(at: Index, _none: Sequence[str]) -> None:
+            here = vector.address(self._scratch("sums"), emitter.mul(at, vector.lanes))
+            total = vector.sum(vector.load(here))
+            vector.store_scalar(total, vector.address(out, at, self.stored), self.stored)
+
+        emitter.loop(0, c.target_channels * self.taps, 1, add_lanes)
+
+    def _band(self, image_group: Index, band: Index) -> None:
+        emitter, c, vector = self.entry, self.c, self.vector
+        low = emitter.floor_div(emitter.mul(band, c.target[1]), self.bands)
+        high = emitter.floor_div(emitter.mul(emitter.add(band, 1), c.target[1]), self.bands)
+        rows = emitter.sub(high, low)
+        packer = PlanePacker(self.builder, vector, self.stored, self.layout)
+        source = emitter.mul(image_group, math.prod(c.source))
+        packer.pack(
+            vector.address("%x", source, self.stored),
+            self._scratch("source"),
+            first_row=emitter.mul(low, c.source_step[1]),
+            rows=emitter.add(emitter.mul(rows, c.source_step[1]), BandLayout.reach(c)),
+            channels=1,
+        )
+        # The last vectors of a plane reach past its end, where the gradient is zero.
+        end = vector.address(self._scratch("source"), self.layout.channel)
+        self.clear.call(emitter, (end,), {"count": vector.lanes})
+        self._copy_grad(image_group, low, rows)
+        count = emitter.mul(rows, self.layout.width)
+        depth_stride = self.layout.size[1] * self.layout.width
+
+        def tile(channel: Index, depth: Index) -> None:
+            x = vector.address(self._scratch("source"), emitter.mul(depth, depth_stride))
+            at = emitter.add(emitter.mul(channel, self.channel), emitter.mul(depth, self.slice))
+            y = vector.address(self._scratch("grad"), at)
+            sums_at = emitter.mul(channel, self.taps * vector.lanes)
+            sums = vector.address(self._scratch("sums"), sums_at)
+            self.tile.call(emitter, (x, y, sums), {"count": count})
+
+        def channels(channel: Index, _none: Sequence[str]) -> None:
+            emitter.loop(0, c.target[0], 1, lambda depth, _none: tile(channel, depth))
+
+        emitter.loop(0, c.target_channels, 1, channels)
+
+    def _copy_grad(self, image_group: Index, low: Index, rows: Index) -> None:
+        """Rows of the gradient as wide as the planes, with zeros in between."""
+        emitter, c, vector = self.entry, self.c, self.vector
+        elements = c.target_channels * self.channel
+        self.clear.call(emitter, (self._scratch("grad"),), {"count": elements})
+        planes = c.target_channels * c.target[0]
+        plane, width = c.target[1] * c.target[2], c.target[2]
+        base = emitter.mul(image_group, planes * plane)
+
+        def one(at: Index, _none: Sequence[str]) -> None:
+            line = emitter.add(emitter.mul(at, plane), emitter.mul(low, width))
+            here = vector.address("%grad", emitter.add(base, line), self.stored)
+            there = vector.address(self._scratch("grad"), emitter.mul(at, self.slice))
+
+            def row(y: Index, _carried: Sequence[str]) -> None:
+                from_ = vector.address(here, emitter.mul(y, width), self.stored)
+                to = vector.address(there, emitter.mul(y, self.layout.width))
+                copy_row(vector, self.stored, from_, to, width)
+
+            emitter.loop(0, rows, 1, row)
+
+        emitter.loop(0, planes, 1, one)
+
+    def _tile_function(self) -> Subroutine:
+        """Add to the sums of all taps, over `count` positions of one plane."""
+        routine = Subroutine(("x", "y", "sums"), {"count": None})
+        emitter, count = routine.emitter, routine.values["count"]
+        vector = Vector(emitter, self.sums, self.target)
+        phase = tuple(axes[0] for axes in self.c.axes)
+        table = self.builder.table([offset for offset, _ in self.layout.taps(phase)])
+        number = -(-self.taps // -(-self.taps // MOST_TAPS_AT_ONCE))
+
+        def some(first: Index, _carried: Sequence[str]) -> None:
+            # The last pass overlaps the one before in taps that both leave alike.
+            taps = [emitter.minimum(emitter.add(first, at), self.taps - 1) for at in range(number)]
+            starts, places = [], []
+            for tap in taps:
+                offset = emitter.load("i64", emitter.address(table, tap, "i64"), 8)
+                starts.append(vector.address("%x", offset))
+                places.append(vector.address("%sums", emitter.mul(tap, vector.lanes)))
+
+            def positions(at: Index, sums: Sequence[str]) -> list[str]:
+                y = vector.load(vector.address("%y", at))
+                return [
+                    vector.multiply_add(vector.load(vector.address(start, at)), y, total)
+                    for start, total in zip(starts, sums)
+                ]
+
+            carried = [(vector.type, vector.load(place)) for place in places]
+            for place, total in zip(
+                places, emitter.loop(0, count, vector.lanes, positions, carried)
+            ):
+                vector.store(total, place)
+
+        emitter.loop(0, self.taps, number, some)
+        routine.define(self.builder, f"plane_taps{number}")
+        return routine
