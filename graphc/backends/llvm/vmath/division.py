@@ -31,49 +31,47 @@ def remainder(e: VectorEmitter, x: Lanes, y: Lanes) -> Lanes:
     return other_sign.select(rest + y, rest)
 
 
+def _operands(x: Lanes, y: Lanes) -> tuple[Lanes, Lanes]:
+    """|x| and |y|, or 0 and 1 where `_at_edges` decides."""
+    regular = x.abs().lt(inf) & y.abs().gt(0.0) & y.abs().lt(inf)
+    return regular.select(x, 0.0).abs(), regular.select(y, 1.0).abs()
+
+
 def _at_edges(x: Lanes, y: Lanes, rest: Lanes) -> Lanes:
     """The remainder with x's sign; nan for infinite x and for y = 0; x for infinite y."""
-    defined = x.abs().lt(inf) & y.abs().gt(0.0)
-    return defined.select(rest.copysign(x), nan)
+    rest = y.abs().eq(inf).select(x, rest.copysign(x))
+    return (x.abs().lt(inf) & y.abs().gt(0.0)).select(rest, nan)
 
 
 def _fmod_f32(e: VectorEmitter, x: Lanes, y: Lanes) -> Lanes:
-    """Subtracts multiples of |y| 2**s, whose quotient has 29 bits, so that f64 is exact."""
-    defined = x.abs().lt(inf) & y.abs().gt(0.0) & y.abs().lt(inf)
-    divisor = defined.select(y, 1.0).to("f64").abs()
-    start = defined.select(x, 0.0).to("f64").abs()
+    """In f64, where quotients of 29 bits are exact: each step takes a multiple of |y| 2**s."""
+    start, divisor = (operand.to("f64") for operand in _operands(x, y))
 
     def step(rest: Lanes) -> list[Lanes]:
-        # Divide by |y| 2**s, s a multiple of 28 with a quotient below 2**29.
-        gap = (rest.bits() >> 52) - (divisor.bits() >> 52)
+        gap = (rest.bits() >> 52) - (divisor.bits() >> 52)  # of the exponents
         power = gap.lt(28).select(0, gap - 28)
         scaled = (divisor.bits() + (power << 52)).bits()
         rest = rest - trunc(e, rest / scaled) * scaled
         return [rest.lt(0.0).select(rest + scaled, rest)]
 
     (rest,) = e.loop([start], lambda rest: rest.ge(divisor), step)
-    result = _at_edges(x, y, rest.to("f32"))
-    return (y.abs().eq(inf) & x.abs().lt(inf)).select(x, result)
+    return _at_edges(x, y, rest.to("f32"))
 
 
 def _fmod_f64(e: VectorEmitter, x: Lanes, y: Lanes) -> Lanes:
     """Long division of the fractions as integers, eleven bits at a time."""
-    defined = x.abs().lt(inf) & y.abs().gt(0.0) & y.abs().lt(inf)
-    x_fraction, x_exponent = _integer_parts(defined.select(x, 0.0).abs())
-    y_fraction, y_exponent = _integer_parts(defined.select(y, 1.0).abs())
-    gap = x_exponent - y_exponent
-    below = gap.lt(0)
-    rest = x_fraction._binary("urem", y_fraction)
+    dividend, divisor = _operands(x, y)
+    x_fraction, x_exponent = _integer_parts(dividend)
+    y_fraction, y_exponent = _integer_parts(divisor)
 
     def step(rest: Lanes, gap: Lanes) -> list[Lanes]:
         count = gap.gt(11).select(e.constant(11, "i64"), gap.gt(0).select(gap, 0))
         return [(rest << count.bits("u64"))._binary("urem", y_fraction), gap - count]
 
-    rest, _ = e.loop([rest, gap], lambda rest, gap: gap.gt(0), step)
-    result = _at_edges(x, y, _from_parts(e, rest, y_exponent))
-    return (
-        (below | y.abs().eq(inf)) & x.abs().lt(inf) & y.ne(0.0) & y.is_nan().__invert__()
-    ).select(x, result)
+    start = [x_fraction._binary("urem", y_fraction), x_exponent - y_exponent]
+    rest, _ = e.loop(start, lambda rest, gap: gap.gt(0), step)
+    rest = dividend.lt(divisor).select(dividend, _from_parts(rest, y_exponent))
+    return _at_edges(x, y, rest)
 
 
 def _integer_parts(x: Lanes) -> tuple[Lanes, Lanes]:
@@ -88,15 +86,13 @@ def _integer_parts(x: Lanes) -> tuple[Lanes, Lanes]:
     )
 
 
-def _from_parts(e: VectorEmitter, fraction: Lanes, exponent: Lanes) -> Lanes:
+def _from_parts(fraction: Lanes, exponent: Lanes) -> Lanes:
     """fraction * 2**exponent / 2**1075 for a fraction below 2**53, exactly."""
-    # The fraction over 2**52 in [1, 2) less one, then scaled; small exponents in two steps.
-    low = fraction & ((1 << 52) - 1)
     has_top = (fraction >> 52).ne(0)
-    unit = (low | F64_FORMAT.one_bits).bits("f64")
+    unit = ((fraction & ((1 << 52) - 1)) | F64_FORMAT.one_bits).bits("f64")
     value = has_top.select(unit, unit - 1.0)  # fraction / 2**52
+    # 2**(exponent - 1023), which may be below the normal range, in two steps.
     small = exponent.lt(64)
-    first = small.select(exponent + 64, exponent)
-    power = (first << 52).bits("f64")
-    first_product = value * power * 2.0**0
-    return small.select(value * power * 2.0**-64, first_product)
+    power = (small.select(exponent + 64, exponent) << 52).bits("f64")
+    product = value * power
+    return small.select(product * 2.0**-64, product)

@@ -72,17 +72,13 @@ def split_exponent(e: VectorEmitter, x: Lanes) -> tuple[Lanes, Lanes]:
     bits = subnormal.select(x * 2.0**lift, x).bits(f"u{form.bits}")
     biased = (bits + (form.one_bits - form.sqrt_half_bits)) >> form.fraction_bits
     mantissa = (bits - (biased << form.fraction_bits) + form.one_bits).bits(form.type)
-    unit = 2.0**form.fraction_bits
-    as_float = (biased | _bits_of(unit, form)).bits(form.type)
+    unit = 2.0**form.fraction_bits  # its bits take an integer in place of the fraction
+    unit_bits = (form.fraction_bits + form.bias) << form.fraction_bits
+    as_float = (biased | unit_bits).bits(form.type)
     offset = subnormal.select(
         e.constant(unit + form.bias + lift, form.type), e.constant(unit + form.bias, form.type)
     )
     return as_float - offset, mantissa
-
-
-def _bits_of(power: float, form: Format) -> int:
-    """The bits of a power of two."""
-    return (power.hex() and int(power).bit_length() - 1 + form.bias) << form.fraction_bits
 
 
 def _native(e: VectorEmitter, name: str, *args: Lanes) -> Lanes:
