@@ -1,0 +1,486 @@
+"""`x[...]` and `x[...] = value`, with all that torch allows between the brackets.
+
+Integers, slices, None and ... give views. Tensors and lists of integers and bool masks give
+copies; a mask is looked at, because the size of the result depends on its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index as as_int
+from typing import Any
+
+import numpy as np
+
+from ..frontends.function import composed, function
+from ..frontends.record import recorder
+from ..ir import ops
+from ..ir.dims import product
+from ..ir.dtype import BOOL, I32, I64, U8, DType
+from ..ir.errors import ShapeError, UnsupportedError
+from ..ir.graph import Value
+from ..tensor import Tensor, from_array
+from .movement import bracketed, permuted, reshaped
+from .parts import expanded, scalar_name, tensor_name
+from .promote import is_number, to_dtype
+from .reduce import number_value
+
+Place = tuple[int, int]  # the first axis that an index tensor replaces, and how many
+
+_NO_INDEX = (
+    "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
+    "indices (got {})"
+)
+
+# --- basic indexing ------------------------------------------------------------------------------
+
+
+def basic(x: Value, items: Sequence[Any]) -> Value:
+    """Integers, slices, None and ... as one slice and one reshape."""
+    shape = x.type.shape
+    used = sum([1 for item in items if item is not None and item is not Ellipsis])
+    if used > len(shape):
+        raise _too_many(items, len(shape))
+    start, stop, step, after = [], [], [], []
+    skipped = len(shape) - used
+    for item in items:
+        axis = len(start)
+        if item is None:
+            after.append(1)
+        elif item is Ellipsis:
+            for n in shape[axis : axis + skipped]:
+                _keep(start, stop, step, after, n)
+            skipped = 0
+        elif isinstance(item, slice):
+            low, high, k = _bounds(item, shape[axis])
+            start.append(low)
+            stop.append(high)
+            step.append(k)
+            after.append(_count(low, high, k))
+        else:
+            place = _place(item, shape[axis], axis)
+            start.append(place)
+            stop.append(place + 1)
+            step.append(1)
+    for n in shape[len(start) :]:
+        _keep(start, stop, step, after, n)
+    if tuple(stop) != shape or any([a != 0 for a in start]) or any([k != 1 for k in step]):
+        x = ops.slice_(x, start=tuple(start), stop=tuple(stop), step=tuple(step))
+    return reshaped(x, after)
+
+
+def _keep(start: list, stop: list, step: list, after: list, n: Any) -> None:
+    start.append(0)
+    stop.append(n)
+    step.append(1)
+    after.append(n)
+
+
+def _count(low: Any, high: Any, step: int) -> Any:
+    return high - low if step == 1 else (high - low + step - 1) // step
+
+
+def _bounds(item: slice, n: Any) -> tuple[Any, Any, int]:
+    step = 1 if item.step is None else as_int(item.step)
+    if step == 0:
+        raise ValueError("slice step cannot be zero")
+    if step < 0:
+        raise ValueError("step must be greater than zero")
+    if isinstance(n, int):
+        low, high, _ = slice(item.start, item.stop).indices(n)
+        return low, max(low, high), step
+    low = 0 if item.start is None else item.start
+    high = n if item.stop is None else item.stop
+    low, high = [v + n if isinstance(v, int) and v < 0 else v for v in (low, high)]
+    return low, high, step
+
+
+def _place(item: Any, n: Any, axis: int) -> Any:
+    place = as_int(item)
+    if isinstance(n, int) and not -n <= place < n:
+        raise IndexError(f"index {place} is out of bounds for dimension {axis} with size {n}")
+    return place if place >= 0 else n + place
+
+
+def _too_many(items: Sequence[Any], rank: int) -> IndexError:
+    if rank:
+        return IndexError(f"too many indices for tensor of dimension {rank}")
+    if any([isinstance(item, slice) for item in items]):
+        return IndexError("slice() cannot be applied to a 0-dim tensor.")
+    return IndexError(
+        "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in "
+        "C++ to convert a 0-dim tensor to a number"
+    )
+
+
+@function(view=True, register=False)
+def _basic(input, index):
+    return basic(input, index)
+
+
+# --- what stands between the brackets ------------------------------------------------------------
+
+
+class Indices:
+    """An index, taken apart: the basic part, then tensors that replace axes of what it gives.
+
+    `view` is the basic part's result; `places` are axes of it.
+    """
+
+    def __init__(self, x: Tensor, items: Sequence[Any]) -> None:
+        self.x, self.rank = x, len(x.shape)
+        self.basic: list[Any] = []
+        self.axis = 0
+        self.found: list[tuple[int, Any]] = []
+        given = [self._plain(item) for item in items]
+        used = sum([_width(item) for item in given])
+        if used > self.rank:
+            raise _too_many([i for i in given if i is not None], self.rank)
+        self.skipped = self.rank - used
+        for item in given:
+            self._take(item)
+        self.view = _basic(x, tuple(self.basic)) if self._moves() else x
+
+    def _moves(self) -> bool:
+        return any([not (item is Ellipsis or item == slice(None)) for item in self.basic])
+
+    def _plain(self, item: Any) -> Any:
+        """The item as None, ..., bool, int, slice of ints, or a tensor with axes."""
+        if item is None or item is Ellipsis or item.__class__ in (int, bool):
+            return item
+        if isinstance(item, slice):
+            return _plain_slice(item)
+        if isinstance(item, Tensor):
+            return self._plain_tensor(item)
+        if isinstance(item, (list, tuple, range, np.ndarray)):
+            return self._plain_tensor(_as_tensor(item, self.x))
+        if hasattr(item, "__index__"):
+            return as_int(item)
+        raise IndexError(_NO_INDEX.format(type(item).__name__))
+
+    def _plain_tensor(self, item: Tensor) -> Any:
+        if item.dtype not in (I64, I32, U8, BOOL):
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+        if item.shape or not recorder().eager:
+            return item
+        return bool(item) if item.dtype in (BOOL, U8) else int(item)
+
+    def _take(self, item: Any) -> None:
+        if item.__class__ is bool:
+            self.basic.append(None)
+            one = np.zeros(1 if item else 0, np.int64)
+            self.found.append((self.axis, from_array(one, self.x._type.device)))
+            self.axis += 1
+        elif isinstance(item, Tensor):
+            self.found.append((self.axis, item))
+            self.basic += [slice(None)] * _width(item)
+            self.axis += _width(item)
+        else:
+            self.basic.append(item)
+            if item is Ellipsis:
+                self.axis += self.skipped
+                self.skipped = 0
+            elif item is None or isinstance(item, slice):
+                self.axis += 1
+
+    def resolve(self) -> tuple[tuple[Place, ...], list[Tensor]]:
+        """The places and the tensors of integers for them; masks are looked at."""
+        places, tensors = [], []
+        for axis, tensor in self.found:
+            if tensor.dtype in (BOOL, U8):
+                places.append((axis, tensor.dim()))
+                tensors.append(self._true_places(tensor, axis))
+            else:
+                places.append((axis, 1))
+                tensors.append(tensor)
+        return tuple(places), tensors
+
+    def check_mask(self, mask: Tensor, axis: int) -> None:
+        shape = self.view.shape
+        for i, n in enumerate(mask.shape):
+            if n != shape[axis + i]:
+                raise IndexError(
+                    f"The shape of the mask {bracketed(mask.shape)} at index {i} does not match "
+                    f"the shape of the indexed tensor {bracketed(shape)} at index {axis + i}"
+                )
+
+    def _true_places(self, mask: Tensor, axis: int) -> Tensor:
+        self.check_mask(mask, axis)
+        return from_array(np.flatnonzero(mask._array()), mask._type.device)
+
+
+def _width(item: Any) -> int:
+    """How many axes of the tensor an item uses up."""
+    if item is None or item is Ellipsis or item.__class__ is bool:
+        return 0
+    if isinstance(item, Tensor) and item.dtype in (BOOL, U8):
+        return item.dim()
+    return 1
+
+
+def _plain_slice(item: slice) -> slice:
+    parts = [v if v is None else as_int(v) for v in (item.start, item.stop, item.step)]
+    return slice(*parts)
+
+
+def _as_tensor(item: Any, like: Tensor) -> Tensor:
+    if isinstance(item, np.ndarray):
+        return from_array(item, like._type.device)
+    array = np.asarray([_number(v) for v in item])
+    return from_array(array if array.size else array.astype(np.int64), like._type.device)
+
+
+def _number(item: Any) -> Any:
+    if isinstance(item, (list, tuple, range)):
+        return [_number(v) for v in item]
+    return item._array() if isinstance(item, Tensor) else item
+
+
+def _items(index: Any) -> Sequence[Any]:
+    """A tuple of items; a list counts as one if it holds sequences, slices, None or ..."""
+    if isinstance(index, tuple):
+        return index
+    if isinstance(index, list) and len(index) < 32:
+        for item in index:
+            if item is None or item is Ellipsis:
+                return index
+            if isinstance(item, (Tensor, list, tuple, slice, np.ndarray)):
+                return index
+    return (index,)
+
+
+_SIMPLE = (int, type(None), type(Ellipsis))
+
+
+def _simple(index: Any) -> tuple | None:
+    """The items where all are integers, plain slices, None and ..."""
+    items = index if index.__class__ is tuple else (index,)
+    for item in items:
+        if item.__class__ is slice:
+            for v in (item.start, item.stop, item.step):
+                if v is not None and v.__class__ is not int:
+                    return None
+        elif item.__class__ not in _SIMPLE:
+            return None
+    return items
+
+
+def getitem(self: Tensor, index: Any) -> Tensor:
+    """self[index]."""
+    simple = _simple(index)
+    if simple is not None:
+        return _basic(self, simple)
+    indices = Indices(self, _items(index))
+    if not indices.found:
+        return indices.view if indices.view is not self else _basic(self, (Ellipsis,))
+    places, tensors = indices.resolve()
+    return _taken(indices.view, places, *tensors)
+
+
+# --- tensors as indices --------------------------------------------------------------------------
+
+
+class Lookup:
+    """Index tensors as one: `source` has one axis in place of all that they replace."""
+
+    def __init__(self, x: Value, places: Sequence[Place], indices: Sequence[Value]) -> None:
+        self.x = x
+        shape = x.type.shape
+        axes = [a + i for a, width in places for i in range(width)]
+        self.adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
+        rest = [i for i in range(len(shape)) if i not in axes]
+        self.axis = axes[0] if self.adjacent else 0
+        self.order = (*rest[: self.axis], *axes, *rest[self.axis :])
+        self.moved = permuted(x, self.order)
+        sizes = [product([shape[a + i] for i in range(width)]) for a, width in places]
+        outer = [shape[i] for i in rest]
+        outer.insert(self.axis, product(sizes))
+        self.source = reshaped(self.moved, outer)
+        self.index = linear_index(_together(indices), sizes, [width > 1 for _, width in places])
+        index_shape = self.index.type.shape
+        self.shape = (*outer[: self.axis], *index_shape, *outer[self.axis + 1 :])
+
+    def restore(self, source: Value) -> Value:
+        """A value like `source` in the shape and order of x."""
+        return permuted(reshaped(source, self.moved.type.shape), ops.inverse(self.order))
+
+
+def _together(indices: Sequence[Value]) -> list[Value]:
+    """The index tensors, broadcast."""
+    shapes = [v.type.shape for v in indices]
+    try:
+        shape = ops.broadcast_shapes(*shapes)
+    except ShapeError:
+        raise IndexError(
+            "shape mismatch: indexing tensors could not be broadcast together with shapes "
+            + ", ".join([bracketed(s) for s in shapes])
+        ) from None
+    return [ops.broadcast_to(to_dtype(v, I64), shape) for v in indices]
+
+
+def wrapped(index: Value, n: Any) -> Value:
+    """Negative places count from the end."""
+    negative = ops.lt(index, ops.full_like(0, index))
+    return ops.select(negative, ops.add(index, number_value(n, index)), index)
+
+
+def within(index: Value, n: Any) -> Value:
+    """Whether each place lies in [0, n)."""
+    zero = ops.full_like(0, index)
+    return ops.and_(ops.le(zero, index), ops.lt(index, number_value(n, index)))
+
+
+def linear_index(indices: Sequence[Value], sizes: Sequence[Any], trusted: Sequence[bool]) -> Value:
+    """Row-major places; one that is outside in any axis becomes -1, which `gather` refuses."""
+    if len(indices) == 1:
+        return indices[0] if trusted[0] else wrapped(indices[0], sizes[0])
+    total: Value | None = None
+    inside: Value | None = None
+    for index, n in zip(indices, sizes, strict=True):
+        index = wrapped(index, n)
+        fits = within(index, n)
+        inside = fits if inside is None else ops.and_(inside, fits)
+        total = index if total is None else ops.add(ops.mul(total, number_value(n, index)), index)
+    assert total is not None and inside is not None
+    return ops.select(inside, total, ops.full_like(-1, total))
+
+
+@function(register=False)
+def _taken(input, places, *indices):
+    found = Lookup(input, places, indices)
+    return ops.gather(found.source, found.index, axis=found.axis)
+
+
+@function(register=False)
+def _put(input, places, accumulate, value, *indices):
+    """The input with `value` at the places."""
+    found = Lookup(input, places, indices)
+    value = fitted(value, input.type.dtype, found.shape, input)
+    mode = "add" if accumulate else "set"
+    out = ops.scatter(found.source, found.index, value, axis=found.axis, mode=mode)
+    return found.restore(out)
+
+
+def fitted(value: Any, dtype: DType, shape: Sequence[Any], like: Value) -> Value:
+    """A value to put at indices: of the same element type, broadcast to the places' shape."""
+    if isinstance(value, Value):
+        if value.type.dtype is not dtype:
+            raise RuntimeError(
+                "Index put requires the source and destination dtypes match, got "
+                f"{scalar_name(dtype)} for the destination and {scalar_name(value.type.dtype)} "
+                "for the source."
+            )
+        given = value.type.shape
+        value = _without_leading_ones(value, len(shape))
+        try:
+            return ops.broadcast_to(value, tuple(shape))
+        except ShapeError:
+            raise ShapeError(
+                f"shape mismatch: value tensor of shape {bracketed(given)} cannot be broadcast to "
+                f"indexing result of shape {bracketed(shape)}"
+            ) from None
+    return ops.broadcast_to(number_to(value, dtype, like), tuple(shape))
+
+
+def number_to(value: Any, dtype: DType, like: Value) -> Value:
+    if isinstance(value, complex) and dtype.kind != "c":
+        names = {"f32": "float", "f64": "double", "i32": "int", "i64": "int64_t"}
+        raise RuntimeError(
+            f"value cannot be converted to type {names.get(dtype.name, dtype.torch_name)} "
+            "without overflow"
+        )
+    return to_dtype(value, dtype, like)
+
+
+def _without_leading_ones(value: Value, rank: int) -> Value:
+    shape = value.type.shape
+    extra = len(shape) - rank
+    if extra > 0 and all([n == 1 for n in shape[:extra]]):
+        return reshaped(value, shape[extra:])
+    return value
+
+
+# --- assignment ----------------------------------------------------------------------------------
+
+
+@function(register=False)
+def _assigned(input, value):
+    """A value in the element type and shape of the input."""
+    type = input.type
+    if not isinstance(value, Value):
+        return ops.broadcast_to(number_to(value, type.dtype, input), type.shape)
+    value = _without_leading_ones(value, len(type.shape))
+    return expanded(to_dtype(value, type.dtype), type.shape)
+
+
+@function(register=False)
+def _where_masked(input, mask, axis, value):
+    """One value where a mask over some of the axes holds."""
+    shape, rank = input.type.shape, len(mask.type.shape)
+    around = tuple([i for i in range(len(shape)) if not axis <= i < axis + rank])
+    mask = to_dtype(mask, BOOL)
+    wide = ops.expand(mask, shape=shape, axes=around) if around else mask
+    value = value if isinstance(value, Value) else number_to(value, input.type.dtype, input)
+    value = ops.broadcast_to(to_dtype(value, input.type.dtype), shape)
+    return ops.select(wide, value, input)
+
+
+def _assignable(self: Tensor, value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Tensor):
+        if value._type.device != self._type.device and not value.shape:
+            return value.item()
+        return value
+    if not is_number(value):
+        raise TypeError(
+            f"can't assign a {type(value).__name__} to a torch.{tensor_name(self.dtype)}"
+        )
+    return value
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    """self[index] = value."""
+    value = _assignable(self, value)
+    simple = _simple(index)
+    if simple is not None:
+        view = _basic(self, simple)
+        view._write(_assigned(view, value))
+        return
+    indices = Indices(self, _items(index))
+    view = indices.view
+    if not indices.found:
+        view._write(_assigned(view, value))
+    elif _is_one_mask(indices) and not (isinstance(value, Tensor) and value.shape):
+        axis, mask = indices.found[0]
+        indices.check_mask(mask, axis)
+        view._write(_where_masked(view, mask, axis, value))
+    else:
+        places, tensors = indices.resolve()
+        view._write(_put(view, places, False, value, *tensors))
+
+
+def _is_one_mask(indices: Indices) -> bool:
+    return len(indices.found) == 1 and indices.found[0][1].dtype in (BOOL, U8)
+
+
+def _put_at(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool) -> Any:
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            "index_put(): argument 'values' (position 2) must be Tensor, not "
+            f"{type(values).__name__}"
+        )
+    given = [slice(None) if item is None else item for item in indices]
+    places, tensors = Indices(input, given).resolve()
+    if not places:
+        raise UnsupportedError("index_put without an index tensor")
+    return _put(input, places, accumulate, values, *tensors)
+
+
+@composed
+def index_put(input, indices, values, accumulate=False):
+    """The input with values at (indices[0], indices[1], ...), added there if `accumulate`."""
+    return _put_at(input, indices, values, accumulate)
+
+
+METHODS = {"__getitem__": getitem, "__setitem__": setitem}
