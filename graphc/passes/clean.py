@@ -30,7 +30,7 @@ from graphc.ir.op import OPS, Op
 
 from .blocks import has_blocks, merge_loops, prune_blocks
 from .rewrite import Rule, compile_rules
-from .rules import NO_DETACH, RULES
+from .rules import NO_DETACH, RULES, concat_of_slices
 
 Table = Mapping[Op, Sequence[Matcher]]
 
@@ -88,13 +88,18 @@ def _build_control(
 @cache
 def default_table() -> Table:
     """Folding and all rules; compiled when first used."""
-    return table_of(RULES)
+    return _with_concat(table_of(RULES))
 
 
 @cache
 def final_table() -> Table:
     """The default rules, and `detach` is its operand: for when all derivatives are taken."""
-    return table_of([*RULES, *NO_DETACH])
+    return _with_concat(table_of([*RULES, *NO_DETACH]))
+
+
+def _with_concat(table: Table) -> Table:
+    concat = OPS["concat"]
+    return {**table, concat: [*table[concat], concat_of_slices]}
 
 
 def table_of(rules: Sequence[Rule]) -> Table:

@@ -28,6 +28,7 @@ from graphc.ir.verify import verify
 from .clean import clean, default_table, final_table
 from .expand import expand_composites
 from .numeric import Moved, Tolerance, first_move, sample_inputs
+from .roll import LEAST_SAVED, roll
 
 
 class Stage(IntEnum):
@@ -102,6 +103,18 @@ class Expand(Pass):
 
     def run(self, graph: Graph, context: Context) -> Graph:
         return expand_composites(graph, context.claimed | set(self.keep))
+
+
+@dataclass(frozen=True)
+class Roll(Pass):
+    """Makes scans of segments that repeat; best before derivatives are taken."""
+
+    least_saved: int = LEAST_SAVED
+    name: ClassVar[str] = "roll"
+    takes: ClassVar[Stage] = Stage.TENSOR
+
+    def run(self, graph: Graph, context: Context) -> Graph:
+        return roll(graph, self.least_saved)
 
 
 def function_pass(

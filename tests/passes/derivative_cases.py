@@ -218,6 +218,23 @@ def nested(x, rows):
     return total(last) + total(ys * ys)
 
 
+@case("f64[2]", "f64[2]")
+def counted(x, k):
+    """A while loop of 150 steps: three segments of its backward."""
+    types = ["f64[2]", "f64[2]", "i64[]"]
+    going = block(lambda x, k, i: ops.lt(i, full(150, i)), *types)
+    step = block(lambda x, k, i: [x + ops.sin(x * k) * 0.02, k, i + full(1, i)], *types)
+    return total(ops.while_loop(going, step, x, k, ops.full(0, I64))[0] * k)
+
+
+@case("f64[2]")
+def until(x):
+    """How many steps depends on the data; none for some."""
+    going = block(lambda x: ops.lt(total(x * x), full(9.0, total(x))), "f64[2]")
+    step = block(lambda x: x * 1.5 + 0.1, "f64[2]")
+    return total(ops.sin(ops.while_loop(going, step, x)[0]))
+
+
 @case("f64[3]", "f64[3]")
 def odd_results(x, y):
     """A result that is an input, one twice, and a loop of zero length."""

@@ -1,5 +1,7 @@
 """clean: fixed point, exact on every derivative and on random programs; expansion of composites."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -120,3 +122,46 @@ def test_a_clean_graph_is_returned_itself():
     graph = trace(lambda x: ops.sin(x) * x, parse_type("f32[n]"))
     assert clean(graph) is graph
     assert expand_composites(graph) is graph
+
+
+def pieces(x, axis, cuts, wrap=lambda part: part):
+    parts = []
+    for a, b in itertools.pairwise(cuts):
+        start = tuple([a if i == axis else 0 for i in range(2)])
+        stop = tuple([b if i == axis else n for i, n in enumerate(x.type.shape)])
+        parts.append(wrap(ops.slice_(x, start=start, stop=stop, step=(1, 1))))
+    return parts
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_slices_that_follow_each_other_are_one(axis):
+    graph = trace(
+        lambda x: ops.concat(*pieces(x, axis, [0, 1, 3, 4]), axis=axis), parse_type("f32[4, 4]")
+    )
+    assert clean(graph).nodes == ()
+    part = trace(
+        lambda x: ops.concat(*pieces(x, axis, [1, 2, 4]), axis=axis), parse_type("f32[4, 4]")
+    )
+    assert names(clean(part)) == ["slice"]
+
+
+def test_reshaped_rows_that_follow_each_other_are_one_reshape():
+    def function(x):
+        parts = pieces(x, 0, [0, 1, 2, 4], lambda p: ops.reshape(p, shape=(p.type.shape[0] * 2, 2)))
+        return ops.concat(*parts, axis=0)
+
+    graph = trace(function, parse_type("f32[4, 4]"))
+    assert names(clean(graph)) == ["reshape"]
+    x = np.arange(16.0).reshape(4, 4)
+    np.testing.assert_array_equal(evaluate(graph, x), evaluate(clean(graph), x))
+
+
+@pytest.mark.parametrize("cuts", [[[0, 1], [2, 4]], [[2, 4], [0, 2]], [[0, 2], [1, 4]]])
+def test_other_slices_stay_a_concat(cuts):
+    def function(x):
+        return ops.concat(*[pieces(x, 0, cut)[0] for cut in cuts], axis=0)
+
+    graph = trace(function, parse_type("f32[4, 4]"))
+    assert "concat" in names(clean(graph))
+    x = np.arange(16.0).reshape(4, 4)
+    np.testing.assert_array_equal(evaluate(graph, x), evaluate(clean(graph), x))

@@ -6,7 +6,7 @@ An op says how it is linear, and both modes read that:
     linear, transpose    structural: linear in some operands; `transpose` runs it backward
     partials             pointwise: the derivative is a diagonal, which is its own transpose
     expand               a composite: by its expansion, unless it declares a backward
-    if, while, scan      by the derivative of their blocks (`control_flow`)
+    if, scan, while      by the derivative of their blocks (`control_flow`, `while_loop`)
 
 A derivative that is zero is the absence of an entry, never a node. Only nodes on a path from a
 wanted input to a wanted result are differentiated, so an unwanted input costs nothing. Masks are
@@ -15,7 +15,7 @@ selects, never products. Derived nodes keep the source line of the node that the
 
 from graphc.ir import ops
 
-from . import control_flow
+from . import control_flow, while_loop
 from .forward import jvp, push_graph
 from .linear import differentiable, has_derivative
 from .reverse import grad, linearize, vjp, vjp_into
@@ -30,4 +30,5 @@ __all__ = [
     "push_graph",
     "vjp",
     "vjp_into",
+    "while_loop",
 ]

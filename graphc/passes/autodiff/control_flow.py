@@ -46,7 +46,7 @@ def pull_if(
             )
     places = [i - 1 for i in which]
     seeds = [i for i, ct in enumerate(cts) if ct is not None]
-    blocks = tuple([_gradients(block, places, seeds) for block in node.blocks])
+    blocks = tuple([gradients_of(block, places, seeds) for block in node.blocks])
     operands = (*node.inputs, *[cts[i] for i in seeds])
     return builder.emit(IF, operands, NO_ATTRS, blocks)
 
@@ -66,7 +66,7 @@ def push_if(
     return made[: len(node.outputs)], outs
 
 
-def _gradients(block: Graph, wanted: Sequence[int], seeds: Sequence[int]) -> Graph:
+def gradients_of(block: Graph, wanted: Sequence[int], seeds: Sequence[int]) -> Graph:
     """(inputs, cotangents) -> gradients alone."""
     joint = plain_vjp(block, wanted, seeds)
     return dead_code(Graph(joint.params, joint.nodes, joint.results[len(block.results) :]))

@@ -1,0 +1,146 @@
+"""Rolls segments that repeat into `scan`: a Python loop that was recorded becomes one loop again.
+
+Written as one word a node (op, attributes, blocks, operand types), a graph of equal segments is a
+sequence with a period. The distances between equal words vote for periods, so that the search is
+linear. A run of equal segments becomes a scan where its operands agree:
+
+1. the value at the same place of the segment before is a carry;
+2. the same value in every segment is a constant;
+3. slices of one tensor whose starts advance evenly are rows;
+4. other values from outside that differ are rows, stacked (a copy);
+5. values of the inside that are read outside become stacked results.
+
+Runs that save less than `LEAST_SAVED` nodes, hold effects, or whose operands do not agree stay.
+Best before autodiff: afterwards both halves would have to be rolled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.ir.diff import structural_hash
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import OPS
+
+from .roll_body import Segments, rebuild
+
+LEAST_COUNT = 3
+LEAST_SAVED = 32
+_MOST_PERIODS = 8
+_MOST_PLACES = 64  # of one word that vote
+
+SLICE = OPS["slice"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """`count` segments of `period` nodes, from node `start`."""
+
+    start: int
+    period: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.period * self.count
+
+    @property
+    def saved(self) -> int:
+        return self.period * (self.count - 1)
+
+
+def roll(graph: Graph, least_saved: int = LEAST_SAVED) -> Graph:
+    """The graph with repeated segments as scans; itself where there are none. A loop of loops is
+    rolled from the inside out."""
+    while True:
+        ordered = hoist_constants(graph)
+        for run in find_runs(ordered):
+            if run.saved < least_saved:
+                continue
+            segments = [
+                ordered.nodes[run.start + k * run.period :][: run.period] for k in range(run.count)
+            ]
+            rolled = _roll_segments(ordered, run.start, segments)
+            if rolled is not None:
+                graph = rolled
+                break
+        else:
+            return graph
+
+
+def _roll_segments(graph: Graph, start: int, segments: list[Sequence[Node]]) -> Graph | None:
+    """Where the first or the last segments do not agree, those between may."""
+    for first, last in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        inner = segments[first : len(segments) - last]
+        if len(inner) < LEAST_COUNT:
+            return None
+        wiring = Segments.of(inner)
+        if wiring is not None:
+            return rebuild(graph, start + first * len(segments[0]), inner, wiring)
+    return None
+
+
+def hoist_constants(graph: Graph) -> Graph:
+    """Nodes without operands first: made where a loop first needs them, they would shift it."""
+    constants = [node for node in graph.nodes if not node.inputs and node.op.pure]
+    rest = [node for node in graph.nodes if node.inputs or not node.op.pure]
+    return Graph(graph.params, constants + rest, graph.results)
+
+
+def words(graph: Graph) -> list[int]:
+    """One small number a node, equal where nodes may correspond. Slices may differ in where they
+    begin; effects and constants equal nothing."""
+    number: dict[tuple, int] = {}
+    found = []
+    for i, node in enumerate(graph.nodes):
+        types = tuple([v.type for v in node.inputs])
+        if not node.inputs or not node.op.pure:
+            key: tuple = ("alone", i)
+        elif node.op is SLICE:
+            key = (node.op, node.attrs["step"], types, node.outputs[0].type)
+        else:
+            blocks = tuple([structural_hash(block) for block in node.blocks])
+            key = (node.op, node.attrs, blocks, types)
+        found.append(number.setdefault(key, len(number)))
+    return found
+
+
+def find_runs(graph: Graph, least_count: int = LEAST_COUNT) -> list[Run]:
+    """Runs that do not overlap, those that save most first; linear in nodes times periods."""
+    text = words(graph)
+    runs = []
+    for period in _candidate_periods(text):
+        at = 0
+        while at + period < len(text):
+            equal = at
+            while equal + period < len(text) and text[equal] == text[equal + period]:
+                equal += 1
+            count = (equal - at) // period + 1
+            if count >= least_count:
+                runs.append(Run(at, period, count))
+            at = equal + 1
+    return _without_overlap(runs)
+
+
+def _candidate_periods(text: list[int]) -> list[int]:
+    """The most frequent distances between occurrences of a word."""
+    places: dict[int, list[int]] = {}
+    votes: dict[int, int] = {}
+    for i, word in enumerate(text):
+        earlier = places.setdefault(word, [])
+        for j in earlier:
+            votes[i - j] = votes.get(i - j, 0) + 1
+        earlier.append(i)
+        if len(earlier) > _MOST_PLACES:
+            del earlier[0]
+    return sorted(votes, key=lambda d: (-votes[d], d))[:_MOST_PERIODS]
+
+
+def _without_overlap(runs: list[Run]) -> list[Run]:
+    """Most nodes saved first; ties to the shortest period."""
+    chosen: list[Run] = []
+    for run in sorted(runs, key=lambda r: (-r.saved, r.period)):
+        if all([run.end <= other.start or other.end <= run.start for other in chosen]):
+            chosen.append(run)
+    return chosen
