@@ -69,7 +69,7 @@ def roll(graph: Graph, least_saved: int = LEAST_SAVED) -> Graph:
             return graph
 
 
-def _roll_segments(graph: Graph, start: int, segments: list[Sequence[Node]]) -> Graph | None:
+def _roll_segments(graph: Graph, start: int, segments: Sequence[Sequence[Node]]) -> Graph | None:
     """Where the first or the last segments do not agree, those between may."""
     for first, last in ((0, 0), (1, 0), (0, 1), (1, 1)):
         inner = segments[first : len(segments) - last]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from graphc.ir import ops
@@ -99,7 +100,7 @@ def _slice_rows(nodes: Sequence[Node]) -> SliceRows | None:
     if not all([isinstance(a, int) for a in line]):
         return None
     step = line[1] - line[0]
-    even = all([b - a == step for a, b in zip(line, line[1:])])
+    even = all([b - a == step for a, b in pairwise(line)])
     single = all([b[axis] - a[axis] == 1 for a, b in zip(starts, stops)])
     whole = all(
         [

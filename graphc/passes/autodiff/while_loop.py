@@ -59,17 +59,17 @@ def pull_while(
     back = gradients_of(body, moving, moving)
     steps = _loop(
         lambda *s: _holds(condition, s[:n]),
-        lambda *s: [*_replay(body, s[:n]), s[n] + _integer(1, s[n])],
+        lambda *s: [*_replay(body, s[:n]), ops.add(s[n], _integer(1, s[n]))],
         [*start, _integer(0, start[0])],
     )[n]
 
     def segment(end: Value, *rest: Value) -> list[Value]:
         first, pulled = list(rest[:n]), list(rest[n:])
         one, size = _integer(1, end), _integer(SEGMENT, end)
-        begin = ops.quo(end - one, size) * size
+        begin = ops.mul(ops.quo(ops.sub(end, one), size), size)
         state = _advance(body, first, begin)
-        buffers = _record(body, state, end - begin)
-        pulled = _pull_steps(back, buffers, state, pulled, end - begin)
+        buffers = _record(body, state, ops.sub(end, begin))
+        pulled = _pull_steps(back, buffers, state, pulled, ops.sub(end, begin))
         return [begin, *first, *pulled]
 
     init = [or_zero(cts[i], node.outputs[i]) for i in moving]
@@ -82,7 +82,7 @@ def _advance(body: Graph, state: list[Value], count: Value) -> list[Value]:
     """The state after `count` steps."""
     made = _loop(
         lambda left, *_: _positive(left),
-        lambda left, *s: [left - _integer(1, left), *_replay(body, s)],
+        lambda left, *s: [ops.sub(left, _integer(1, left)), *_replay(body, s)],
         [count, *state],
     )
     return made[1:]
@@ -95,8 +95,8 @@ def _record(body: Graph, state: list[Value], count: Value) -> list[Value]:
 
     def step(at: Value, end: Value, *rest: Value) -> list[Value]:
         now, held = rest[:n], rest[n:]
-        held = [_put(b, at, v) for b, v in zip(held, now, strict=True)]
-        return [at + _integer(1, at), end, *_replay(body, now), *held]
+        filled = [_put(b, at, v) for b, v in zip(held, now, strict=True)]
+        return [ops.add(at, _integer(1, at)), end, *_replay(body, now), *filled]
 
     begin = [_integer(0, count), count, *state, *buffers]
     return _loop(lambda at, end, *_: ops.lt(at, end), step, begin)[2 + n :]
@@ -110,7 +110,7 @@ def _pull_steps(
 
     def step(left: Value, *rest: Value) -> list[Value]:
         held, cts = rest[:n], rest[n:]
-        at = left - _integer(1, left)
+        at = ops.sub(left, _integer(1, left))
         now = [_get(b, at) for b in held]
         return [at, *held, *_replay(back, [*now, *cts])]
 

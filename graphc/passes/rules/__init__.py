@@ -1,7 +1,7 @@
 """Rewrite rules, as equations, one file a subject.
 
-What lives here: lists of `Rule`, and matchers by hand for what no equation says (`tiles`). What must not: the matcher (`passes.rewrite`), passes that use the
-rules (`passes.clean`).
+What lives here: lists of `Rule`, and matchers by hand for what no equation says (`tiles`). What
+must not: the matcher (`passes.rewrite`), passes that use the rules (`passes.clean`).
 """
 
 from .algebra import ALGEBRA, NO_DETACH
