@@ -8,7 +8,19 @@ from typing import Any
 from ..frontends.function import FUNCTIONS, Function
 from ..ir.dtype import BOOL
 from ..tensor import Tensor
-from . import convert, index, movement, pointwise, random, reduce  # noqa: F401
+from . import (  # noqa: F401
+    convert,
+    index,
+    join,
+    movement,
+    padding,
+    parts,
+    pointwise,
+    random,
+    rearrange,
+    reduce,
+    split,
+)
 from .create import cast_to
 from .linalg import matmul
 from .pointwise import ALIASES
@@ -123,7 +135,7 @@ def install() -> None:
     Tensor.__matmul__ = _operator(matmul)  # type: ignore[attr-defined]
     convert.install(Tensor)
     random.install(Tensor)
-    for module in (index, movement):
+    for module in (index, movement, parts):
         for name, method in getattr(module, "METHODS", {}).items():
             setattr(Tensor, name, method)
 
