@@ -194,7 +194,7 @@ def set_float32_matmul_precision(precision):
 
 
 def get_float32_matmul_precision():
-    """"highest": products of float32 are computed in float32."""
+    """ "highest": products of float32 are computed in float32."""
     return "highest"
 
 
@@ -217,7 +217,9 @@ def save(obj, f, pickle_module=None, pickle_protocol=2, _use_new_zipfile_seriali
     write(obj, f, pickle_protocol)
 
 
-def load_(f, map_location=None, pickle_module=None, *, weights_only=True, mmap=None, **pickle_load_args):
+def load_(
+    f, map_location=None, pickle_module=None, *, weights_only=True, mmap=None, **pickle_load_args
+):
     """Reads a file that torch or graphc wrote; runs no code from it unless weights_only=False."""
     from .serialization import load as read
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .frontends import modes, views
 from .frontends.execute import array_of, buffer_of
-from .frontends.function import FUNCTIONS, Function, _restore, tensors
+from .frontends.function import FUNCTIONS, _restore, tensors
 from .frontends.record import Cell, State, recorder, value_of
 from .ir.dtype import DType, from_numpy
 from .ir.errors import GraphcError, ShapeError
@@ -56,10 +56,11 @@ class Storage:
     `export` is None, or a function that says whether somebody outside can see the memory.
     """
 
-    __slots__ = ("__weakref__", "cell", "export", "version")
+    __slots__ = ("__weakref__", "cell", "export", "leaf", "version")
 
     def __init__(self, cell: Cell) -> None:
         self.cell, self.version = cell, 0
+        self.leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
         self.export: Callable[[], Any] | None = None
 
     def exported(self) -> bool:
@@ -106,6 +107,7 @@ class TensorBase:
     _storage: Storage
     _chain: views.Chain
     _cell: Cell | None
+    _leaf: bool
     _seen: int
     _grad: Any
 
@@ -140,6 +142,10 @@ class Tensor(TensorBase):
     def _read(self) -> Cell:
         """The cell of the tensor's present value."""
         storage, chain = self._storage, self._chain
+        if self._leaf:
+            if self._seen != storage.version or storage.export is not None:
+                self._refresh_leaf()
+            return self._cell  # type: ignore[return-value]
         if not chain:
             return storage.read()
         if storage.export is not None and storage.exported():
@@ -148,28 +154,50 @@ class Tensor(TensorBase):
             self._cell, self._seen = _replay(storage.cell, chain), storage.version
         return self._cell
 
+    def _refresh_leaf(self) -> None:
+        """A leaf's own cell, on the storage's present memory; kept where that has not changed."""
+        storage, old = self._storage, self._cell
+        storage_cell = storage.cell
+        if storage.exported():
+            plain = storage.snapshot(self._chain)
+            if old is not None and self._seen == storage.version and _same_bytes(old, plain):
+                return
+        elif self._chain:
+            if old is not None and self._seen == storage.version:
+                return
+            plain = _replay(storage_cell, self._chain)
+        else:
+            plain = storage_cell
+            if old is not None and old.buffer is plain.buffer and plain.buffer is not None:
+                self._seen = storage.version
+                return
+        fresh = Cell(plain.type, value_of(plain), True)
+        fresh.owner = weakref.ref(self)
+        fresh.hooks = old.hooks if old is not None else None
+        self._cell, self._seen = fresh, storage.version
+
     def _write(self, value: Tensor) -> Tensor:
         """Replaces the elements by those of a tensor of the same type; the in-place primitive."""
-        old, fresh = self._read(), value._read()
-        if fresh.type is not old.type:
-            raise GraphcError(f"cannot write {fresh.type.text} into {old.type.text}")
-        self._check_writable(old)
-        storage = self._storage
-        whole = _put(storage.cell, fresh, self._chain) if self._chain else _own(fresh, value)
-        base = storage.cell
-        if base.requires_grad and base.grad_fn is None:
-            if not modes.grad_enabled() or views.detached(self._chain):
-                whole = _leaf_again(whole, base)
+        fresh, storage = value._read(), self._storage
+        if fresh.type is not self._type:
+            raise GraphcError(f"cannot write {fresh.type.text} into {self._type.text}")
+        if storage.leaf is not None and modes.grad_enabled():
+            self._check_writable()
+        if self._chain:
+            whole = _put(storage.read(), fresh, self._chain)
+        elif fresh.requires_grad and (fresh.grad_fn is None or not modes.grad_enabled()):
+            whole = _plain(fresh)
+        else:
+            whole = fresh
         storage.write(whole)
         return self
 
-    def _check_writable(self, old: Cell) -> None:
-        if modes.grad_enabled() and self._storage.cell.requires_grad:
-            if self._storage.cell.grad_fn is None and not views.detached(self._chain):
-                kind = "a view of a leaf Variable" if self._chain else "a leaf Variable"
-                raise LeafError(
-                    f"{kind} that requires grad is being used in an in-place operation."
-                )
+    def _check_writable(self) -> None:
+        leaf = self._storage.leaf()
+        detached = any([node.op is views.ops.detach for node in self._chain])
+        if leaf is not None and leaf._leaf and (leaf is self or not detached):
+            kind = "a leaf Variable" if leaf is self else "a view of a leaf Variable"
+            raise LeafError(f"{kind} that requires grad is being used in an in-place operation.")
 
     def _write_out(self, value: Tensor) -> Tensor:
         """What `out=` does: resizes where shapes differ, converts, and writes."""
@@ -207,45 +235,39 @@ class Tensor(TensorBase):
 
     @property
     def requires_grad(self) -> bool:
-        if self._chain:
-            return self._read().requires_grad
-        return self._storage.cell.requires_grad
+        if self._leaf:
+            return True
+        return self._read().requires_grad if self._chain else self._storage.cell.requires_grad
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        cell = self._read()
-        if cell.requires_grad == requires_grad:
+        if self.requires_grad == requires_grad:
             return self
-        if cell.grad_fn is not None:
+        storage = self._storage
+        if self._leaf:
+            self._leaf, self._cell, storage.leaf = False, None, None
+            return self
+        cell = self._read()
+        if cell.requires_grad:
             raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables."
-                + (
-                    ""
-                    if requires_grad
-                    else " If you want to use a computed variable in a "
-                    "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
-                )
+                "you can only change requires_grad flags of leaf variables. If you want to use a "
+                "computed variable in a subgraph that doesn't require differentiation use "
+                "var_no_grad = var.detach()."
             )
-        if requires_grad and cell.type.dtype.kind not in "fc":
+        if cell.type.dtype.kind not in "fc":
             raise RuntimeError(
                 "only Tensors of floating point and complex dtype can require gradients"
             )
-        value_of(cell)
-        fresh = Cell(cell.type, cell.buffer, requires_grad)
-        fresh.owner = weakref.ref(self)
-        if self._chain:
-            self._cell, self._seen = fresh, self._storage.version
-        else:
-            self._storage.cell = fresh
+        self._leaf, self._cell, storage.leaf = True, None, weakref.ref(self)
+        self._refresh_leaf()
         return self
 
     @property
     def is_leaf(self) -> bool:
-        cell = self._read()
-        return not cell.requires_grad or cell.grad_fn is None
+        return self._leaf or not self.requires_grad
 
     @property
     def grad(self) -> Any:
@@ -265,9 +287,9 @@ class Tensor(TensorBase):
 
     @property
     def grad_fn(self) -> Any:
-        cell = self._read()
-        if not cell.requires_grad or cell.grad_fn is None:
+        if self._leaf or not self.requires_grad:
             return None
+        cell = self._read()
         from .autograd import GradFn
 
         return GradFn(cell)
@@ -308,13 +330,14 @@ class Size(tuple):
 def adopt(tensor: Tensor, other: Tensor) -> None:
     """Makes a tensor show what another one shows, on the same storage."""
     tensor._storage, tensor._chain = other._storage, other._chain
-    tensor._cell, tensor._seen = other._cell, other._seen
+    tensor._cell, tensor._seen, tensor._leaf = other._cell, other._seen, False
 
 
 def wrap(cell: Cell, cls: type = Tensor) -> Any:
     """A tensor with a storage of its own."""
     made = new(cls)
     made._storage, made._chain, made._cell, made._seen = Storage(cell), (), None, 0
+    made._leaf = False
     return made
 
 
@@ -336,7 +359,7 @@ def wrap_view(
             continue
         part = new(Tensor)
         part._storage, part._chain = storage, owner._chain + chain
-        part._cell, part._seen = cell, storage.version
+        part._cell, part._seen, part._leaf = cell, storage.version, False
         parts.append(part)
     return _restore(structure, iter(parts))
 
@@ -376,22 +399,14 @@ def _put(base: Cell, fresh: Cell, chain: views.Chain) -> Cell:
     return _record("put", chain, [base, fresh], lambda x, y: views.put(x, y, chain))
 
 
-def _own(fresh: Cell, value: Tensor) -> Cell:
-    """The cell to write: a leaf that requires grad is copied, so that its gradient stays its own."""
-    if fresh.requires_grad and (fresh.grad_fn is None or not modes.grad_enabled()):
-        return _record("copy", None, [fresh], lambda x: views.ops.reshape(x, shape=x.type.shape))
-    return fresh
+def _plain(cell: Cell) -> Cell:
+    """A cell of the same value that is no leaf of its own."""
+    return _record("copy", None, [cell], lambda x: views.ops.reshape(x, shape=x.type.shape))
 
 
-def _leaf_again(cell: Cell, old: Cell) -> Cell:
-    """The value of a leaf after a write without gradients: a leaf that requires grad, as before."""
-    if cell.buffer is None:
-        alone = _record("leaf", None, [cell], lambda x: views.ops.reshape(x, shape=x.type.shape))
-    else:
-        alone = Cell(cell.type, cell.buffer)
-    alone.requires_grad, alone.grad_fn = True, None
-    alone.owner, alone.hooks = old.owner, old.hooks
-    return alone
+def _same_bytes(a: Cell, b: Cell) -> bool:
+    x, y = (array_of(c.buffer, c.type).reshape(-1).view(np.uint8) for c in (a, b))
+    return np.array_equal(x, y)
 
 
 def from_buffer(buffer: Any, type: TensorType) -> Tensor:
@@ -409,15 +424,7 @@ def method(name: str) -> Callable:
     return FUNCTIONS[name]
 
 
-def _cell_of(tensor: Tensor) -> Cell:
-    cell = tensor._read()
-    if cell.requires_grad and cell.grad_fn is None and cell.buffer is None:
-        recorder().flush()  # a leaf that was just written: the trace that uses it begins with it
-    return cell
-
-
 tensors.cls = Tensor
-tensors.cell = staticmethod(_cell_of)
+tensors.cell = staticmethod(Tensor._read)
 tensors.wrap = staticmethod(wrap)
 tensors.wrap_view = staticmethod(wrap_view)
-assert Function is not None

@@ -28,7 +28,7 @@ def item(self: Tensor) -> Any:
 def tolist(self: Tensor) -> Any:
     """Nested lists of Python numbers."""
     array = self._array()
-    if array.dtype.kind == "V" or self.dtype.kind == "f" and self.dtype.itemsize < 4:
+    if array.dtype.kind == "V" or (self.dtype.kind == "f" and self.dtype.itemsize < 4):
         array = array.astype(np.float32)
     return array.tolist()
 
@@ -306,14 +306,12 @@ strided = _Strided()
 
 def _set_data(self: Tensor, value: Tensor) -> None:
     """x.data = y: x shows y's memory from now on, and stays a leaf."""
-    cell = self._storage.cell
     source = value.detach()
-    fresh = source._read()
-    value_of(fresh)
-    own = Cell(fresh.type, fresh.buffer, cell.requires_grad)
-    own.owner, own.hooks = cell.owner, cell.hooks
-    self._storage.cell, self._chain = own, ()
-    self._storage.version += 1
+    leaf, old = self._leaf, self._cell
+    self._storage, self._chain = source._storage, source._chain
+    self._cell, self._seen = source._cell, source._seen
+    if leaf:
+        self._cell, self._seen, self._storage.leaf = old, -1, weakref.ref(self)
 
 
 def install(cls: type) -> None:
@@ -428,5 +426,3 @@ def detach_(self: Tensor) -> Tensor:
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     self._storage = Storage(cell)
     return self
-
-

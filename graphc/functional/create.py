@@ -13,11 +13,11 @@ from ..frontends import modes
 from ..frontends.function import function
 from ..frontends.record import Cell, Number
 from ..ir import ops
-from ..ir.dtype import BF16, BOOL, C64, C128, F32, I64, DType, from_numpy
+from ..ir.dtype import BOOL, C128, I64, DType, from_numpy
 from ..ir.graph import Value
 from ..ir.op import as_dtype
 from ..ir.types import TensorType
-from ..tensor import ForeignBuffer, Storage, Tensor, from_array, wrap
+from ..tensor import ForeignBuffer, Tensor, from_array, wrap
 from .promote import broadcast, number_dtype, to_dtype
 
 
@@ -211,14 +211,18 @@ def _size_argument(size: tuple, keyword: Any) -> tuple:
 def zeros(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False,
           pin_memory=False, names=None):  # fmt: skip
     """A tensor of zeros."""
-    made = _filled(0, size, dtype or (out.dtype if out is not None else None), device, requires_grad)
+    made = _filled(
+        0, size, dtype or (out.dtype if out is not None else None), device, requires_grad
+    )
     return made if out is None else out._write_out(made)
 
 
 def ones(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False,
          pin_memory=False, names=None):  # fmt: skip
     """A tensor of ones."""
-    made = _filled(1, size, dtype or (out.dtype if out is not None else None), device, requires_grad)
+    made = _filled(
+        1, size, dtype or (out.dtype if out is not None else None), device, requires_grad
+    )
     return made if out is None else out._write_out(made)
 
 
@@ -232,7 +236,9 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
     """A tensor of one number."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    made = _filled(fill_value, (size,), dtype or number_dtype(type(fill_value)), device, requires_grad)
+    made = _filled(
+        fill_value, (size,), dtype or number_dtype(type(fill_value)), device, requires_grad
+    )
     return made if out is None else out._write_out(made)
 
 
@@ -374,5 +380,3 @@ def cast_to(input, dtype, device):
     if x.type.device != device:
         x = ops.copy_to(x, device=device)
     return x if x.type.dtype is dtype else ops.cast(x, dtype=dtype)
-
-

@@ -147,5 +147,3 @@ def _method(function: Function) -> Callable:
     method.__name__ = method.__qualname__ = function.name
     method.__doc__ = function.__doc__
     return method
-
-

@@ -140,7 +140,9 @@ def randint(low, high=None, size=None, *, generator=None, out=None, dtype=I64, l
     elif high is None:
         low, high = 0, low
     if low >= high:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+        raise RuntimeError(
+            f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
+        )
     shape = sizes_of((size,))
     made = _made(draw(generator, "randint", low, high, _count(shape)), shape, dtype, device)
     return made if out is None else out._write_out(made)
@@ -310,5 +312,3 @@ class fork_rng:
     def __exit__(self, *_: object) -> None:
         if self.state is not None:
             set_rng_state(self.state)
-
-

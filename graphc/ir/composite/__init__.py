@@ -13,5 +13,6 @@ from .normalize import (
     max_first,
     moments,
     norm2,
+    pick,
     softmax,
 )

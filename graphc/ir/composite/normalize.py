@@ -3,7 +3,7 @@
 from .. import ops
 from ..dims import product
 from ..op import op
-from ..schema import Case, Float, IntAttr, Ints, NumberAttr, Onnx, Real
+from ..schema import Case, Float, Int, IntAttr, Ints, NumberAttr, Onnx, Real
 from .base import Composite
 
 
@@ -193,6 +193,33 @@ class max_first(Composite):
         return g.op("ReduceMax", [x, g.ints([node.attrs["axis"]])], keepdims=0)
 
     samples = (Case("f32[4, 5]", axis=1),)
+
+
+@op("pick")
+class pick(Composite):
+    """x at one place along an axis: out[...] = x[..., index[...], ...]. An index outside is an
+    error. Its derivative is a comparison with the index, which fuses, and not a scatter."""
+
+    x: Float
+    index: Int
+    axis: IntAttr
+
+    def expand(x, index, axis):
+        shape = x.type.shape
+        wide = ops.reshape(index, shape=tuple([1 if i == axis else d for i, d in enumerate(shape)]))
+        return ops.reshape(ops.take_along(x, wide, axis), shape=index.type.shape)
+
+    def pull(cts, node):
+        (ct,), (x, index), axis = cts, node.inputs, node.attrs["axis"]
+        places = ops.iota(x.type.shape, axis, index.type.dtype, x.type.device)
+        at = ops.eq(places, _wide(index, x, (axis,)))
+        return [ops.select(at, _wide(ct, x, (axis,)), ops.full_like(0.0, x)), None]
+
+    def push(tangents, node):
+        return [pick(tangents[0], node.inputs[1], axis=node.attrs["axis"])]
+
+    no_onnx = "goes out as its expansion"
+    samples = (Case("f32[4, 5]", "i64[4]", index=5, axis=1),)
 
 
 def _first(node):
