@@ -188,6 +188,17 @@ def test_an_op_without_derivative_is_named_with_its_line():
             vjp_into(b, list(b.nodes), [x], {out: ops.full_like(1.0, out)})
 
 
+def test_a_derivative_that_is_missing_is_not_taken_for_zero():
+    graph = trace(lambda x: ops.digamma(x) + ops.floor(x), parse_type("f64[]"))
+    graph.nodes[0].loc = "train.py:3"
+    for derive in (grad, jvp):
+        with pytest.raises(UnsupportedError, match=r"digamma has no derivative: (.|\n)*train.py:3"):
+            derive(graph)
+    flat = trace(lambda x: ops.floor(x) * 2.0 + ops.sign(x) * x, parse_type("f64[]"))
+    assert evaluate(grad(flat), 1.5) == [1.0]
+    assert evaluate(jvp(flat), 1.5, 1.0) == [3.5, 1.0]
+
+
 def test_derived_nodes_keep_the_line_of_their_origin():
     with Builder() as b:
         x = b.param(parse_type("f64[3]"))

@@ -62,6 +62,7 @@ class sign(Pointwise):
 
     x: Real
     no_derivative = "piecewise constant: its derivative is zero wherever it exists"
+    flat = True
 
     def eval(x):
         return np.where(np.isnan(x), 0, np.sign(x)) if x.dtype.kind not in "iu" else np.sign(x)
@@ -84,6 +85,7 @@ class floor(Pointwise):
     x: Float
     eval = np.floor
     no_derivative = _CONSTANT
+    flat = True
     onnx = Onnx("Floor", 13)
     torch = torch_name("floor")
     samples = (Uniform(-4, 4), Special("inf -inf nan 0.0 -0.0 0.5 -0.5 1e30"))
@@ -96,6 +98,7 @@ class ceil(Pointwise):
     x: Float
     eval = np.ceil
     no_derivative = _CONSTANT
+    flat = True
     onnx = Onnx("Ceil", 13)
     torch = torch_name("ceil")
     samples = (Uniform(-4, 4), Special("inf -inf nan 0.0 -0.0 0.5 -0.5 1e30"))
@@ -108,6 +111,7 @@ class round_(Pointwise):
     x: Float
     eval = np.rint
     no_derivative = _CONSTANT
+    flat = True
     onnx = Onnx("Round", 11)
     samples = (Uniform(-4, 4), Special("inf -inf nan 0.0 -0.0 0.5 1.5 2.5 -0.5 8388609.0"))
 
@@ -119,6 +123,7 @@ class trunc(Pointwise):
     x: Float
     eval = np.trunc
     no_derivative = _CONSTANT
+    flat = True
 
     def to_onnx(g, node, x):
         return g.trunc(x)
@@ -611,5 +616,6 @@ class detach(Pointwise):
         return x
 
     no_derivative = "stops derivatives: that is its meaning"
+    flat = True
     onnx = Onnx("Identity", 13)
     samples = (Uniform(-4, 4),)

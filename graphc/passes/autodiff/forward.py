@@ -78,8 +78,10 @@ def push_graph(
 def push_node(builder: Builder, node: Any, moves: Moves) -> Moves:
     """The tangents of the outputs, from those of the operands (at least one is there)."""
     op = node.op
-    if op.no_derivative:
+    if op.flat:
         return [None] * len(node.outputs)
+    if op.no_derivative:
+        raise missing_derivative(node)
     push = getattr(op, "push", None)
     if push is not None:
         return push(list(moves), node)

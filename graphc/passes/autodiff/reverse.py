@@ -145,7 +145,7 @@ def active_values(nodes: Iterable[Node], sources: Iterable[Value]) -> set[Value]
     """The values that depend on the sources by a path that may have a derivative."""
     active = set(sources)
     for node in nodes:
-        if not active.isdisjoint(node.inputs) and not node.op.no_derivative:
+        if not active.isdisjoint(node.inputs) and not node.op.flat:
             for value in node.outputs:
                 if has_derivative(value):
                     active.add(value)
@@ -181,6 +181,8 @@ def pull_node(
 ) -> Sequence[Value | None]:
     """The cotangents of the operands `which`, from those of the outputs (at least one is there)."""
     op = node.op
+    if op.no_derivative:
+        raise missing_derivative(node)
     control = PULL.get(op)
     if control is not None:
         return control(builder, node, which, cts)
