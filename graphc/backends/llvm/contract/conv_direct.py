@@ -14,8 +14,9 @@ from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
 from graphc.backends.llvm.contract.conv_tile import TAPS, ConvTiles
 from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
-from graphc.backends.llvm.contract.epilogue import Epilogue, Position
-from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder
+from graphc.backends.llvm.contract.epilogue import Epilogue
+from graphc.backends.llvm.contract.finish import finisher
+from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, entry_emitter
 from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
@@ -52,10 +53,7 @@ class DirectKernel:
         self.sizes = ("batch",) if batch is None else ()
         self.batch: Index = "%batch" if batch is None else batch
         self.operands = ("x", "w", "out", *self.extra)
-        self.entry = Emitter(
-            [f"ptr noalias %{name}" for name in (*self.operands, "scratch")]
-            + [f"i64 %{name}" for name in ("lo", "hi", *self.sizes)]
-        )
+        self.entry = entry_emitter(self.operands, self.sizes)
         self.vector = vector = Vector(self.entry, self.sums, target)
         self.columns = schedule.vectors * vector.lanes
         c = correlation
@@ -128,10 +126,8 @@ class DirectKernel:
 
     def weight_kernel(self) -> Kernel:
         """The kernel that packs weights alone; it takes the place of this one."""
-        emitter = self.entry
-        emitter.parameters = tuple(
-            [f"ptr noalias %{name}" for name in ("w", "packed", "scratch")] + ["i64 %lo", "i64 %hi"]
-        )
+        self.entry = emitter = entry_emitter(("w", "packed"), ())
+        self.weights.emitter = self.weights.vector.emitter = emitter
         self.weights.pack_panels("%w", "%packed", "%scratch", "%lo", "%hi")
         return self.builder.finish(
             "conv_weights",
@@ -343,25 +339,8 @@ class DirectKernel:
         stride: int,
     ) -> None:
         """The epilogue over rows of positions (row: channel, column: position)."""
-        emitter, vector, epilogue = self.entry, self.vector, self.epilogue
-        assert epilogue is not None
-        arguments = tuple(f"%{name}" for name in self.extra)
-
-        def one(row: Index, _carried: Sequence[str]) -> None:
-            base = vector.address(out, emitter.mul(row, stride), self.stored)
-
-            def part(at: Index, mask: str | None) -> None:
-                here = vector.address(base, at, self.stored)
-                place = (origin[0], emitter.add(origin[1], row), emitter.add(origin[2], at))
-                value = vector.load(here, mask, self.stored)
-                value = epilogue.emit(emitter, value, Position(*place, mask, arguments))
-                vector.store(value, here, mask, self.stored)
-
-            full = emitter.round_down(extent[1], vector.lanes)
-            emitter.loop(0, full, vector.lanes, lambda at, _none: part(at, None))
-            emitter.when(
-                emitter.less(full, extent[1]),
-                lambda: part(full, vector.mask(emitter.sub(extent[1], full))),
-            )
-
-        emitter.loop(0, extent[0], 1, one)
+        finish = finisher(self.builder, self.vector, self.stored, self.stored, self.epilogue)
+        counts: dict[str, Index] = {"rows": extent[0], "columns": extent[1]}
+        counts |= {"from_stride": stride, "to_stride": stride}
+        counts |= dict(zip(("batch", "row", "column"), origin))
+        finish.call(self.entry, (out, out, *(f"%{name}" for name in self.extra)), counts)

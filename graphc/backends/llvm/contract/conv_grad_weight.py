@@ -15,8 +15,8 @@ from graphc.backends.llvm.contract.conv_pack import BandLayout, SourcePacker, ze
 from graphc.backends.llvm.contract.conv_problem import Correlation
 from graphc.backends.llvm.contract.conv_schedule import WeightGradSchedule
 from graphc.backends.llvm.contract.element import Element
-from graphc.backends.llvm.contract.emitter import Emitter, Index
-from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.emitter import Index
+from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine, entry_emitter
 from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.contract.tile import Nest, Operands, contract
 from graphc.backends.llvm.contract.vector import Vector
@@ -42,10 +42,7 @@ class WeightGradKernel:
         self.builder = KernelBuilder()
         self.sizes = ("batch",) if batch is None else ()
         self.batch: Index = "%batch" if batch is None else batch
-        self.entry = Emitter(
-            [f"ptr noalias %{name}" for name in ("x", "grad", "out", "scratch")]
-            + [f"i64 %{name}" for name in ("lo", "hi", *self.sizes)]
-        )
+        self.entry = entry_emitter(("x", "grad", "out"), self.sizes)
         self.vector = vector = Vector(self.entry, self.sums, target)
         self.columns = schedule.vectors * vector.lanes
         c = correlation

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from graphc.backends.llvm.contract.dot_form import dot_function
 from graphc.backends.llvm.contract.emitter import Emitter, Index
-from graphc.backends.llvm.contract.epilogue import Epilogue, Position
+from graphc.backends.llvm.contract.epilogue import Epilogue
+from graphc.backends.llvm.contract.finish import finisher
 from graphc.backends.llvm.contract.gemm_block import GemmBlock
 from graphc.backends.llvm.contract.gemm_schedule import (
     DOT_LEAST_K,
@@ -221,29 +222,13 @@ class _GemmKernel(GemmState):
         origin  (batch, row, column) of the first in the output
         extent  (rows, columns)
         """
-        emitter, vector, epilogue = self.entry, self.vector, self.epilogue
-        (batch, row, column), (height, width) = origin, extent
-        arguments = tuple(f"%{name}" for name in self.extra)
+        emitter, vector = self.entry, self.vector
+        batch, row, column = origin
         at_row = emitter.add(emitter.mul(batch, self.m), row)
         into = emitter.add(emitter.mul(at_row, self.n), column)
         out = vector.address("%out", into, self.stored)
-
-        def one_row(step: Index, _carried: Sequence[str]) -> None:
-            source = vector.address(sums, emitter.mul(step, stride))
-            target = vector.address(out, emitter.mul(step, self.n), self.stored)
-
-            def part(at: Index, mask: str | None) -> None:
-                value = vector.load(vector.address(source, at), mask)
-                if epilogue is not None:
-                    place = (batch, emitter.add(row, step), emitter.add(column, at))
-                    value = epilogue.emit(emitter, value, Position(*place, mask, arguments))
-                vector.store(value, vector.address(target, at, self.stored), mask, self.stored)
-
-            full = emitter.round_down(width, vector.lanes)
-            emitter.loop(0, full, vector.lanes, lambda at, _none: part(at, None))
-            emitter.when(
-                emitter.less(full, width),
-                lambda: part(full, vector.mask(emitter.sub(width, full))),
-            )
-
-        emitter.loop(0, height, 1, one_row)
+        finish = finisher(self.builder, vector, self.sums, self.stored, self.epilogue)
+        counts: dict[str, Index] = {"rows": extent[0], "columns": extent[1]}
+        counts |= {"from_stride": stride, "to_stride": self.n}
+        counts |= {"batch": batch, "row": row, "column": column}
+        finish.call(emitter, (sums, out, *(f"%{name}" for name in self.extra)), counts)

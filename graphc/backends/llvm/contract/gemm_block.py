@@ -8,7 +8,7 @@ from graphc.backends.llvm.contract.gemm_schedule import REST_ROWS
 from graphc.backends.llvm.contract.gemm_state import GemmState
 from graphc.backends.llvm.contract.gemm_tile import TileShape
 from graphc.backends.llvm.contract.packing import (
-    pack_columns,
+    column_copier,
     row_copier,
     transpose_lanes,
     transposer,
@@ -109,25 +109,16 @@ class GemmBlock:
             side = transpose_lanes(vector)
 
         def panel(at: Index, shape: PanelShape) -> None:
-            vectors, exist = shape
+            vectors, _ = shape
             there = vector.address(self.packed_b, emitter.mul(at, gemm.schedule.k_block))
             columns = self._existing(at, shape)
             if not gemm.problem.transpose_b:
-                masks: list[str | None] = [None] * vectors
-                if exist is not None:
-                    masks = [
-                        vector.mask(emitter.sub(columns, v * vector.lanes)) for v in range(vectors)
-                    ]
-                pack_columns(
-                    vector,
-                    gemm.stored,
-                    vector.address(self.b, at, gemm.stored),
-                    there,
-                    masks=masks,
-                    count=self.count,
-                    source_stride=gemm.n,
-                    stride=gemm.columns,
-                )
+                known = columns if isinstance(columns, int) else None
+                copier = column_copier(gemm.builder, vector, gemm.stored, known, vectors)
+                counts: dict[str, Index] = {"columns": columns, "count": self.count}
+                counts |= {"from_stride": gemm.n, "to_stride": gemm.columns}
+                source = vector.address(self.b, at, gemm.stored)
+                copier.call(emitter, (source, there), counts)
                 return
 
             def group(first: Index, _carried: Sequence[str]) -> None:
@@ -215,18 +206,12 @@ class GemmBlock:
             return self.packed_a
 
         def pack(exist: Index) -> None:
-            lanes = vector.lanes
-            places = range(0, -(-rows.tile // lanes) * lanes, lanes)
-            pack_columns(
-                vector,
-                gemm.stored,
-                source,
-                self.packed_a,
-                masks=[vector.mask(emitter.sub(exist, place)) for place in places],
-                count=self.count,
-                source_stride=gemm.m,
-                stride=gemm.a_panel_k,
-            )
+            known = exist if isinstance(exist, int) else None
+            vectors = -(-rows.tile // vector.lanes)
+            copier = column_copier(gemm.builder, vector, gemm.stored, known, vectors)
+            counts: dict[str, Index] = {"columns": exist, "count": self.count}
+            counts |= {"from_stride": gemm.m, "to_stride": gemm.a_panel_k}
+            copier.call(emitter, (source, self.packed_a), counts)
 
         self._by_rows(rows, pack)
         return self.packed_a

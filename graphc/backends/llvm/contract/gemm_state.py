@@ -1,11 +1,11 @@
 """What the parts of a matrix product's emission share."""
 
 from graphc.backends.llvm.contract.element import element
-from graphc.backends.llvm.contract.emitter import Emitter, Index
+from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.gemm_schedule import GemmProblem, GemmSchedule
 from graphc.backends.llvm.contract.gemm_tile import TileContext, TileShape, tile_function
-from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine, entry_emitter
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
@@ -29,10 +29,7 @@ class GemmState:
         self.sizes = problem.sizes
         self.extra = epilogue.operands if epilogue else ()
         self.operands = (*(("b", "a") if b_first else ("a", "b")), "out", *self.extra)
-        self.entry = Emitter(
-            [f"ptr noalias %{name}" for name in (*self.operands, "scratch")]
-            + [f"i64 %{name}" for name in ("lo", "hi", *self.sizes)]
-        )
+        self.entry = entry_emitter(self.operands, self.sizes)
         self.vector = Vector(self.entry, self.sums, target)
         self.m, self.n, self.k, self.batch = (self._size(name) for name in ("m", "n", "k", "batch"))
         lanes = self.vector.lanes

@@ -62,29 +62,31 @@ def row_copier(builder: KernelBuilder, like: Vector, stored: Element) -> Subrout
     return routine
 
 
-def pack_columns(
-    vector: Vector,
-    stored: Element,
-    source: str,
-    destination: str,
-    *,
-    masks: Sequence[str | None],
-    count: Index,
-    source_stride: Index,
-    stride: Index,
-) -> None:
-    """For each of `count` rows its first vectors under `masks`, to rows `stride` apart."""
-    emitter = vector.emitter
+def column_copier(
+    builder: KernelBuilder, like: Vector, stored: Element, columns: int | None, vectors: int
+) -> Subroutine:
+    """A subroutine that copies the first `columns` elements of each of `count` rows.
 
-    def one(k: Index, _carried: Sequence[str]) -> None:
-        here = vector.address(source, emitter.mul(k, source_stride), stored)
-        there = vector.address(destination, emitter.mul(k, stride))
-        for place, mask in enumerate(masks):
-            at = place * vector.lanes
-            value = vector.load(vector.address(here, at, stored), mask, stored)
-            vector.store(value, vector.address(there, at))
+    It writes `vectors` whole vectors, zeros after the columns. If `columns` is None it is an
+    index of the call.
+    """
+    names = {"columns": columns, "count": None, "from_stride": None, "to_stride": None}
+    routine = Subroutine(("source", "destination"), names)
+    emitter, values = routine.emitter, routine.values
+    vector = Vector(emitter, like.element, like.target, like.lanes)
+    places = range(0, vectors * vector.lanes, vector.lanes)
+    masks = [vector.mask(emitter.sub(values["columns"], place)) for place in places]
 
-    emitter.loop(0, count, 1, one)
+    def one(row: Index, _carried: Sequence[str]) -> None:
+        here = vector.address("%source", emitter.mul(row, values["from_stride"]), stored)
+        there = vector.address("%destination", emitter.mul(row, values["to_stride"]))
+        for place, mask in zip(places, masks):
+            value = vector.load(vector.address(here, place, stored), mask, stored)
+            vector.store(value, vector.address(there, place))
+
+    emitter.loop(0, values["count"], 1, one)
+    routine.define(builder, "copy_columns")
+    return routine
 
 
 def transpose_square(vector: Vector, values: Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from graphc.backends.llvm.contract.conv_pack import BandLayout
 from graphc.backends.llvm.contract.conv_problem import Axis, Correlation
 from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
-from graphc.backends.llvm.contract.epilogue import Epilogue, Position
+from graphc.backends.llvm.contract.epilogue import Epilogue
+from graphc.backends.llvm.contract.finish import finisher
 from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine
 from graphc.backends.llvm.contract.packing import copy_row, shuffle
 from graphc.backends.llvm.contract.planes import PlaneLayout, PlanePacker
@@ -361,18 +362,8 @@ class PlanesKernel:
 
     def _change(self, row: str, place: tuple[Index, Index, Index]) -> None:
         """The epilogue over one row of the target."""
-        emitter, vector, epilogue, width = self.entry, self.vector, self.epilogue, self.c.target[2]
-        assert epilogue is not None
-        arguments = tuple(f"%{name}" for name in self.extra)
-
-        def part(at: Index, mask: str | None) -> None:
-            here = vector.address(row, at, self.stored)
-            column = emitter.add(place[2], at)
-            position = Position(place[0], place[1], column, mask, arguments)
-            value = epilogue.emit(emitter, vector.load(here, mask, self.stored), position)
-            vector.store(value, here, mask, self.stored)
-
-        full = width // vector.lanes * vector.lanes
-        emitter.loop(0, full, vector.lanes, lambda at, _none: part(at, None))
-        if full < width:
-            part(full, vector.first(width - full))
+        finish = finisher(self.builder, self.vector, self.stored, self.stored, self.epilogue)
+        counts: dict[str, Index] = {"rows": 1, "columns": self.c.target[2]}
+        counts |= {"from_stride": 0, "to_stride": 0}
+        counts |= dict(zip(("batch", "row", "column"), place))
+        finish.call(self.entry, (row, row, *(f"%{name}" for name in self.extra)), counts)

@@ -48,7 +48,10 @@ class Vector:
         return emitter.value(f"icmp ult <{lanes} x i32> {steps}, {spread}")
 
     def mask(self, count: Index) -> str | None:
-        return self.first(count) if isinstance(count, int) else self.first_at_run_time(count)
+        """The mask of the first `count` lanes; None where these are known to be all."""
+        return (
+            self.first(max(count, 0)) if isinstance(count, int) else self.first_at_run_time(count)
+        )
 
     # Memory
 
