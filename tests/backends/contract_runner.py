@@ -1,6 +1,7 @@
 """Compiles a contract kernel alone and calls it on numpy arrays."""
 
 import ctypes
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +16,32 @@ binding.initialize_native_asmprinter()
 LEVELS = [target for name, target in TARGETS.items() if name != "aarch64" and runs_here(target)]
 
 
-def aligned(shape: Sequence[int] | int, dtype: object = np.float32, offset: int = 0) -> np.ndarray:
-    """Uninitialised memory aligned to 64 bytes, moved on by `offset` bytes."""
+_PAGE = mmap.PAGESIZE
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def aligned(shape: Sequence[int] | int, dtype: object = np.float32) -> np.ndarray:
+    """Memory of NaN and minus one, aligned to 64 bytes."""
     count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.full(count + 128, 0xFF, np.uint8)
-    start = -memory.ctypes.data % 64 + offset
+    memory = np.full(count + 64, 0xFF, np.uint8)
+    start = -memory.ctypes.data % 64
     return memory[start : start + count].view(dtype).reshape(shape)
+
+
+def guarded(shape: Sequence[int] | int, dtype: object = np.float32) -> np.ndarray:
+    """The same at no alignment: it ends where a page ends, and the next page is forbidden.
+
+    Whoever reads or writes past the end is killed.
+    """
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = -(-count // _PAGE) * _PAGE
+    pages = mmap.mmap(-1, size + _PAGE)
+    memory = np.frombuffer(pages, np.uint8)
+    forbidden = ctypes.c_void_p(memory.ctypes.data + size)
+    if _libc.mprotect(forbidden, ctypes.c_size_t(_PAGE), 0):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    memory[:size] = 0xFF
+    return memory[size - count : size].view(dtype).reshape(shape)
 
 
 class Compiled:
@@ -36,7 +57,7 @@ class Compiled:
         self.kernel = kernel
         self._engine = binding.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
-        self._scratch = aligned(max(kernel.scratch_bytes, 64), np.uint8)
+        self._scratch = guarded(-(-max(kernel.scratch_bytes, 1) // 64) * 64, np.uint8)
         pointers = len(kernel.operands) + 1
         types = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * (2 + len(kernel.sizes))
         address = self._engine.get_function_address(kernel.name)

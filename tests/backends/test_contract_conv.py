@@ -16,7 +16,7 @@ from graphc.backends.llvm.contract import (
     pack_weights,
 )
 from graphc.backends.llvm.target import get_target
-from tests.backends.contract_runner import LEVELS, Compiled, aligned
+from tests.backends.contract_runner import LEVELS, Compiled, aligned, guarded
 
 NUMPY = {"f32": np.float32, "f64": np.float64, "f16": np.float16}
 square = ConvProblem.square
@@ -77,7 +77,7 @@ def check(p: ConvProblem, target=None, *, batch=None, chunk=None):
         (p.out_channels, p.in_channels // p.groups, *p.kernel),
         (batch, p.out_channels, *p.out_size),
     ]
-    arrays = [aligned(shape, dtype, offset=8) for shape in shapes]
+    arrays = [guarded(shape, dtype) for shape in shapes]
     for array in arrays:
         array[:] = random.standard_normal(array.shape)
     x, w, grad = arrays
@@ -92,7 +92,7 @@ def check(p: ConvProblem, target=None, *, batch=None, chunk=None):
         exact,
         magnitude,
     ):
-        out = aligned(want.shape, dtype, offset=8)
+        out = guarded(want.shape, dtype)
         Compiled(emit(p, target), target)(*operands, out, sizes=sizes, chunk=chunk)
         eps = np.finfo(np.float64 if p.dtype == "f64" else np.float32).eps * 20
         rounding = 2.0**-11 if p.dtype == "f16" else 0.0
@@ -177,11 +177,11 @@ def test_epilogue_sees_channels_and_positions():
 
     for name in ["several panels and bands", "groups", "depthwise", "pointwise"]:
         p = PROBLEMS[name]
-        x, w = aligned((p.batch, p.in_channels, *p.size)), None
-        w = aligned((p.out_channels, p.in_channels // p.groups, *p.kernel))
+        x, w = guarded((p.batch, p.in_channels, *p.size)), None
+        w = guarded((p.out_channels, p.in_channels // p.groups, *p.kernel))
         x[:], w[:] = np.cos(np.arange(x.size)).reshape(x.shape), 0.5
         bias = np.linspace(-9, 9, p.out_channels, dtype=np.float32)
-        plain, changed = (aligned((p.batch, p.out_channels, *p.out_size)) for _ in range(2))
+        plain, changed = (guarded((p.batch, p.out_channels, *p.out_size)) for _ in range(2))
         Compiled(conv(p, target), target)(x, w, plain)
         epilogue = Epilogue(("bias",), emit)
         Compiled(conv(p, target, epilogue=epilogue), target)(x, w, changed, bias)
@@ -202,7 +202,7 @@ def test_weights_packed_ahead_give_the_same_bits(name):
     p, target = PROBLEMS[name], get_target()
     random = np.random.default_rng(3)
     dtype = NUMPY[p.dtype]
-    w = aligned((p.out_channels, p.in_channels // p.groups, *p.kernel), dtype)
+    w = guarded((p.out_channels, p.in_channels // p.groups, *p.kernel), dtype)
     w[:] = random.standard_normal(w.shape)
     x_shape = (p.batch, p.in_channels, *p.size)
     y_shape = (p.batch, p.out_channels, *p.out_size)
@@ -210,8 +210,8 @@ def test_weights_packed_ahead_give_the_same_bits(name):
         (conv, False, (x_shape, y_shape)),
         (conv_grad_input, True, (y_shape, x_shape)),
     ]:
-        source, usual = aligned(shapes[0], dtype), aligned(shapes[1], dtype)
-        other = aligned(shapes[1], dtype)
+        source, usual = guarded(shapes[0], dtype), guarded(shapes[1], dtype)
+        other = guarded(shapes[1], dtype)
         source[:] = random.standard_normal(source.shape)
         Compiled(emit(p, target), target)(source, w, usual)
         ahead = pack_weights(p, target, for_grad_input=grad)

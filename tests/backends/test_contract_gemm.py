@@ -8,7 +8,7 @@ import pytest
 
 from graphc.backends.llvm.contract import Epilogue, GemmProblem, GemmSchedule, gemm
 from graphc.backends.llvm.target import get_target
-from tests.backends.contract_runner import LEVELS, Compiled, aligned
+from tests.backends.contract_runner import LEVELS, Compiled, guarded
 
 NUMPY = {
     "f32": np.float32,
@@ -23,14 +23,13 @@ every_level = pytest.mark.parametrize("target", LEVELS, ids=lambda target: targe
 
 
 def operands(problem: GemmProblem, sizes: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
-    """(a, b) as the kernel reads them, off any alignment, of a problem with those sizes."""
+    """(a, b) as the kernel reads them, of a problem with those sizes."""
     m, n, k, batch = sizes
     random = np.random.default_rng(m * 10007 + n * 101 + k)
     dtype = NUMPY[problem.dtype]
-    step = np.dtype(dtype).itemsize
     a_shape = (batch if problem.a_batched else 1, *_stored(m, k, problem.transpose_a))
     b_shape = (batch if problem.b_batched else 1, *_stored(k, n, problem.transpose_b))
-    a, b = aligned(a_shape, dtype, offset=step), aligned(b_shape, dtype, offset=step)
+    a, b = guarded(a_shape, dtype), guarded(b_shape, dtype)
     for array in (a, b):
         if problem.dtype.startswith("i"):
             array[:] = random.integers(-100, 100, array.shape)
@@ -57,7 +56,7 @@ def check(problem, target, sizes, *, kernel=None, chunk=None, schedule=None) -> 
     compiled = kernel or Compiled(gemm(problem, target, schedule=schedule), target)
     a, b = operands(problem, sizes)
     m, n, k, batch = sizes
-    out = aligned((batch, m, n), a.dtype, offset=a.dtype.itemsize)
+    out = guarded((batch, m, n), a.dtype)
     named = dict(m=m, n=n, k=k, batch=batch)
     compiled(a, b, out, sizes=[named[name] for name in problem.sizes], chunk=chunk)
     product, magnitude = expected(problem, a, b)
@@ -171,7 +170,7 @@ def test_bits_do_not_depend_on_the_schedule_or_on_other_rows():
         other = check(problem, target, (50, 70, 300, 1), schedule=schedule)
         np.testing.assert_array_equal(other, usual)
     a, b = operands(problem, (50, 70, 300, 1))
-    row = aligned((1, 1, 70))
+    row = guarded((1, 1, 70))
     Compiled(gemm(GemmProblem(1, 70, 300), target), target)(a[:, 9:10].copy(), b, row)
     np.testing.assert_array_equal(row[0, 0], usual[0, 9])
 
@@ -208,7 +207,7 @@ def test_epilogue(target, long, m, n, k, transpose_b):
     m = m or 17
     a, b = operands(problem, (m, n, k, 2))
     bias = np.linspace(-9, 9, n, dtype=np.float32)
-    out = aligned((2, m, n))
+    out = guarded((2, m, n))
     compiled(a, b, out, bias, sizes=[m] * len(problem.sizes))
     product, magnitude = expected(problem, a, b)
     assert (np.abs(out - np.maximum(product + bias, 0)) <= magnitude * 1e-6 + 1e-6).all()

@@ -5,6 +5,7 @@ element, so results do not depend on it; whether the "dot" form serves is decide
 problem's sizes and the target alone.
 """
 
+import math
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.element import element
@@ -102,6 +103,8 @@ def _pieces(size: int, step: int) -> list[tuple[int, int]]:
 def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int, int]:
     best: tuple[float, int, int] | None = None
     m, n = problem.m, problem.n
+    work = math.prod(size or 64 for size in (problem.batch, m, n, problem.k))
+    each_rest = 0.01 if work >= 1 << 22 else 0.05
     for most, vectors in tile_choices(target):
         for rows in range(1, most + 1):
             m_pieces = [(1, rows)] if m is None else _pieces(m, rows)
@@ -112,7 +115,7 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
                     cost += row_count * column_count * tile_cost(r, -(-c // lanes))
             done = sum(i * r for i, r in m_pieces) * sum(i * c for i, c in n_pieces)
             # A rest costs a microkernel of its own: worth it for a gain of some percent.
-            cost *= (1 + 0.01 * (len(m_pieces) + len(n_pieces))) / max(done, 1)
+            cost *= (1 + each_rest * (len(m_pieces) + len(n_pieces))) / max(done, 1)
             if best is None or cost < best[0]:
                 best = (cost, rows, vectors)
     assert best is not None
