@@ -65,12 +65,12 @@ def _graph_lines(graph: Graph, head: str, indent: str, locs: bool) -> list[str]:
         inputs = ", ".join([names[value] for value in node.inputs])
         outputs = ", ".join([define(value) for value in node.outputs])
         types = ", ".join([value.type.text for value in node.outputs])
-        equals = " = " if outputs else ""
+        equals, typed = (" = ", f" : {types}") if outputs else ("", "")
         attrs = f" [{node.attrs.text}]" if node.attrs.text else ""
         loc = f"  # {node.loc}" if locs and node.loc else ""
         brace = " {" if node.blocks else ""
         lines.append(
-            f"{indent}  {outputs}{equals}{node.op.name}({inputs}){attrs} : {types}{brace}{loc}"
+            f"{indent}  {outputs}{equals}{node.op.name}({inputs}){attrs}{typed}{brace}{loc}"
         )
         for block in node.blocks:
             lines += _graph_lines(block, "block ", indent + "    ", locs)
@@ -89,7 +89,7 @@ _HEAD = re.compile(
 _PARAM = re.compile(r"%([\w.]+): ((?:[^,\[\]()]|\[[^\]]*\]|\((?:[^()]|\([^()]*\))*\))+)(?:, |$)")
 _NODE = re.compile(
     r"\s*(?:(?P<outs>%[\w.]+(?:, %[\w.]+)*) = )?(?P<op>[\w.]+)\((?P<ins>[^)]*)\)"
-    r'(?: \[(?P<attrs>(?:[^"\]]|"(?:\\.|[^"\\])*")*)\])? : (?P<types>[^{#]*?)'
+    r'(?: \[(?P<attrs>(?:[^"\]]|"(?:\\.|[^"\\])*")*)\])?(?: : (?P<types>[^{#]*?))?'
     r"(?P<block> \{)?(?:  # (?P<loc>.*))?$"
 )
 _DIM = re.compile(r"\s*dim (\w+) in (-?\d+)\.\.(\d*)(?: ~ (\d+))?$")
@@ -222,7 +222,7 @@ def _parse_node(match: re.Match, blocks: tuple[Graph, ...], env: dict, number: i
     names = match["ins"].split(", ") if match["ins"] else []
     _known(names, env, number)
     try:
-        types, attrs = _types(match["types"]), _attrs(match["attrs"] or "")
+        types, attrs = _types(match["types"] or ""), _attrs(match["attrs"] or "")
     except FormatError as error:
         raise FormatError(f"line {number}: {error.message}") from None
     inputs = tuple([env[name] for name in names])
