@@ -5,13 +5,10 @@ import mmap
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import binding
 
 from graphc.backends.llvm.contract import Kernel
+from graphc.backends.llvm.jit import compile_text, load_object
 from graphc.backends.llvm.target import TARGETS, Target, host_target, runs_here
-
-binding.initialize_native_target()
-binding.initialize_native_asmprinter()
 
 LEVELS = [target for name, target in TARGETS.items() if name != "aarch64" and runs_here(target)]
 
@@ -48,26 +45,21 @@ class Compiled:
     """A kernel as machine code of this process."""
 
     def __init__(self, kernel: Kernel, target: Target | None = None) -> None:
-        target = target or host_target()
-        machine = binding.Target.from_triple(target.triple).create_target_machine(
-            cpu=target.cpu, features=target.features, opt=1, codemodel="jitdefault"
-        )
-        module = binding.parse_assembly(kernel.module)
-        module.verify()
+        units = kernel.units
+        exports = [kernel.name] + ([units] if isinstance(units, str) else [])
         self.kernel = kernel
-        self._engine = binding.create_mcjit_compiler(module, machine)
-        self._engine.finalize_object()
+        self._code = load_object(compile_text(kernel.module, target or host_target()), exports)
         self._scratch = guarded(-(-max(kernel.scratch_bytes, 1) // 64) * 64, np.uint8)
         pointers = len(kernel.operands) + 1
         types = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * (2 + len(kernel.sizes))
-        address = self._engine.get_function_address(kernel.name)
+        address = self._code[kernel.name]
         self.function = ctypes.CFUNCTYPE(None, *types)(address)
 
     def units(self, *sizes: int) -> int:
         if isinstance(self.kernel.units, int):
             return self.kernel.units
         types = [ctypes.c_int64] * len(sizes)
-        address = self._engine.get_function_address(self.kernel.units)
+        address = self._code[self.kernel.units]
         return ctypes.CFUNCTYPE(ctypes.c_int64, *types)(address)(*sizes)
 
     def arguments(
