@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .graph import NO_ATTRS, Attrs, Graph, Node, Value
+from .graph import NO_ATTRS, Attrs, Graph, Node, Value, effects_in, has_effect
 from .types import Type
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Builder:
                 node = Node(op, inputs, types, attrs, blocks, origin.loc if origin else self.loc)
             self.nodes.append(node)
             made = node.outputs
-        if op.pure:
+        if op.pure and not (blocks and effects_in(blocks)):
             self._made[key] = made
         return made
 
@@ -137,7 +137,7 @@ def dead_code(graph: Graph) -> Graph:
     live = set(graph.results)
     kept = []
     for node in reversed(graph.nodes):
-        if not node.op.pure or not live.isdisjoint(node.outputs):
+        if not live.isdisjoint(node.outputs) or has_effect(node):
             kept.append(node)
             live.update(node.inputs)
     if len(kept) == len(graph.nodes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from .graph import Graph, Value
+from .graph import Graph, Value, has_effect
 
 
 def structural_hash(graph: Graph) -> str:
@@ -26,7 +26,7 @@ def _digest(graph: Graph) -> bytes:
         for value in node.inputs:
             h.update(digest[value])
         found = h.digest()
-        if not node.op.pure:
+        if has_effect(node):
             effects.append(found)
         for value in node.outputs:
             digest[value] = found + b"%d" % value.index

@@ -133,6 +133,17 @@ class Graph:
     __repr__ = __str__
 
 
+def has_effect(node: Node) -> bool:
+    """Whether running the node can be seen from outside: by its op, or by a node in its blocks."""
+    if not node.op.pure:
+        return True
+    return bool(node.blocks) and effects_in(node.blocks)
+
+
+def effects_in(graphs: Sequence[Graph]) -> bool:
+    return any([has_effect(node) for graph in graphs for node in graph.nodes])
+
+
 class Module:
     """Named graphs that belong together, the facts of their dims, and named weights.
 

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from graphc.ir.build import Builder, dead_code
-from graphc.ir.graph import Attrs, Graph, Node, Value
+from graphc.ir.graph import Attrs, Graph, Node, Value, effects_in, has_effect
 from graphc.ir.op import OPS, Op
 
 IF, SCAN = OPS["if"], OPS["scan"]
@@ -33,6 +33,23 @@ def inputs_of(graph: Graph) -> set[Value]:
     used = {v for node in graph.nodes for v in node.inputs}
     used.update(graph.results)
     return used
+
+
+def without_effects(graph: Graph) -> Graph:
+    """The graph without prints and asserts, in blocks too: for steps that run again."""
+    if not effects_in([graph]):
+        return graph
+    with Builder(graph.params) as builder:
+        new: dict[Value, Value] = {p: p for p in graph.params}
+        for node in graph.nodes:
+            if not node.op.pure and not node.outputs:
+                continue
+            inputs = tuple([new[v] for v in node.inputs])
+            blocks = tuple([without_effects(block) for block in node.blocks])
+            builder.loc = node.loc
+            made = builder.emit(node.op, inputs, node.attrs, blocks, node)
+            new.update(zip(node.outputs, made, strict=True))
+        return builder.graph([new[v] for v in graph.results])
 
 
 def needs_merging(graph: Graph) -> bool:
@@ -122,7 +139,7 @@ def prune_blocks(graph: Graph) -> Graph:
     live = set(graph.results)
     pruned: dict[Node, tuple] = {}
     for node in reversed(graph.nodes):
-        if node.op.pure and live.isdisjoint(node.outputs):
+        if live.isdisjoint(node.outputs) and not has_effect(node):
             continue
         read = [i for i, v in enumerate(node.outputs) if v in live]
         found = None
@@ -145,7 +162,7 @@ def prune_blocks(graph: Graph) -> Graph:
             if node in pruned:
                 old_inputs, attrs, blocks, outputs, forwarded = pruned[node]
                 inputs = tuple([new[v] for v in old_inputs])
-                made = builder.emit(node.op, inputs, attrs, blocks) if outputs else ()
+                made = builder.emit(node.op, inputs, attrs, blocks)
                 new.update(zip([node.outputs[i] for i in outputs], made, strict=True))
                 new.update({node.outputs[i]: new[v] for i, v in forwarded.items()})
             elif all([v in new for v in node.inputs]):  # else: dead, on dropped outputs

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from graphc.ir.build import Builder, dead_code
 from graphc.ir.dims import Dim, evaluate_dim
-from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.graph import Graph, Node, Value, has_effect
 from graphc.ir.types import TensorType
 
 from .expand import dear_by_expansion
@@ -114,7 +114,7 @@ def choose_residuals(
 def is_dear(node: Node) -> bool:
     """Whether the node is worth keeping rather than running twice; effects never run twice."""
     op = node.op
-    return op.dear or not op.pure or (op.composite and dear_by_expansion(node))
+    return op.dear or has_effect(node) or (op.composite and dear_by_expansion(node))
 
 
 def size_of(value: Value, hints: Mapping[str, int] | None = None) -> int:
@@ -149,7 +149,7 @@ def _needed(joint: Graph, n_results: int, primal: set[Node], stop: set[Value]) -
     want = set(joint.results[n_results:]) - stop
     found = []
     for node in reversed(joint.nodes):
-        late_effect = not node.op.pure and node not in primal
+        late_effect = node not in primal and has_effect(node)
         if late_effect or not want.isdisjoint(node.outputs):
             found.append(node)
             want.update([v for v in node.inputs if v not in stop])

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.ir.diff import structural_hash
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph, Node, has_effect
 from graphc.ir.op import OPS
 
 from .roll_body import Segments, rebuild
@@ -83,8 +83,8 @@ def _roll_segments(graph: Graph, start: int, segments: Sequence[Sequence[Node]])
 
 def hoist_constants(graph: Graph) -> Graph:
     """Nodes without operands first: made where a loop first needs them, they would shift it."""
-    constants = [node for node in graph.nodes if not node.inputs and node.op.pure]
-    rest = [node for node in graph.nodes if node.inputs or not node.op.pure]
+    constants = [node for node in graph.nodes if not node.inputs and not has_effect(node)]
+    rest = [node for node in graph.nodes if node.inputs or has_effect(node)]
     return Graph(graph.params, constants + rest, graph.results)
 
 
@@ -95,7 +95,7 @@ def words(graph: Graph) -> list[int]:
     found = []
     for i, node in enumerate(graph.nodes):
         types = tuple([v.type for v in node.inputs])
-        if not node.inputs or not node.op.pure:
+        if not node.inputs or has_effect(node):
             key: tuple = ("alone", i)
         elif node.op is SLICE:
             key = (node.op, node.attrs["step"], types, node.outputs[0].type)

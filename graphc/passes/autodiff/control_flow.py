@@ -1,6 +1,6 @@
 """Derivatives of `if` and `scan`, by the derivatives of their blocks.
 
-The value of a node that exists stays as it is. Where a scan's backward needs what each step
+The value of a node that exists stays as it is, and its effects run once: what runs again has none. Where a scan's backward needs what each step
 computed, it reads a second scan on the same operands that also stacks residuals; `merge_loops`
 (part of `clean`) makes the two one.
 """
@@ -16,7 +16,7 @@ from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import NO_ATTRS, Attrs, Graph, Node, Value
 from graphc.ir.op import OPS, constant_like
 
-from ..blocks import inputs_of
+from ..blocks import inputs_of, without_effects
 from ..partition import partition
 from .forward import PUSH, Moves, Values, jvp
 from .linear import derived, differentiable, or_zero, zero_like
@@ -68,7 +68,7 @@ def push_if(
 
 def gradients_of(block: Graph, wanted: Sequence[int], seeds: Sequence[int]) -> Graph:
     """(inputs, cotangents) -> gradients alone."""
-    joint = plain_vjp(block, wanted, seeds)
+    joint = without_effects(plain_vjp(block, wanted, seeds))
     return dead_code(Graph(joint.params, joint.nodes, joint.results[len(block.results) :]))
 
 
@@ -90,7 +90,7 @@ class StepDerivative:
         self.consts = [i for i in moving if i >= n_consts]
         self.seeds = [*self.carries, *ys]
         wanted = [*self.carries, *self.rows, *self.consts]
-        joint = plain_vjp(block, wanted, self.seeds)
+        joint = without_effects(plain_vjp(block, wanted, self.seeds))
         n_results = len(block.results)
         ahead, self.back, self.kept = partition(
             joint, len(block.params), n_results, passing=range(n_carry)

@@ -17,6 +17,7 @@ from graphc.ir.dtype import I64
 from graphc.ir.graph import NO_ATTRS, Graph, Node, Value
 from graphc.ir.op import OPS
 
+from ..blocks import without_effects
 from .control_flow import gradients_of, moving_carries
 from .forward import PUSH, Moves, Values, jvp
 from .linear import derived, differentiable, or_zero
@@ -52,7 +53,7 @@ def pull_while(
     builder: Builder, node: Any, which: Sequence[int], cts: list[Value | None]
 ) -> Sequence[Value | None]:
     """By segments, from the last to the first."""
-    condition, body = node.blocks
+    condition, body = map(without_effects, node.blocks)
     start = list(node.inputs)
     n = len(start)
     moving = moving_carries(body, n, which)

@@ -7,7 +7,8 @@ from typing import Any
 from graphc.ir import ops
 from graphc.ir.build import Builder
 from graphc.ir.dims import AnyDim
-from graphc.ir.graph import NO_ATTRS, Graph, Value
+from graphc.ir.errors import UnsupportedError
+from graphc.ir.graph import NO_ATTRS, Graph, Value, effects_in
 from graphc.ir.op import OPS
 
 from .walk import RULES, Made, batch, move_to_front, widen, widen_all
@@ -24,6 +25,11 @@ def batched_if(node: Any, inputs: list[Value], which: list[bool], count: AnyDim)
     send 0 * inf = nan through the branch that was not taken.
     """
     if which[0] or inputs[0].type.shape:
+        if effects_in(node.blocks):
+            raise UnsupportedError(
+                "vmap of an if whose branches have effects: each example takes its own branch",
+                at=node.loc,
+            )
         inputs = widen_all(inputs, which, count)
         which = [True] * len(which)
     mapped = {i for i, w in enumerate(which[1:]) if w}
