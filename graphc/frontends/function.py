@@ -204,7 +204,9 @@ class Call:
         if not wants and any(cell.requires_grad for cell in self.cells):
             leaves = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in leaves]
         if self.function.view:
-            nodes = Builder.current().nodes
+            nodes = Builder.current().nodes  # a view that changes nothing is still a view
+            base = values[0]
+            leaves = [ops.reshape(v, shape=v.type.shape) if v is base else v for v in leaves]
             structure = (structure, [chain_between(nodes, values[0], v) for v in leaves])
         return leaves, grads, structure
 

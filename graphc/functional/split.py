@@ -236,6 +236,16 @@ def _nested(x: Value, offset: int, dims: Sequence[tuple[int, int]]) -> Value | N
     return ops.window(part, sizes=(size,), strides=(step,), dilations=(dilation,))
 
 
+def _whole(view: Tensor) -> Tensor:
+    """The tensor of the whole storage: the leaf that owns it, if there is one."""
+    leaf = view._storage.leaf and view._storage.leaf()
+    if leaf is not None and not leaf._chain:
+        return leaf
+    made = wrap(view._storage.cell)
+    made._storage = view._storage
+    return made
+
+
 @composed
 def as_strided(input, size, stride, storage_offset=None):
     """A view of the input's storage by size, strides and offset, counted in elements."""
@@ -245,8 +255,7 @@ def as_strided(input, size, stride, storage_offset=None):
     offset = input.storage_offset() if storage_offset is None else storage_offset
     whole = input
     if input._chain:
-        whole = wrap(input._storage.cell)
-        whole._storage = input._storage
+        whole = _whole(input)
     count, itemsize = whole.numel(), input.dtype.itemsize
     last = offset + sum([(n - 1) * s for n, s in zip(size, stride, strict=True)]) + 1
     if 0 not in size and last > count:
