@@ -142,6 +142,20 @@ def compile_text(text: str, target: Target | None = None) -> bytes:
     return image
 
 
+def assembly(text: str, target: Target | None = None) -> str:
+    """The machine code for a module's text as assembly, for people to read."""
+    target = target or get_target()
+    with lock:
+        machine = _machine(target)
+        try:
+            module = _llvm().parse_assembly(text, context=_llvm().create_context())
+            module.triple = target.triple
+            module.data_layout = str(machine.target_data)
+            return machine.emit_assembly(module)
+        except RuntimeError as error:
+            raise CodegenError(f"LLVM rejects the text of a kernel: {error}") from error
+
+
 def compile_object(text: str, target: Target | None = None) -> bytes:
     """The object for a module's text, from the disk if it was compiled before."""
     target = target or get_target()
