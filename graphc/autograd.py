@@ -183,9 +183,8 @@ def backward(
                 accumulated.append(target)
     finally:
         modes.set_grad(before)
-    rec = recorder()
-    if rec.eager and not create_graph:
-        rec.flush()
+    if not create_graph:
+        recorder().step_ends()
     for target in accumulated:
         for hook in list(getattr(target, "_post_accumulate", {}).values()):
             hook(target)

@@ -97,13 +97,16 @@ class Storage:
                 self.cell = fresh
         else:
             self.cell = cell
+            rec = recorder()
+            if not rec.eager:
+                rec.written[self] = None
         self.version += 1
 
 
 class TensorBase:
     """Slots of a tensor; `Tensor` adds the methods."""
 
-    __slots__ = ("__weakref__", "_cell", "_chain", "_grad", "_storage", "_seen")
+    __slots__ = ("__weakref__", "_cell", "_chain", "_grad", "_seen", "_storage")
     _storage: Storage
     _chain: views.Chain
     _cell: Cell | None
@@ -132,7 +135,7 @@ class Tensor(TensorBase):
     def _make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
         """A tensor of class `cls` on the storage of `data`, a leaf."""
         made = new(cls)
-        adopt(made, data.detach())
+        adopt(made, data.detach() if data.requires_grad else data)
         if require_grad:
             made.requires_grad_(True)
         return made
@@ -162,7 +165,7 @@ class Tensor(TensorBase):
             plain = storage.snapshot(self._chain)
             if old is not None and self._seen == storage.version and _same_bytes(old, plain):
                 return
-        elif self._chain:
+        elif any([node.op is not views.ops.detach for node in self._chain]):
             if old is not None and self._seen == storage.version:
                 return
             plain = _replay(storage_cell, self._chain)

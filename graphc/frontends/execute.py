@@ -41,7 +41,7 @@ class SegmentTemplate:
 
         self.graph, self.wanted = graph, list(wanted)
         seeds = range(len(graph.results))
-        joint = vjp(expand_composites_with_derivative(graph), self.wanted, list(seeds))
+        joint = vjp(graph, self.wanted, list(seeds))
         n = len(graph.params)
         self.forward, self.backward, self.residuals = partition(joint, n, len(graph.results))
         live = {value for node in self.backward.nodes for value in node.inputs}
@@ -50,15 +50,10 @@ class SegmentTemplate:
         self.needs = [value in live for value in kept_params]
 
 
-def expand_composites_with_derivative(graph: Graph) -> Graph:
-    """Autodiff differentiates composites itself."""
-    return graph
-
-
 class Entry:
     """Runs one trace for one set of live slots."""
 
-    def __init__(self, state: State, live: Sequence[int]) -> None:
+    def __init__(self, state: State, live: Sequence[int], with_template: bool = True) -> None:
         from .record import path_graph
 
         values, grads, origins = [], [], []
@@ -68,7 +63,7 @@ class Entry:
             origins += [step.is_param] * len(step.values)
         outputs = [values[i] for i in live]
         graph, slots = path_graph(state, outputs)
-        seeds = [i for i in live if grads[i] and not origins[i]]
+        seeds = [i for i in live if grads[i] and not origins[i]] if with_template else []
         self.template: SegmentTemplate | None = None
         self.seed_slots: list[int] = seeds
         self.param_slots = slots
@@ -105,13 +100,18 @@ class Entry:
         self.sizes = [_nbytes(t) if is_static(t.shape) else None for t in self.types]
         self.executable = compile_graph(self.graph)
 
-    def run(self, cells: list[Cell]) -> None:
-        """Computes the live cells; `cells` are all of the tape's."""
+    def outputs(self, cells: list[Cell]) -> list[Buffer]:
+        """New buffers with the values of the graph's results; `cells` are all of the tape's."""
         operands = [cells[slot].buffer for slot in self.inputs]
         buffers = [heap.alloc(n) for n in self.sizes]
         self.executable.run(
             [buffer.address for buffer in operands], [buffer.address for buffer in buffers]
         )
+        return buffers
+
+    def run(self, cells: list[Cell]) -> None:
+        """Computes the live cells, and keeps what a later backward needs."""
+        buffers = self.outputs(cells)
         for slot, buffer in zip(self.live, buffers):
             cell = cells[slot]
             cell.buffer = buffer

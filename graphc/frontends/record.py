@@ -122,6 +122,8 @@ class Recorder:
         self.outer: Recorder | None = None
         self.on_look: Callable[[Cell], None] | None = None
         self.flushes = 0
+        self.compiled = 0  # entries that were built
+        self.written: dict[Any, None] = {}  # storages that a recorder that does not flush changed
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -199,6 +201,11 @@ class Recorder:
         self.state.edges[key] = state
         return state
 
+    def step_ends(self) -> None:
+        """The end of a backward or of an optimizer's step: eager recordings are flushed here."""
+        if self.eager:
+            self.flush()
+
     def cut_if_long(self) -> None:
         """Bounds the tape: a Python loop without a look gives a few traces, not endless ones."""
         depth = self.state.depth
@@ -224,6 +231,15 @@ class Recorder:
                 self.flush()
         return cell.buffer
 
+    def written_cells(self) -> list[Cell]:
+        """The present values of the storages that were written while recording."""
+        return [storage.cell for storage in self.written if storage.cell.tape is self.tape]
+
+    def finish(self) -> None:
+        """The end of a recording that was held back: everything still held is computed."""
+        self.flush()
+        self.written.clear()
+
     def flush(self) -> None:
         """Computes the cells that are still held, and starts a new tape."""
         tape, state = self.tape, self.state
@@ -239,6 +255,7 @@ class Recorder:
             if entry is None:
                 entry = execute.Entry(state, live)
                 state.entries[live] = entry
+                self.compiled += 1
             entry.run(cells)
         tape.cells = []
         tape.values = []

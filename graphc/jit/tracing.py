@@ -1,0 +1,279 @@
+"""jit.trace: a function run once on example inputs, its operations kept as a graph."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.frontends import execute
+from graphc.frontends.locate import user_line
+from graphc.frontends.record import (
+    Cell,
+    Recorder,
+    path_graph,
+    pop_recorder,
+    push_recorder,
+    recorder,
+    value_of,
+)
+from graphc.ir.build import Builder, dead_code
+from graphc.ir.graph import Graph, Module, Value
+from graphc.ir.types import TensorType
+from graphc.passes.clean import clean
+from graphc.tensor import Tensor, wrap
+
+from .structure import flatten, restore
+
+_tracing = threading.local()
+
+
+class TracerWarning(Warning):
+    """Something in a traced function that the graph does not hold."""
+
+
+def is_tracing() -> bool:
+    """Whether a function is being traced in this thread."""
+    return getattr(_tracing, "depth", 0) > 0
+
+
+class TracingRecorder(Recorder):
+    """Collects a graph; a look computes the value from the example, and warns."""
+
+    def __init__(self) -> None:
+        super().__init__(eager=False)
+        self.on_look = self._look
+
+    def _look(self, cell: Cell) -> None:
+        if getattr(_tracing, "quiet", 0) == 0:
+            warnings.warn(
+                "a traced function looks at a value: the graph will hold what follows from the "
+                f"example, for all inputs\n  {user_line()}",
+                TracerWarning,
+                stacklevel=4,
+            )
+        self.compute([cell])
+
+    def compute(self, cells: Sequence[Cell]) -> None:
+        """Gives cells their values; the recording stays."""
+        missing = [cell for cell in cells if cell.buffer is None]
+        if not missing:
+            return
+        live = [cell.slot for cell in missing]
+        entry = execute.Entry(self.state, live, with_template=False)
+        for cell, buffer in zip(missing, entry.outputs(self.tape.cells), strict=True):
+            cell.buffer = buffer
+
+
+class Trace:
+    """What a traced call recorded: the graph, and which tensors it captured."""
+
+    def __init__(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
+        self.inputs: list[Tensor] = []
+        self.in_structure = flatten([list(args), kwargs], self.inputs)
+        inner = TracingRecorder()
+        stand_ins = [wrap(_copy_of(t)) for t in self.inputs]
+        call_args, call_kwargs = restore(self.in_structure, iter(stand_ins))
+        push_recorder(inner)
+        _tracing.depth = getattr(_tracing, "depth", 0) + 1
+        try:
+            slots = [inner.slot_of(t._read()) for t in stand_ins]
+            result = function(*call_args, **call_kwargs)
+            self.outputs: list[Tensor] = []
+            self.out_structure = flatten(result, self.outputs)
+            cells = [t._read() for t in self.outputs]
+            out_slots = [inner.slot_of(cell) for cell in cells]
+            self._finish(inner, slots, out_slots)
+            inner.compute(inner.written_cells())
+        finally:
+            _tracing.depth -= 1
+            pop_recorder()
+
+    def _finish(self, inner: Recorder, slots: list[int], out_slots: list[int]) -> None:
+        values = list(inner.values())
+        graph, param_slots = path_graph(inner.state, [values[i] for i in out_slots])
+        cells = inner.tape.cells
+        used = {value for node in graph.nodes for value in node.inputs} | set(graph.results)
+        captured = [s for s in param_slots if s not in slots and values[s] in used]
+        self.captured = [cells[slot] for slot in captured]
+        order = [*slots, *captured]
+        self.graph = dead_code(Graph([values[s] for s in order], graph.nodes, graph.results))
+
+
+def _copy_of(tensor: Tensor) -> Cell:
+    """The example as a constant of the outer program: tracing does not differentiate through it."""
+    cell = tensor._read()
+    return Cell(cell.type, value_of(cell))
+
+
+class TracedModule:
+    """A traced function or module: a graph with its weights, callable on tensors."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: dict[str, Tensor],
+        in_structure: Any,
+        out_structure: Any,
+        name: str = "traced",
+    ) -> None:
+        self.graph, self.weights, self.name = graph, dict(weights), name
+        self.in_structure, self.out_structure = in_structure, out_structure
+        self.n_inputs = len(graph.params) - len(weights)
+        self.training = False
+
+    @property
+    def module(self) -> Module:
+        """The graph with its weights as an IR module."""
+        arrays = {name: np.array(t.detach()._array()) for name, t in self.weights.items()}
+        return Module({"forward": self.graph}, {}, arrays, self.name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the graph on other inputs of the same types."""
+        given: list[Tensor] = []
+        structure = flatten([list(args), kwargs], given)
+        if structure != self.in_structure:
+            raise TypeError(f"{self.name} is called with other arguments than it was traced with")
+        operands = [*given, *self.weights.values()]
+        for tensor, param in zip(given, self.graph.params[: self.n_inputs], strict=True):
+            _check_type(self.name, tensor._type, param)
+        outputs = call_graph(self.graph, [t._read() for t in operands])
+        return restore(self.out_structure, iter([wrap(cell) for cell in outputs]))
+
+    forward = __call__
+
+    def parameters(self, recurse: bool = True) -> list[Tensor]:
+        return [t for t in self.weights.values() if t.requires_grad]
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        return [(name, t) for name, t in self.weights.items() if t.requires_grad]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: t.detach() for name, t in self.weights.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor], strict: bool = True) -> None:
+        from graphc.autograd import no_grad
+
+        missing = [name for name in self.weights if name not in state]
+        if missing and strict:
+            raise RuntimeError(f"Missing key(s) in state_dict: {', '.join(missing)}")
+        with no_grad():
+            for name, tensor in self.weights.items():
+                if name in state:
+                    tensor.copy_(state[name])
+
+    def eval(self) -> TracedModule:
+        return self
+
+    def train(self, mode: bool = True) -> TracedModule:
+        return self
+
+    def save(self, f: Any) -> None:
+        """Writes a .gcx file."""
+        from .artifact import save
+
+        save(self, f)
+
+    @property
+    def code(self) -> str:
+        """The graph's text."""
+        return str(self.graph)
+
+    def __repr__(self) -> str:
+        return f"TracedModule({self.name}, {len(self.graph.nodes)} nodes)"
+
+
+def _check_type(name: str, given: TensorType, param: Value) -> None:
+    from graphc.ir.dims import is_static
+    from graphc.ir.errors import ShapeError
+
+    wanted = param.type
+    if given is wanted:
+        return
+    fits = given.dtype is wanted.dtype and len(given.shape) == len(wanted.shape)
+    if fits and not is_static(wanted.shape):
+        return
+    raise ShapeError(
+        f"{name} was traced with {wanted.text}, and is called with {given.text}",
+        hint="Trace it again with an example of that type.",
+    )
+
+
+def call_graph(graph: Graph, cells: Sequence[Cell]) -> list[Cell]:
+    """Records a graph as one step of the program."""
+    from graphc.frontends import modes
+    from graphc.ir import ops
+
+    rec = recorder()
+    slots = [rec.slot_of(cell) for cell in cells]
+    wants = [cell.requires_grad for cell in cells]
+    grad = modes.grad_enabled() and any(wants)
+    stop = any(wants) and not grad
+
+    def build(*values: Value) -> tuple:
+        outputs = Builder.current().replay(graph, values)
+        if stop:
+            outputs = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in outputs]
+        return outputs, [grad and v.type.dtype.kind in "fc" for v in outputs], None
+
+    return rec.step(("graph", graph, modes.word(), *slots), slots, build)
+
+
+def trace(func: Any, example_inputs: Any = None, optimize: Any = None, check_trace: bool = True,
+          check_inputs: Any = None, check_tolerance: float = 1e-5, strict: bool = True,
+          _force_outplace: bool = False, _module_class: Any = None, _compilation_unit: Any = None,
+          example_kwarg_inputs: dict | None = None, _store_inputs: bool = True) -> TracedModule:  # fmt: skip
+    """Runs a function or module once on example inputs and keeps its operations as a graph.
+
+    Python control flow, sizes and numbers are baked in as the example had them.
+    """
+    args = () if example_inputs is None else example_inputs
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    traced = Trace(func, args, example_kwarg_inputs or {})
+    names = _names_of(func)
+    weights: dict[str, Tensor] = {}
+    n_inputs = len(traced.inputs)
+    for i, (cell, param) in enumerate(
+        zip(traced.captured, traced.graph.params[n_inputs:], strict=True)
+    ):
+        owner = cell.owner() if cell.owner is not None else None
+        name, tensor = names.get(id(cell.buffer), (f"constant.{i}", None))
+        tensor = owner if owner is not None else (tensor if tensor is not None else wrap(cell))
+        weights[name] = tensor
+        param.name = name
+    _name_inputs(traced, func)
+    graph = clean(traced.graph)
+    name = getattr(func, "__name__", type(func).__name__)
+    return TracedModule(graph, weights, traced.in_structure, traced.out_structure, name)
+
+
+def _name_inputs(traced: Trace, func: Any) -> None:
+    import inspect
+
+    try:
+        target = func.forward if hasattr(func, "forward") else func
+        names = [n for n in inspect.signature(target).parameters if n != "self"]
+    except (TypeError, ValueError):
+        names = []
+    for i, param in enumerate(traced.graph.params[: len(traced.inputs)]):
+        param.name = names[i] if len(traced.inputs) <= len(names) else f"input.{i}"
+
+
+def _names_of(func: Any) -> dict[int, tuple[str, Tensor]]:
+    """Names of a module's parameters and buffers, by the memory that they stand in."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for kind in ("named_parameters", "named_buffers"):
+        for name, tensor in getattr(func, kind, dict)() or ():
+            if tensor is not None:
+                found[id(value_of(tensor._read()))] = (name, tensor)
+    return found
+
+
+def trace_module(mod: Any, inputs: dict[str, Any], **options: Any) -> TracedModule:
+    """Traces the method of a module that `inputs` names."""
+    if list(inputs) != ["forward"]:
+        raise TypeError("trace_module traces the method forward only")
+    return trace(mod, inputs["forward"], **options)
