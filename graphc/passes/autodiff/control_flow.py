@@ -1,8 +1,8 @@
 """Derivatives of `if` and `scan`, by the derivatives of their blocks.
 
-The value of a node that exists stays as it is, and its effects run once: what runs again has none. Where a scan's backward needs what each step
-computed, it reads a second scan on the same operands that also stacks residuals; `merge_loops`
-(part of `clean`) makes the two one.
+The value of a node that exists stays as it is, and its effects run once: what runs again has none.
+Where a scan's backward needs what each step computed, it reads a second scan on the same operands
+that also stacks residuals; `merge_loops` (part of `clean`) makes the two one.
 """
 
 from __future__ import annotations

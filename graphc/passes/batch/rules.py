@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphc.ir import ops
+from graphc.ir import composite, ops
 from graphc.ir.dims import AnyDim
 from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Value
@@ -82,9 +82,9 @@ def refused(node: Any, inputs: list[Value], which: list[bool], count: AnyDim) ->
 
 for _name in "reduce_sum reduce_prod reduce_max reduce_min flip".split():
     RULES[OPS[_name]] = axes_moved(axes=later)
-for _name in "arg_reduce cumulative sort concat softmax log_softmax".split():
+for _name in "arg_reduce cumulative sort concat".split():
     RULES[OPS[_name]] = axes_moved(axis=one_later)
-for _name in "window copy_to print assert attention".split():
+for _name in "window copy_to print assert".split():
     RULES[OPS[_name]] = axes_moved()
 
 RULES[ops.reshape] = axes_moved(shape=with_count)
@@ -93,5 +93,7 @@ RULES[ops.expand] = axes_moved(shape=with_count, axes=later)
 RULES[ops.slice_] = axes_moved(start=with_zero, stop=with_count, step=with_one)
 RULES[ops.pad] = axes_moved(low=with_zero, high=with_zero)
 RULES[ops.dot] = dot
-RULES[OPS["layer_norm"]] = over_last_axes
+RULES[composite.softmax] = RULES[composite.log_softmax] = axes_moved(axis=one_later)
+RULES[composite.attention] = axes_moved()
+RULES[composite.layer_norm] = over_last_axes
 RULES[ops.compact] = refused
