@@ -11,10 +11,11 @@ import numpy as np
 from graphc.backends.llvm import jit
 from graphc.backends.llvm.emit.kernel import KernelText, print_kernel
 from graphc.backends.llvm.emit.printer import Buffer, dtype_of
-from graphc.backends.llvm.emit.program import Call, Copy, Program
+from graphc.backends.llvm.emit.program import FORK, Call, Copy, Program
 from graphc.backends.llvm.emit.values import knows
 from graphc.backends.llvm.entry import Entry, make_entry
 from graphc.backends.llvm.memory import ScratchPool
+from graphc.backends.llvm.pool import get_num_threads
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.dims import AnyDim, Facts, evaluate_dim, product, symbol
 from graphc.ir.errors import BoundsError, DivisionError, UnsupportedError
@@ -31,11 +32,15 @@ from graphc.passes.fuse.pull import MOVEMENT
 from graphc.passes.fuse.sizes import Sizes
 from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
+from graphc.passes.loop.parallel import CHUNKS
 from graphc.passes.memory import ALIGNMENT, Lifetime, align, plan_memory
 from graphc.passes.products import prepare_products
 
 from . import products  # noqa: F401  (registers its kernels)
 from .native import NATIVE_KERNELS, native_operands
+
+#: Nanoseconds of estimated work from which other Python threads may run during a call.
+LONG_CALL = 20_000.0
 
 
 @dataclass(slots=True)
@@ -73,14 +78,16 @@ def compile_graph(
     name: str = "graph",
     dims: Mapping[str, Facts] | None = None,
     apart: bool = False,
+    fork: float = FORK,
 ) -> Executable:
     """Compiles a graph of tensors for the CPU.
 
-    dims: facts of symbolic dims. apart: no fusion (results have the same bits). Raises
+    dims: facts of symbolic dims. apart: no fusion (results have the same bits). fork: nanoseconds
+    of estimated work from which a region of kernels runs on several threads. Raises
     UnsupportedError, with the op and its line, for what has no lowering.
     """
     chosen = target if isinstance(target, Target) else get_target(target)
-    return Compiler(graph, chosen, exact, name, dims or {}, apart).executable()
+    return Compiler(graph, chosen, exact, name, dims or {}, apart, fork).executable()
 
 
 class Compiler:
@@ -94,9 +101,10 @@ class Compiler:
         name: str,
         dims: Mapping[str, Facts],
         apart: bool,
+        fork: float,
     ) -> None:
         self.source, self.target, self.exact, self.name = graph, target, exact, name
-        self.apart = apart
+        self.apart, self.fork = apart, fork
         self.sizes = Sizes(dims)
         self.stats = CompileStats()
         self.calls: list[Call] = []
@@ -151,7 +159,7 @@ class Compiler:
                 self._kernels(group, before)
 
     def _kernels(self, group: Group, before: frozenset[Value]) -> None:
-        for kernel in lower(group, f"k{len(self.calls)}", self.stored):
+        for kernel in lower(group, f"k{len(self.calls)}", self.stored, self.target.lanes(32)):
             text = print_kernel(kernel, self.target, self.sizes)
             writes = frozenset(kernel.writes)
             call = Call(
@@ -161,7 +169,7 @@ class Compiler:
                 text.buffers,
                 [symbol(name) for name in text.symbols],
                 text.units,
-                text.grain,
+                text.unit,
                 text.scratch,
                 frozenset(text.buffers) - writes | before,
                 writes,
@@ -239,9 +247,11 @@ class Compiler:
             arena_position,
             self.arena,
             symbols,
+            first_symbol + len(symbols),
             self.sizes.quotient_symbols,
             flags,
             copies,
+            self.fork,
         )
 
 
@@ -328,8 +338,8 @@ class Executable:
     kernels: what each kernel is; refusals: edges that were not fused, with reasons and bytes;
     arena_bytes: memory of one call (of a static graph); compile_stats: where the time went.
     entry: the builtin, called with the addresses of inputs, outputs, arena and constants
-    (`constant_addresses`), then the sizes; it returns None, or the number of a failed check, which
-    `raise_failure` turns into the error.
+    (`constant_addresses`), then the sizes and `threads`; it returns None, or the number of a
+    failed check, which `raise_failure` turns into the error.
     """
 
     def __init__(self, compiler: Compiler, program: Program, code: jit.Code, text: str) -> None:
@@ -347,7 +357,16 @@ class Executable:
         self._arenas: dict[tuple[int, ...], ScratchPool] = {}
         pointers = len(compiler.source.params) + len(compiler.source.results)
         pointers += 1 + len(self._constants)
-        self.entry: Entry = make_entry(code, "run", pointers, len(self.symbols), self.name)
+        self.threads = min(CHUNKS, get_num_threads())
+        work = sum([call.work for region in program.regions for call in region])
+        self.entry: Entry = make_entry(
+            code,
+            "run",
+            pointers,
+            len(self.symbols) + 1,
+            self.name,
+            release_gil=work > LONG_CALL,
+        )
 
     @property
     def arena_bytes(self) -> int:
@@ -361,7 +380,7 @@ class Executable:
             env[name] = evaluate_dim(dividend, env) // divisor
         total = sum([align(evaluate_dim(slot, env)) for slot in self._slots])
         scratch = max([evaluate_dim(size, env) for size in self._scratch], default=0)
-        return total + align(scratch) + ALIGNMENT
+        return total + align(scratch) * self.threads + ALIGNMENT
 
     def arena(self, sizes: Sequence[int] = ()) -> ScratchPool:
         """The arenas for calls with these sizes; each call leases one."""
@@ -380,7 +399,14 @@ class Executable:
         pool = self.arena(sizes)
         arena = pool.take()
         try:
-            failed = self.entry(*inputs, *outputs, arena.address, *self.constant_addresses, *sizes)
+            failed = self.entry(
+                *inputs,
+                *outputs,
+                arena.address,
+                *self.constant_addresses,
+                *sizes,
+                self.threads,
+            )
         finally:
             pool.give(arena)
         if failed is not None:

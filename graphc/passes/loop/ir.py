@@ -104,12 +104,28 @@ class RowBlocks:
         return f"blocks({self.rows})"
 
 
-Bound = AnyDim | At | Sum | Least | RoundDown | BlockStep | RowBlock | RowBlocks
+@dataclass(frozen=True, slots=True)
+class BlockCount:
+    """How many blocks of `step` cover `size`."""
+
+    size: AnyDim
+    step: Bound
+
+    def __str__(self) -> str:
+        return f"ceil({self.size} / {self.step})"
+
+
+Bound = AnyDim | At | Sum | Least | RoundDown | BlockStep | RowBlock | RowBlocks | BlockCount
 
 
 def rows_per_block(rows: int) -> int:
     """About the root of the number of rows, so that the error of a sum grows with it."""
     return max(32, 2 << ((rows - 1).bit_length() + 1) // 2) if rows > 1 else 32
+
+
+def block_rows(rows: AnyDim) -> Bound:
+    """`rows_per_block` of a number that may be symbolic."""
+    return rows_per_block(rows) if isinstance(rows, int) else RowBlock(rows)
 
 
 # --- accumulators and statements -----------------------------------------------------------------
@@ -243,6 +259,21 @@ class ColumnAdd:
 
 
 @dataclass(slots=True, eq=False)
+class SaveRegisters:
+    """Writes an accumulator's registers to the line of the present block of a partial.
+
+    The block's number is the value of the loop `block` divided by `step`. Within the line they
+    are at `place`, or one after the other.
+    """
+
+    accumulator: Accumulator
+    partial: Partial
+    block: Variable
+    step: Bound
+    place: Affine | None
+
+
+@dataclass(slots=True, eq=False)
 class ScanStep:
     """A running reduction along the lanes: buffer[place] = accumulator op all lanes up to here."""
 
@@ -292,7 +323,7 @@ class Scatter:
 
 Statement = (
     Loop | Lanes | Stage | Reduce | Accumulate | Fold | Flush | Result | Store | ColumnAdd
-    | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
+    | SaveRegisters | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
 )  # fmt: skip
 
 
@@ -322,7 +353,7 @@ class KeptRow:
 class Kernel:
     """One kernel: `body` over `extents`.
 
-    units: how many steps the parallel loop has (1: the kernel is one chunk); grain: steps that
+    units: how many steps the parallel loop has (1: the kernel is one chunk); unit: steps that
     belong together; `dropped` variables have been merged into others; `lane` are the variables
     that differ between lanes; `pair` = (outer, inner, inner extent) where the lanes run over two
     variables together; `writes` are the buffers that the kernel writes.
@@ -336,7 +367,7 @@ class Kernel:
     lanes: frozenset[Variable] = frozenset()
     pair: tuple[Variable, Variable, int] | None = None
     units: AnyDim = 1
-    grain: AnyDim = 1
+    unit: Bound = 1
     scratch: AnyDim = 0
     kept: dict[Expr, KeptRow] = field(default_factory=dict)
     row: Affine = ZERO

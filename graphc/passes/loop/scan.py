@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..fuse.affine import Variable
+from .dtypes import accumulation_dtype
 from .ir import Accumulate, Accumulator, Lanes, Reduce, ScanStep, Statement, StoreRegisters
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ COLUMN_VECTORS = 4
 
 def lower_scan(lowering: Lowering) -> list[Statement]:
     """The loops of a cumulative sum, product, maximum or minimum."""
-    from .lower import accumulation_dtype
-
     schedule, place = lowering.schedule, lowering.group.code.scanned
     (reduction,) = lowering.group.code.reductions
     assert place is not None

@@ -21,6 +21,7 @@ from .ir import (
     Partial,
     Reduce,
     Result,
+    SaveRegisters,
     ScanStep,
     Scatter,
     Stage,
@@ -37,7 +38,7 @@ def show_kernel(kernel: Kernel) -> str:
     names = _namer()
     head = f"kernel {kernel.name} {kernel.kind}"
     if kernel.units != 1:
-        head += f" ({kernel.units} units of {kernel.grain})"
+        head += f" ({kernel.units} units of {kernel.unit})"
     if kernel.scratch != 0:
         head += f" scratch {kernel.scratch}"
     lines = [head]
@@ -115,6 +116,8 @@ def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
         return f"{name}[{show_form(s.place)}] = running {expr(s.expr)}"
     if isinstance(s, StoreRegisters):
         return f"{names(s.accumulator.value)}[{show_form(s.place)}] = its registers"
+    if isinstance(s, SaveRegisters):
+        return f"{names(s.partial)}[line i{s.block} / {s.step}] = registers".replace("i-", "j")
     if isinstance(s, Clear):
         return f"clear {names(s.buffer)}"
     if isinstance(s, CopyBuffer):

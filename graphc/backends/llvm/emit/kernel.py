@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim
 from graphc.passes.fuse.sizes import Sizes
-from graphc.passes.loop.ir import Kernel
+from graphc.passes.loop.ir import Bound, Kernel
 
 from .printer import Buffer, Printer
 from .statements import block
@@ -32,7 +32,7 @@ class KernelText:
     buffers: tuple[Buffer, ...]
     symbols: tuple[str, ...]
     units: AnyDim
-    grain: AnyDim
+    unit: Bound
     scratch: AnyDim
 
     @property
@@ -61,6 +61,6 @@ def print_kernel(kernel: Kernel, target: Target, sizes: Sizes) -> KernelText:
         tuple(p.buffers),
         tuple(p.symbols),
         kernel.units,
-        kernel.grain,
+        kernel.unit,
         kernel.scratch,
     )

@@ -19,19 +19,9 @@ from graphc.ir.dtype import DType
 from graphc.ir.graph import Value
 from graphc.passes.fuse.affine import Affine, Variable
 from graphc.passes.fuse.sizes import Sizes
-from graphc.passes.loop.ir import (
-    Accumulator,
-    At,
-    BlockStep,
-    Bound,
-    Kernel,
-    Least,
-    Partial,
-    RoundDown,
-    RowBlock,
-    RowBlocks,
-    Sum,
-)
+from graphc.passes.loop.ir import Accumulator, At, Bound, Kernel, Least, Partial, Sum
+
+from .sizes import RUN_TIME_BOUNDS, RunTimeBound, extreme, is_number, run_time_bound
 
 Range = tuple[AnyDim, AnyDim]
 Buffer = Value | Partial
@@ -163,16 +153,10 @@ class Printer:
         return self.let(f"mul nsw i64 {a}, {b}")
 
     def least(self, a: str, b: str) -> str:
-        return self._extreme("smin", min, a, b)
+        return extreme(self, "smin", a, b)
 
     def greatest(self, a: str, b: str) -> str:
-        return self._extreme("smax", max, a, b)
-
-    def _extreme(self, name: str, fold, a: str, b: str) -> str:
-        if is_number(a) and is_number(b):
-            return str(fold(int(a), int(b)))
-        self.declare(f"i64 @llvm.{name}.i64(i64, i64)")
-        return self.let(f"call i64 @llvm.{name}.i64(i64 {a}, i64 {b})")
+        return extreme(self, "smax", a, b)
 
     def element(self, pointer: str, offset: str, kind: str) -> str:
         """The address of an element."""
@@ -264,39 +248,17 @@ class Printer:
             return self.add(self.bound(bound.left), self.bound(bound.right))
         if isinstance(bound, Least):
             return self.least(self.bound(bound.left), self.bound(bound.right))
-        if isinstance(bound, (RoundDown, BlockStep, RowBlock, RowBlocks)):
+        if isinstance(bound, RUN_TIME_BOUNDS):
             return self._run_time_bound(bound)
         return self.size(bound)
 
-    def _run_time_bound(self, bound: RoundDown | BlockStep | RowBlock | RowBlocks) -> str:
+    def _run_time_bound(self, bound: RunTimeBound) -> str:
         found = self._prelude_cache.get(bound)
         if found is None:
-            rows = isinstance(bound, (RowBlock, RowBlocks))
-            size = self.size(bound.rows if rows else bound.size)
             with self._in_prelude():
-                if isinstance(bound, RoundDown):
-                    found = self.let(f"and i64 {size}, {-bound.multiple}")
-                elif isinstance(bound, BlockStep):
-                    short = self.let(f"icmp slt i64 {size}, {bound.limit}")
-                    found = self.let(f"select i1 {short}, i64 {size}, i64 {bound.block}")
-                    found = self.greatest(found, "1")
-                else:
-                    found = self.rows_per_block(size)
-                    if isinstance(bound, RowBlocks):
-                        last = self.add(self.sub(size, "1"), found)
-                        found = self.let(f"sdiv i64 {last}, {found}")
+                found = run_time_bound(self, bound)
             self._prelude_cache[bound] = found
         return found
-
-    def rows_per_block(self, rows: str) -> str:
-        """`passes.loop.ir.rows_per_block` at run time: max(32, 2 << (bits(rows - 1) + 1) / 2)."""
-        self.declare("i64 @llvm.ctlz.i64(i64, i1)")
-        last = self.let(f"sub i64 {rows}, 1")
-        last = self.greatest(last, "0")
-        zeros = self.let(f"call i64 @llvm.ctlz.i64(i64 {last}, i1 false)")
-        bits = self.let(f"sub i64 65, {zeros}")
-        half = self.let(f"lshr i64 {bits}, 1")
-        return self.greatest(self.let(f"shl i64 2, {half}"), "32")
 
     # --- forms ---------------------------------------------------------------------------------
 
@@ -399,10 +361,6 @@ class Printer:
         name = self.vec.fresh()
         self.prelude.append(f"  {name} = alloca {kind}, i64 {count}, align 64")
         return name
-
-
-def is_number(text: str) -> bool:
-    return text[0] != "%"
 
 
 def vector_of(elements: list[str]) -> str:

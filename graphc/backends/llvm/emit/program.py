@@ -1,9 +1,11 @@
 """The entry of a compiled graph: `i64 @run(ptr table)`, which calls kernels in regions.
 
-The table holds addresses (inputs, outputs, arena, constants), then sizes, each as an i64. `run`
-finds where every buffer is, and calls the kernels of one region after the other; the kernels of a
-region do not touch what another of them writes. After a region that computed checks, their flags
-are looked at: `run` returns the number of the first one that is set, and 0 at the end.
+The table holds addresses (inputs, outputs, arena, constants), then sizes and the number of threads
+that the arena has scratch for, each as an i64. `run` finds where every buffer is, and does one
+region after the other; the kernels of a region do not touch what another of them writes. A region
+with enough work is one job of the pool, cut into chunks that the shapes fix. After a region that
+computed checks, their flags are looked at: `run` returns the number of the first one that is set,
+and 0 at the end.
 """
 
 from __future__ import annotations
@@ -12,9 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphc.ir.dims import AnyDim, Dim
+from graphc.passes.loop.ir import Bound
+from graphc.passes.loop.parallel import CHUNKS
 from graphc.passes.memory import ALIGNMENT, ArenaPlan
 
+from .job import JobText, Pieces
 from .printer import Buffer
+from .sizes import RUN_TIME_BOUNDS, ceiling, extreme, is_number, run_time_bound
+
+#: Nanoseconds of estimated work from which a region is worth a fork.
+FORK = 6000.0
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +31,7 @@ class Call:
     """One kernel of a program: the function, its arguments, and how it may be cut.
 
     sizes: the i64 arguments. units: how many units of work there are, or the name of the function
-    of the sizes that says so; grain: units that stay together. reads, writes: the buffers, checks
+    of the sizes that says so; unit: how many stay together. reads, writes: the buffers, checks
     that have to be looked at before included. work: estimated nanoseconds.
     """
 
@@ -32,7 +41,7 @@ class Call:
     buffers: Sequence[Buffer]
     sizes: Sequence[AnyDim] = ()
     units: AnyDim | str = 1
-    grain: AnyDim = 1
+    unit: Bound = 1
     scratch: AnyDim = 0
     reads: frozenset[Buffer] = frozenset()
     writes: frozenset[Buffer] = frozenset()
@@ -57,9 +66,11 @@ class Program:
     arena_position: int
     arena: ArenaPlan
     symbol_positions: Mapping[str, int]
+    threads_position: int
     quotients: Mapping[str, tuple[AnyDim, int]] = field(default_factory=dict)
     flags: Mapping[Buffer, int] = field(default_factory=dict)
     copies: Sequence[Copy] = ()
+    fork: float = FORK
 
     def text(self) -> str:
         """The module of all kernels and the entry `run`."""
@@ -70,46 +81,34 @@ class _ProgramText:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.lines: list[str] = []
+        self.stack: list[str] = []
+        self.jobs: list[str] = []
         self.count = 0
-        self.sizes: dict = {}
+        self.known: dict = {}
         self.pointers: dict[Buffer, str] = {}
         self.declares: set[str] = set()
+
+    # --- lines and sizes ---------------------------------------------------------------------
 
     def let(self, text: str) -> str:
         self.count += 1
         self.lines.append(f"  %e{self.count} = {text}")
         return f"%e{self.count}"
 
+    def declare(self, text: str) -> None:
+        self.declares.add("declare " + text)
+
     def slot(self, position: int, kind: str) -> str:
         address = self.let(f"getelementptr i64, ptr %T, i64 {position}")
         return self.let(f"load {kind}, ptr {address}, align 8")
 
-    def module(self) -> str:
-        program = self.program
-        functions: dict[str, str] = {}
-        for region in program.regions:
-            for call in region:
-                functions.update(call.functions)
-                self.declares.update(call.declares)
-        self._arena()
-        for region in program.regions:
-            for call in region:
-                self._call(call)
-            self._look_at_flags(region)
-        for copy in program.copies:
-            self._copy(copy)
-        entry = ["define i64 @run(ptr %T) nounwind {", "entry:", *self.lines, "  ret i64 0", "}"]
-        parts = [*sorted(self.declares), *functions.values(), "\n".join(entry)]
-        return "\n".join(parts) + "\n"
-
-    # --- sizes and places --------------------------------------------------------------------
-
     def size(self, size: AnyDim) -> str:
-        if isinstance(size, int):
+        if size.__class__ is int:
             return str(size)
-        found = self.sizes.get(size)
+        found = self.known.get(size)
         if found is None:
-            found = self.sizes[size] = self._polynomial(size)
+            assert isinstance(size, Dim)
+            found = self.known[size] = self._polynomial(size)
         return found
 
     def _polynomial(self, size: Dim) -> str:
@@ -122,7 +121,7 @@ class _ProgramText:
         return total
 
     def _symbol(self, name: str) -> str:
-        found = self.sizes.get(name)
+        found = self.known.get(name)
         if found is None:
             quotient = self.program.quotients.get(name)
             if quotient is None:
@@ -130,8 +129,36 @@ class _ProgramText:
             else:
                 dividend = self.size(quotient[0])
                 found = self.let(f"sdiv i64 {dividend}, {quotient[1]}")
-            self.sizes[name] = found
+            self.known[name] = found
         return found
+
+    def bound(self, bound: Bound) -> str:
+        if not isinstance(bound, RUN_TIME_BOUNDS):
+            return self.size(bound)  # type: ignore[arg-type]
+        found = self.known.get(bound)
+        if found is None:
+            found = self.known[bound] = run_time_bound(self, bound)
+        return found
+
+    # --- the module --------------------------------------------------------------------------
+
+    def module(self) -> str:
+        program = self.program
+        functions: dict[str, str] = {}
+        for region in program.regions:
+            for call in region:
+                functions.update(call.functions)
+                self.declares.update(call.declares)
+        self._arena()
+        for region in program.regions:
+            self._region(region)
+            self._look_at_flags(region)
+        for copy in program.copies:
+            self._copy(copy)
+        head = ["define i64 @run(ptr %T) nounwind {", "entry:", *self.stack]
+        entry = [*head, *self.lines, "  ret i64 0", "}"]
+        parts = [*sorted(self.declares), *functions.values(), *self.jobs, "\n".join(entry)]
+        return "\n".join(parts) + "\n"
 
     def _arena(self) -> None:
         """Where each slot starts: after the one before, aligned."""
@@ -140,16 +167,32 @@ class _ProgramText:
         starts, offset = [], "0"
         for size in program.arena.slots:
             starts.append(offset)
-            offset = self.let(f"add nsw i64 {offset}, {self.size(size)}")
-            offset = self.let(f"add nsw i64 {offset}, {ALIGNMENT - 1}")
-            offset = self.let(f"and i64 {offset}, {-ALIGNMENT}")
+            offset = self._after(offset, self.size(size))
         for buffer, place in program.arena.places.items():
-            if place.offset:
-                at = self.let(f"add nsw i64 {starts[place.slot]}, {place.offset}")
-            else:
-                at = starts[place.slot]
+            start = starts[place.slot]
+            at = self._sum(start, str(place.offset))
             self.pointers[buffer] = self.let(f"getelementptr i8, ptr {base}, i64 {at}")
         self.scratch = self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
+        self.scratch_step = self._largest_scratch()
+
+    def _sum(self, a: str, b: str) -> str:
+        if is_number(a) and is_number(b):
+            return str(int(a) + int(b))
+        return self.let(f"add nsw i64 {a}, {b}")
+
+    def _after(self, offset: str, size: str) -> str:
+        """The next aligned place."""
+        end = self._sum(offset, size)
+        if is_number(end):
+            return str(-(-int(end) // ALIGNMENT) * ALIGNMENT)
+        return self.let(f"and i64 {self._sum(end, str(ALIGNMENT - 1))}, {-ALIGNMENT}")
+
+    def _largest_scratch(self) -> str:
+        largest = "0"
+        sizes = {call.scratch for region in self.program.regions for call in region}
+        for size in sorted(sizes, key=str):
+            largest = extreme(self, "smax", largest, self.size(size))
+        return self._after("0", largest)
 
     def pointer(self, buffer: Buffer) -> str:
         found = self.pointers.get(buffer)
@@ -160,15 +203,55 @@ class _ProgramText:
 
     # --- regions -----------------------------------------------------------------------------
 
-    def _call(self, call: Call) -> None:
-        arguments = [f"ptr {self.pointer(buffer)}" for buffer in call.buffers]
+    def _region(self, region: Sequence[Call]) -> None:
+        pieces = [self._pieces(call) for call in region]
+        work = sum([call.work for call in region])
+        if work < self.program.fork or all([piece.chunks == "1" for piece in pieces]):
+            for call, piece in zip(region, pieces):
+                arguments = [*piece.pointers, f"ptr {self.scratch}", "i64 0"]
+                arguments += [f"i64 {piece.units}", *piece.sizes]
+                self.lines.append(f"  call void @{call.name}({', '.join(arguments)})")
+            return
+        order = sorted(zip(region, pieces), key=lambda pair: -pair[0].work)  # long ones first
+        job = JobText(f"job{len(self.jobs)}", self.scratch, self.scratch_step)
+        total = "0"
+        for call, piece in order:
+            job.add(call.name, piece, total)
+            total = self._sum(total, piece.chunks)
+        self.jobs.append(job.function())
+        context = f"%context{len(self.jobs)}"
+        self.stack.append(f"  {context} = alloca i64, i64 {max(1, len(job.context))}, align 64")
+        for position, (kind, name) in enumerate(job.context):
+            address = self.let(f"getelementptr i64, ptr {context}, i64 {position}")
+            self.lines.append(f"  store {kind} {name}, ptr {address}, align 8")
+        if "threads" not in self.known:
+            self.known["threads"] = self.slot(self.program.threads_position, "i64")
+        self.declare("void @graphc_parallel_within(ptr, ptr, i64, i64)")
+        self.lines.append(
+            f"  call void @graphc_parallel_within(ptr @{job.name}, ptr {context}, i64 {total}, "
+            f"i64 {self.known['threads']})"
+        )
+
+    def _pieces(self, call: Call) -> Pieces:
+        """How a kernel is cut: at most CHUNKS pieces of whole units, fixed by the sizes."""
         sizes = [f"i64 {self.size(size)}" for size in call.sizes]
+        pointers = [f"ptr {self.pointer(buffer)}" for buffer in call.buffers]
         if isinstance(call.units, str):
             units = self.let(f"call i64 @{call.units}({', '.join(sizes)})")
         else:
             units = self.size(call.units)
-        arguments += [f"ptr {self.scratch}", "i64 0", f"i64 {units}", *sizes]
-        self.lines.append(f"  call void @{call.name}({', '.join(arguments)})")
+        if units == "1" or call.work < self.program.fork / 2:
+            return Pieces(pointers, sizes, units, units, "1")
+        unit = self.bound(call.unit)
+        together = ceiling(self, ceiling(self, units, unit), str(CHUNKS))
+        grain = extreme(self, "smax", self._product(together, unit), "1")
+        chunks = ceiling(self, units, grain)
+        return Pieces(pointers, sizes, units, grain, chunks)
+
+    def _product(self, a: str, b: str) -> str:
+        if is_number(a) and is_number(b):
+            return str(int(a) * int(b))
+        return self.let(f"mul nsw i64 {a}, {b}")
 
     def _look_at_flags(self, region: Sequence[Call]) -> None:
         for call in region:
@@ -182,7 +265,7 @@ class _ProgramText:
                 self.lines += [f"failed{number}:", f"  ret i64 {number}", f"fine{number}:"]
 
     def _copy(self, copy: Copy) -> None:
-        self.declares.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+        self.declare("void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         target = self.slot(copy.target, "ptr")
         self.lines.append(
             f"  call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {self.pointer(copy.source)}, "

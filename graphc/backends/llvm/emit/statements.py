@@ -20,6 +20,7 @@ from graphc.passes.loop.ir import (
     Partial,
     Reduce,
     Result,
+    SaveRegisters,
     ScanStep,
     Scatter,
     Stage,
@@ -30,9 +31,18 @@ from graphc.passes.loop.ir import (
 from graphc.passes.loop.schedule import ONE_LANE, PAIR
 
 from . import combine as c
-from .access import address, index_vector, load_vector, store, store_one, store_vector
-from .printer import Binding, Printer, Register, dtype_of, is_number
+from .access import (
+    address,
+    index_vector,
+    load_vector,
+    store,
+    store_one,
+    store_vector,
+    vector_offset,
+)
+from .printer import Binding, Printer, Register, dtype_of
 from .scatter import print_scatter
+from .sizes import is_number
 from .values import value
 
 STATEMENTS: dict[type, Callable[[Printer, Any], None]] = {}
@@ -149,7 +159,9 @@ def _divides(p: Printer, s: Lanes, step: int) -> bool:
 def _last_block(p: Printer, low: str, high: str, step: int) -> str:
     """The end of the whole steps between two bounds."""
     count = p.greatest(p.sub(high, low), "0")
-    return p.add(low, p.let(f"and i64 {count}, {-step}"))
+    if step & (step - 1) == 0:
+        return p.add(low, p.let(f"and i64 {count}, {-step}"))
+    return p.add(low, p.mul(p.let(f"sdiv i64 {count}, {step}"), str(step)))
 
 
 def _repeated_body(p: Printer, s: Lanes) -> Callable[[], None]:
@@ -322,6 +334,18 @@ def _store_registers(p: Printer, s: StoreRegisters) -> None:
     for u, register in enumerate(p.registers[s.accumulator]):
         vec = c.finished(p, s.accumulator, register)
         store(p, s.accumulator.value, s.place, vec, u)
+
+
+@prints(SaveRegisters)
+def _save_registers(p: Printer, s: SaveRegisters) -> None:
+    dtype, kind = s.partial.dtype, memory_element(s.partial.dtype)
+    number = p.let(f"sdiv i64 {p.env[s.block].name}, {p.bound(s.step)}")
+    line = p.element(p.buffer(s.partial), p.mul(number, p.size(s.partial.columns)), kind)
+    if s.place is not None:
+        line = p.element(line, p.scalar(s.place), kind)  # not cached: the line is of this block
+    for u, (name,) in enumerate(p.registers.pop(s.accumulator)):
+        step = vector_offset(p, s.place, u) if s.place is not None else u * p.width
+        store_vector(p, p.element(line, p.size(step), kind), name, dtype, p.mask)
 
 
 @prints(ScanStep)

@@ -1,0 +1,155 @@
+"""Row programs: lanes run along the reduced axis, one pass over the row for each stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphc.ir.dims import product
+from graphc.ir.dtype import BOOL
+
+from ..fuse.affine import Affine, strides
+from ..fuse.expr import KEEP_COST, Expr
+from ..fuse.group import BLOCK, LONG_ROW, STEP
+from .ir import (
+    Accumulate,
+    Accumulator,
+    At,
+    BlockStep,
+    Bound,
+    KeptRow,
+    Lanes,
+    Least,
+    Loop,
+    Reduce,
+    Stage,
+    Statement,
+    Sum,
+)
+from .partial import column_add
+from .schedule import BLOCKS
+
+if TYPE_CHECKING:
+    from .lower import Lowering
+
+#: A row of kept values larger than this is computed again in each stage instead.
+MAX_KEPT_ROW = 1 << 18
+
+
+def row_program(lowering: Lowering) -> list[Statement]:
+    """All stages of one row."""
+    return [Stage(k, row_stage(lowering, k)) for k in range(lowering.stages)]
+
+
+def row_stage(lowering: Lowering, stage: int) -> list[Statement]:
+    """One pass over the row: reductions, outputs and column sums that can be had by now."""
+    members = lowering.members(stage)
+    statements: list[Statement] = []
+    if members:
+        totals, body = stage_body(lowering, stage)
+        if totals:
+            statements += _reduction(lowering, totals, body)
+            statements += [lowering.result(a, across=True) for a in totals]
+        else:
+            lanes = lowering.lanes(lowering.schedule.lane, 1, body)
+            statements += lowering.nest(lowering.schedule.inner[:-1], lanes)
+    return statements + lowering.row_stores(stage, one_lane=True)
+
+
+def stage_body(lowering: Lowering, stage: int) -> tuple[list[Accumulator], list[Statement]]:
+    """The accumulators of a stage, and what happens at each point of the row."""
+    members = lowering.members(stage)
+    totals = [lowering.accumulator(r, _registers(lowering)) for r in members.rows]
+    body: list[Statement] = []
+    body += [Accumulate(a, r.expr) for a, r in zip(totals, members.rows)]
+    body += [lowering.store(output) for output in members.outputs]
+    body += [column_add(lowering, r) for r in members.columns]
+    return totals, body
+
+
+def _registers(lowering: Lowering) -> int:
+    extent = lowering.schedule.extents[lowering.schedule.lane]
+    return 1 if isinstance(extent, int) and extent < STEP else 4
+
+
+def _reduction(
+    lowering: Lowering, totals: list[Accumulator], body: list[Statement]
+) -> list[Statement]:
+    """The loops of a reduction along the lanes, in the tree that its shape fixes.
+
+    Each run along the last axis collects in its own accumulators, which are folded into the
+    total; a run of LONG_ROW or more goes in blocks of BLOCK.
+    """
+    schedule, domain = lowering.schedule, lowering.group.domain
+    last = set(domain.variables[len(domain.sizes) - 1])
+    along = [v for v in schedule.inner if v in last] or [schedule.lane]
+    around = [v for v in schedule.inner if v not in along]
+    unroll = totals[0].registers
+    n = domain.sizes[-1]
+    long = not lowering.sizes.below(n, LONG_ROW)
+    if not around and not long:
+        run = lowering.nest(along[:-1], lowering.lanes(schedule.lane, unroll, body))
+        return [Reduce(totals, run)]
+    parts, body = lowering.with_parts(totals, body)
+    if long:
+        assert along == [schedule.lane], "a long lane axis is neither split nor cut"
+        step, lanes = block_lanes(lowering, unroll, body)
+        run = [Loop(BLOCKS, 0, n, step, lowering.folded(totals, parts, [lanes]))]
+    else:
+        inner = lowering.nest(along[:-1], lowering.lanes(schedule.lane, unroll, body))
+        run = lowering.folded(totals, parts, inner)
+    return [Reduce(totals, lowering.nest(around, run))]
+
+
+def block_lanes(lowering: Lowering, unroll: int, body: list[Statement]) -> tuple[Bound, Lanes]:
+    """One block of a long row, and the length of blocks."""
+    n = lowering.group.domain.sizes[-1]
+    fixed = lowering.sizes.at_most(LONG_ROW, n)
+    step: Bound = BLOCK if fixed else BlockStep(n, LONG_ROW, BLOCK)
+    low = At(BLOCKS)
+    high = Least(Sum(low, step), n)
+    return step, Lanes(lowering.schedule.lane, low, high, unroll, body, (0, n))
+
+
+def keep_rows(lowering: Lowering) -> None:
+    """Dear values that several stages read stay in scratch for the length of a row."""
+    kernel, extents = lowering.kernel, lowering.schedule.extents
+    inner = lowering.schedule.inner
+    n = product([extents[v] for v in inner])
+    if lowering.stages == 1 or lowering.sizes.hint(n) * 4 > MAX_KEPT_ROW:
+        return
+    readers = _stages_that_read(lowering)
+    along = set(inner)
+    kept = {
+        expr
+        for expr, stages in readers.items()
+        if len(stages) > 1
+        and expr.cost >= KEEP_COST
+        and expr.dtype is not BOOL
+        and not along.isdisjoint(expr.variables)
+        and not expr.variables.isdisjoint(kernel.lanes)
+    }
+    inside = {arg for expr in kept for arg in expr.args if readers[arg] == readers[expr]}
+    terms = sorted(zip(inner, strides([extents[v] for v in inner])))
+    kernel.row = Affine(0, tuple(terms))
+    for expr in sorted(kept - inside, key=lambda e: e.id):
+        kernel.kept[expr] = KeptRow(kernel.scratch, min(readers[expr]))
+        kernel.scratch = kernel.scratch + (n + STEP) * 8
+
+
+def _stages_that_read(lowering: Lowering) -> dict[Expr, set[int]]:
+    readers: dict[Expr, set[int]] = {}
+
+    def visit(expr: Expr, stage: int) -> None:
+        known = readers.setdefault(expr, set())
+        if stage not in known:
+            known.add(stage)
+            for arg in expr.args:
+                visit(arg, stage)
+
+    code = lowering.group.code
+    for reduction in code.reductions:
+        visit(reduction.expr, lowering.stage[reduction.value])
+    for output in code.outputs:
+        if output.level == "full":
+            visit(output.expr, lowering.stage[output.value])
+    return readers

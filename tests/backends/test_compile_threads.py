@@ -1,0 +1,118 @@
+"""Bits do not depend on threads, and one executable serves several callers at a time."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from graphc.backends.llvm import pool
+from graphc.backends.llvm.compile import compile_graph
+from graphc.ir.build import trace
+from graphc.ir.types import parse_type
+from tests.backends.random_graphs import random_graph, random_inputs
+from tests.backends.test_compile_ops import layer_norm, o, softmax
+
+ALWAYS, NEVER = 0.0, 1e18
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    before = pool.get_num_threads()
+    pool.set_num_threads(3)
+    yield
+    pool.set_num_threads(before)
+
+
+def assert_same_bits(graph, inputs, times=5):
+    serial = compile_graph(graph, fork=NEVER)(*inputs)
+    executable = compile_graph(graph, fork=ALWAYS)
+    for _ in range(times):
+        for a, b in zip(serial, executable(*inputs), strict=True):
+            assert a.tobytes() == b.tobytes()
+    return executable
+
+
+@pytest.mark.parametrize("seed", range(300, 316))
+def test_random_graphs_have_the_same_bits_on_several_threads(seed):
+    graph = random_graph(seed)
+    assert_same_bits(graph, random_inputs(graph, seed))
+
+
+SUMS = {
+    "one long row": ("f32[200000]", (0,)),
+    "few columns of many rows": ("f32[20000, 7]", (0,)),
+    "columns": ("f32[3000, 300]", (0,)),
+    "everything": ("f32[300, 700]", (0, 1)),
+    "outside and inside": ("f32[40, 30, 50]", (0, 2)),
+    "half precision": ("f16[5000, 20]", (0,)),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_are_cut_by_their_shapes(name):
+    text, axes = SUMS[name]
+    type = parse_type(text)
+    graph = trace(lambda x: [o.reduce_sum(x, axes=axes), o.exp(x)], type)
+    x = np.random.default_rng(0).random(type.shape).astype(type.dtype.numpy)
+    executable = assert_same_bits(graph, [x])
+    total = executable(x)[0].astype("f8")
+    np.testing.assert_allclose(total, x.astype("f8").sum(axes), rtol=2e-3 if "16" in text else 1e-5)
+
+
+def test_column_sums_beside_rows():
+    def both(x):
+        columns = o.reduce_sum(x, axes=(0,))
+        return [columns, o.reduce_sum(o.mul(x, x), axes=(1,)), o.reduce_sum(o.neg(x), axes=(0,))]
+
+    graph = trace(both, parse_type("f32[1000, 70]"))
+    executable = assert_same_bits(graph, [np.random.default_rng(0).random((1000, 70), "f4")])
+    assert [kernel.kind for kernel in executable.kernels].count("rows") == 1
+
+
+def test_symbolic_sizes_on_several_threads():
+    types = [parse_type("f32[b, t]"), parse_type("f32[t]"), parse_type("f32[t]")]
+    graph = trace(lambda x, w, b: [centered_rows(x, w, b), o.reduce_sum(x, axes=(0,))], *types)
+    serial, forked = compile_graph(graph, fork=NEVER), compile_graph(graph, fork=ALWAYS)
+    rng = np.random.default_rng(0)
+    for b, t in [(1, 5), (70, 100), (3000, 33), (2, 40000), (0, 4)]:
+        inputs = [rng.random((b, t), "f4"), rng.random(t, "f4"), rng.random(t, "f4")]
+        for x, y in zip(serial(*inputs), forked(*inputs), strict=True):
+            assert x.tobytes() == y.tobytes(), (b, t)
+
+
+def centered_rows(x, weight, bias):
+    shape = x.type.shape
+    total = o.reduce_sum(x, axes=(1,))
+    centered = o.sub(x, o.expand(total, shape=shape, axes=(1,)))
+    scaled = o.mul(centered, o.expand(weight, shape=shape, axes=(0,)))
+    return o.add(scaled, o.expand(bias, shape=shape, axes=(0,)))
+
+
+def test_eight_callers_at_a_time():
+    graph = trace(softmax, parse_type("f32[64, 300]"))
+    executable = compile_graph(graph, apart=True, fork=ALWAYS)
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal((64, 300)).astype("f4") for _ in range(8)]
+    expected = [executable(x)[0] for x in inputs]
+
+    def call(k):
+        return all(executable(inputs[k])[0].tobytes() == expected[k].tobytes() for _ in range(20))
+
+    with ThreadPoolExecutor(8) as callers:
+        assert all(callers.map(call, range(8)))
+
+
+def test_products_on_several_threads():
+    graph = trace(
+        lambda a, b: o.tanh(o.dot(a, b, contract=((1,), (0,)))),
+        parse_type("f32[200, 150]"),
+        parse_type("f32[150, 300]"),
+    )
+    rng = np.random.default_rng(0)
+    assert_same_bits(graph, [rng.random((200, 150), "f4"), rng.random((150, 300), "f4")])
+
+
+def test_layer_norm_on_several_threads():
+    graph = trace(layer_norm, *map(parse_type, ["f32[64, 100]", "f32[100]", "f32[100]"]))
+    rng = np.random.default_rng(0)
+    assert_same_bits(graph, [rng.random(s, "f4") for s in [(64, 100), (100,), (100,)]])
