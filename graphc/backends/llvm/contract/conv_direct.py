@@ -141,12 +141,13 @@ class DirectKernel:
     def _units(self) -> None:
         """Units are (image, group, band or panel), walked by group of an image."""
         emitter, schedule, c = self.entry, self.schedule, self.c
+        inner = self.units_of_an_image // c.groups
+        first = emitter.floor_div("%lo", inner)
+        last = emitter.floor_div(emitter.sub("%hi", 1), inner)
         self.packed = "%w"
         if not self.packed_weights:
             self.packed = self._scratch("weights")
-            total = c.groups * self.panels
-            self.weights.pack_panels("%w", self.packed, self._scratch("chunk"), 0, total)
-        inner = self.units_of_an_image // c.groups
+            self._pack_weights(first, last)
 
         def group(outer: Index, _carried: Sequence[str]) -> None:
             base = emitter.mul(outer, inner)
@@ -161,9 +162,21 @@ class DirectKernel:
                 bands, panels = (0, schedule.bands), (0, self.panels)
             emitter.loop(*bands, 1, lambda band, _none: self._band(image, which, band, panels))
 
-        first = emitter.floor_div("%lo", inner)
-        last = emitter.floor_div(emitter.sub("%hi", 1), inner)
         emitter.loop(first, emitter.add(last, 1), 1, group)
+
+    def _pack_weights(self, first: Index, last: Index) -> None:
+        """All weights; of a range within one group of an image those of its panels."""
+        emitter, groups, panels = self.entry, self.c.groups, self.panels
+        low: Index = 0
+        high: Index = groups * panels
+        if self.schedule.by_channels and panels > 1:
+            alone = emitter.compare("eq", first, last)
+            # Units count panels of all images; this group's are from `base` on.
+            image = emitter.floor_div(first, groups)
+            base = emitter.mul(image, groups * panels)
+            low = emitter.select(alone, emitter.sub("%lo", base), low)
+            high = emitter.select(alone, emitter.sub("%hi", base), high)
+        self.weights.pack_panels("%w", self.packed, self._scratch("chunk"), low, high)
 
     def _band(self, image: Index, group: Index, band: Index, panels: tuple[Index, Index]) -> None:
         emitter, c, bands = self.entry, self.c, self.schedule.bands

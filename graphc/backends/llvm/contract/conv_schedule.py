@@ -58,7 +58,7 @@ def _bands(c: Correlation, height: int, item_bytes: int) -> int:
     row_bytes = c.copy[0] * c.copy[2] * c.source_channels * item_bytes
     per_row = row_bytes * c.source_step[1]
     reach = c.copy[1] - (height - 1) * c.source_step[1]
-    if c.copy[1] * row_bytes <= BAND_BYTES // 2 and height * c.target[2] <= 256:
+    if c.copy[1] * row_bytes <= 2 * BAND_BYTES and height * c.target[2] <= 256:
         return 1
     rows = max(1, (BAND_BYTES - reach * row_bytes) // per_row + 1)
     rows = min(rows, max(4, -(-height // 8)))
