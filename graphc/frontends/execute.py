@@ -14,6 +14,7 @@ from ..ir.dims import Dim, is_static
 from ..ir.graph import Graph, symbols_of
 from ..ir.interpret import bind_sizes
 from ..ir.types import TensorType
+from ..passes.clean import clean
 from ..passes.partition import partition
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class SegmentTemplate:
 
         self.graph, self.wanted = graph, list(wanted)
         seeds = range(len(graph.results))
-        joint = vjp(graph, self.wanted, list(seeds))
+        joint = clean(vjp(graph, self.wanted, list(seeds)))
         n = len(graph.params)
         self.forward, self.backward, self.residuals = partition(joint, n, len(graph.results))
         live = {value for node in self.backward.nodes for value in node.inputs}

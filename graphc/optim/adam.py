@@ -3,6 +3,7 @@
 import graphc as torch
 from graphc.optim.per_parameter import (
     PerParameterOptimizer,
+    can_go_together,
     check_betas,
     check_fused,
     check_lr,
@@ -11,6 +12,7 @@ from graphc.optim.per_parameter import (
     decayed,
     number,
 )
+from graphc.optim.together import AdamOptions, adam, write_all
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 
@@ -96,6 +98,30 @@ class Adam(PerParameterOptimizer):
         state["exp_avg_sq"] = torch.zeros_like(param)
         if group["amsgrad"]:
             state["max_exp_avg_sq"] = torch.zeros_like(param)
+
+    def _step_together(self, params, group, counters):
+        if not can_go_together(params, group):
+            return False
+        self._start_missing(params, group)
+        states = [self.state[param] for param in params]
+        if len({float(state["step"]) for state in states}) != 1:
+            return False
+        step = [counters.advance(state) for state in states][0]
+        averages = [state["exp_avg"] for state in states]
+        squares = [state["exp_avg_sq"] for state in states]
+        largest = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
+        (beta1, beta2), lr, decay = group["betas"], group["lr"], number(group["weight_decay"])
+        options = AdamOptions(
+            beta1, beta2, group["eps"], group["amsgrad"], group["maximize"],
+            group["decoupled_weight_decay"], decay,
+        )  # fmt: skip
+        made = adam(
+            params, [param.grad for param in params], averages, squares, largest, options,
+            1 - lr * decay, (1 - beta2**step) ** 0.5, -lr / (1 - beta1**step),
+        )  # fmt: skip
+        for targets, values in zip((params, averages, squares, largest), made, strict=True):
+            write_all(targets, values)
+        return True
 
     def _update(self, param, grad, state, group, step):
         grad = decayed(param, grad, group)

@@ -3,6 +3,7 @@
 from collections.abc import MutableMapping
 
 import graphc as torch
+from graphc.frontends.record import recorder
 from graphc.optim.optimizer import Optimizer
 
 # What options meant in checkpoints that are older than the options.
@@ -169,10 +170,23 @@ class PerParameterOptimizer(Optimizer):
         counters = _Counters()
         with torch.set_grad_enabled(bool(self.defaults.get("differentiable", False))):
             for group in self.param_groups:
-                for param in group["params"]:
-                    if param.grad is not None:
+                params = [param for param in group["params"] if param.grad is not None]
+                if not self._step_together(params, group, counters):
+                    for param in params:
                         self._step_one(param, group, counters)
+        recorder().step_ends()
         return loss
+
+    def _step_together(self, params, group, counters):
+        """Update all of a group at once, if this optimizer can: tell whether it did."""
+        return False
+
+    def _start_missing(self, params, group):
+        """Give each parameter that has none its first state."""
+        for param in params:
+            self._check_grad(param.grad)
+            if not self.state[param]:
+                self._start_state(param, self.state[param], group)
 
     def _step_one(self, param, group, counters):
         grad = param.grad
@@ -186,6 +200,13 @@ class PerParameterOptimizer(Optimizer):
         if param.is_complex():
             param, grad, state = _as_real(param), _as_real(grad), _RealState(state)
         self._update(param, grad, state, group, count)
+
+
+def can_go_together(params, group):
+    """Whether one recorded step may update all of these: real, dense, and not differentiated."""
+    if group["differentiable"] or isinstance(group["lr"], torch.Tensor):
+        return False
+    return bool(params) and not any(param.is_complex() for param in params)
 
 
 def decayed(param, grad, group):

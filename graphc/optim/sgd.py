@@ -2,12 +2,14 @@
 
 from graphc.optim.per_parameter import (
     PerParameterOptimizer,
+    can_go_together,
     check_fused,
     check_lr,
     check_option,
     decayed,
     number,
 )
+from graphc.optim.together import SgdOptions, sgd, write_all
 
 __all__ = ["SGD"]
 
@@ -76,6 +78,30 @@ class SGD(PerParameterOptimizer):
 
     def _init_state(self, param, state, group):
         pass  # the first buffer is the first gradient
+
+    def _step_together(self, params, group, counters):
+        if not can_go_together(params, group) or any(p.grad.is_sparse for p in params):
+            return False
+        buffers = []
+        if group["momentum"] != 0:
+            buffers = [self.state[param].get("momentum_buffer") for param in params]
+            if any(buffer is None for buffer in buffers):
+                if any(buffer is not None for buffer in buffers):
+                    return False
+                buffers = []
+        options = SgdOptions(
+            group["momentum"], group["dampening"], number(group["weight_decay"]),
+            group["nesterov"], group["maximize"],
+        )  # fmt: skip
+        grads = [param.grad for param in params]
+        made, moved = sgd(params, grads, buffers, options, -group["lr"])
+        if buffers:
+            write_all(buffers, moved)
+        else:
+            for param, buffer in zip(params, moved, strict=False):
+                self.state[param]["momentum_buffer"] = buffer
+        write_all(params, made)
+        return True
 
     def _update(self, param, grad, state, group, step):
         grad = decayed(param, grad, group)
