@@ -50,6 +50,9 @@ class Parameter(Tensor, metaclass=_ParameterMeta):
         marked._is_param = True
         return marked
 
+    def __init__(self, data=None, requires_grad=True):
+        """Nothing is left to do after ``__new__``."""
+
     def __deepcopy__(self, memo):
         if id(self) in memo:
             return memo[id(self)]
@@ -98,6 +101,9 @@ class Buffer(Tensor, metaclass=_BufferMeta):
         marked._is_buffer = True
         return marked
 
+    def __init__(self, data=None, *, persistent=True):
+        """Nothing is left to do after ``__new__``."""
+
 
 class UninitializedTensorMixin:
     """A parameter or buffer of a lazy module, whose shape the first input decides."""
@@ -141,6 +147,9 @@ class UninitializedParameter(UninitializedTensorMixin, Parameter):
         data = torch.empty(0, device=device, dtype=dtype)
         return Tensor._make_subclass(cls, data, requires_grad)
 
+    def __init__(self, requires_grad=True, device=None, dtype=None):
+        """Nothing is left to do after ``__new__``."""
+
     def __deepcopy__(self, memo):
         if id(self) not in memo:
             memo[id(self)] = type(self)(self.requires_grad, self.data.device, self.data.dtype)
@@ -158,6 +167,9 @@ class UninitializedBuffer(UninitializedTensorMixin, Tensor):
         buffer.persistent = persistent
         buffer._is_buffer = True
         return buffer
+
+    def __init__(self, requires_grad=False, device=None, dtype=None, persistent=True):
+        """Nothing is left to do after ``__new__``."""
 
 
 def is_lazy(param):

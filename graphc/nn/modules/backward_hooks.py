@@ -12,15 +12,15 @@ class _Identity(Function):
     """Pass tensors through; in backward pass their gradients through ``on_grads``."""
 
     @staticmethod
-    def forward(ctx, on_grads, *tensors):
+    def forward(ctx, on_grads, zeros_for_missing, *tensors):
         ctx.on_grads = on_grads
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(zeros_for_missing)
         ctx.mark_non_differentiable(*[t for t in tensors if not t.requires_grad])
         return tensors
 
     @staticmethod
     def backward(ctx, *grads):
-        return None, *ctx.on_grads(grads)
+        return None, None, *ctx.on_grads(grads)
 
 
 class BackwardHooks:
@@ -45,7 +45,7 @@ class BackwardHooks:
     def wrap_inputs(self, args):
         """Return ``args`` with its tensors passed through the input identity."""
         self.input_count = len(args)
-        args, self.input_positions = _pass_through(self._on_input_grads, args)
+        args, self.input_positions = _pass_through(self._on_input_grads, True, args)
         return args
 
     def wrap_outputs(self, result):
@@ -58,7 +58,7 @@ class BackwardHooks:
             )
         outputs = result if isinstance(result, tuple) else (result,)
         self.output_count = len(outputs)
-        outputs, self.output_positions = _pass_through(self._on_output_grads, outputs)
+        outputs, self.output_positions = _pass_through(self._on_output_grads, False, outputs)
         return outputs if isinstance(result, tuple) else outputs[0]
 
     def _on_input_grads(self, grads):
@@ -105,14 +105,16 @@ class BackwardHooks:
                 )
 
 
-def _pass_through(on_grads, args):
+def _pass_through(on_grads, zeros_for_missing, args):
     """Return (args with tensors replaced by identities, their positions or None)."""
     positions = [i for i, arg in enumerate(args) if isinstance(arg, torch.Tensor)]
     tensors = [args[i] for i in positions]
     if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors):
         return args, None
     replaced = list(args)
-    for i, tensor in zip(positions, _Identity.apply(on_grads, *tensors), strict=True):
+    for i, tensor in zip(
+        positions, _Identity.apply(on_grads, zeros_for_missing, *tensors), strict=True
+    ):
         replaced[i] = tensor
     # A named tuple is built from positional values, a tuple from one iterable.
     return tuple(replaced) if type(args) is tuple else type(args)(*replaced), positions

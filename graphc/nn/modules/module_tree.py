@@ -192,7 +192,7 @@ class Tree:
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
                 "nn.Module.to only accepts floating point or complex dtypes, "
-                f"but got desired dtype={dtype}"
+                f"but got desired dtype={dtype!r}"
             )
 
         def convert(t):

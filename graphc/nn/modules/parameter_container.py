@@ -71,7 +71,7 @@ class ParameterList(Module):
 
     def extra_repr(self):
         return "\n".join(
-            _describe(i, value, getattr(value, "dtype", None)) for i, value in enumerate(self)
+            _describe(i, value, repr(getattr(value, "dtype", None))) for i, value in enumerate(self)
         )
 
     def __call__(self, *args, **kwargs):

@@ -122,8 +122,8 @@ class RNNBase(Module):
         expected = self._first_weight.dtype
         if input.dtype != expected and not torch.is_autocast_enabled():
             raise ValueError(
-                f"RNN input dtype ({input.dtype}) does not match weight dtype ({expected}). "
-                f"Convert input: input.to({expected}), or convert model: model.to({input.dtype})"
+                f"RNN input dtype ({input.dtype!r}) does not match weight dtype ({expected!r}). "
+                f"Convert input: input.to({expected!r}), or convert model: model.to({input.dtype!r})"
             )
         dims = 3 if batch_sizes is None else 2
         if input.dim() != dims:
