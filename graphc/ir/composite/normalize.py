@@ -2,6 +2,7 @@
 
 from .. import ops
 from ..dims import product
+from ..errors import ShapeError
 from ..op import op
 from ..schema import Case, Float, Int, IntAttr, Ints, NumberAttr, Onnx, Real
 from .base import Composite
@@ -95,6 +96,8 @@ class layer_norm(Composite):
 
     def expand(x, weight, bias, eps):
         rank, k = len(x.type.shape), len(weight.type.shape)
+        if k > rank:
+            raise ShapeError(f"layer_norm: {x.type.text} has no {k} axes, as the weight has")
         axes = tuple(range(rank - k, rank))
         lead = tuple(range(rank - k))
         _, var, delta = moments(x, axes)

@@ -387,7 +387,7 @@ class complex_(Pointwise):
     y: Float
 
     def result(x, y):
-        return x.with_dtype(x.dtype.to_complex())
+        return Pointwise.result(complex_, x, y).with_dtype(x.dtype.to_complex())
 
     def eval(x, y):
         out = np.empty(x.shape, np.result_type(x.dtype, np.complex64))

@@ -6,6 +6,7 @@ from ..build import Builder
 from ..data import Data
 from ..dims import AnyDim
 from ..dtype import I64, DType
+from ..errors import ShapeError
 from ..graph import Value
 from ..op import Structural, as_dtype, constant_like, op
 from ..schema import Case, DataAttr, DimAttr, Dims, DTypeAttr, IntAttr, NumberAttr, Onnx, Text
@@ -66,6 +67,8 @@ class iota_op(Structural):
     device: Text
 
     def result(shape, axis, dtype, device):
+        if not 0 <= axis < len(shape):
+            raise ShapeError(f"iota: a shape of {len(shape)} axes has no axis {axis}")
         return TensorType(dtype, shape, device)
 
     def eval(shape, axis, dtype, device):

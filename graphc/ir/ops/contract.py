@@ -95,6 +95,8 @@ def free_axes(contract, batch, ranks) -> list[list[int]]:
 
 def conv_size(n, k, stride: int, padding: tuple[int, int], dilation: int):
     """The output size of a convolution along one axis."""
+    if k == 0:
+        raise ShapeError("the kernel of a convolution has no elements")
     span = (k - 1) * dilation + 1
     room = n + padding[0] + padding[1] - span
     if isinstance(room, int) and room < 0:
@@ -200,6 +202,19 @@ def _correlate(x, w, stride, padding, dilation, groups):
     return np.moveaxis(np.concatenate(parts, -1), -1, 1)
 
 
+def _check_geometry(ct, sizes, kernel, stride, padding, dilation) -> None:
+    """The cotangent has the spatial sizes of the convolution that it is of, where all are known."""
+    if not len(stride) == len(padding) == len(dilation) == len(sizes):
+        raise ShapeError(f"the gradient of a convolution needs {len(sizes)} strides and paddings")
+    geometry = zip(sizes, kernel, stride, padding, dilation, ct.shape[2:], strict=True)
+    for n, k, s, p, d, m in geometry:
+        if all(isinstance(size, int) for size in (n, k, m)) and conv_size(n, k, s, p, d) != m:
+            raise ShapeError(
+                f"{ct.text} is no cotangent of a convolution of {n} elements by {k}: "
+                f"it gives {conv_size(n, k, s, p, d)}"
+            )
+
+
 @op("conv_grad_input", groups=1)
 class conv_grad_input(Structural):
     """The cotangent of conv's x[n, c, *size] from that of its result; a transposed convolution."""
@@ -216,6 +231,7 @@ class conv_grad_input(Structural):
         k = len(ct.shape) - 2
         if len(w.shape) != k + 2 or len(size) != k or ct.shape[1] != w.shape[0]:
             raise ShapeError(f"conv_grad_input of {ct.text} with {w.text}: the shapes do not fit")
+        _check_geometry(ct, size, w.shape[2:], stride, padding, dilation)
         return ct.with_shape((ct.shape[0], w.shape[1] * groups, *size))
 
     def eval(ct, w, size, stride, padding, dilation, groups):
@@ -275,6 +291,7 @@ class conv_grad_weight(Structural):
         k = len(ct.shape) - 2
         if len(x.shape) != k + 2 or len(size) != k or ct.shape[0] != x.shape[0]:
             raise ShapeError(f"conv_grad_weight of {ct.text} with {x.text}: the shapes do not fit")
+        _check_geometry(ct, x.shape[2:], size, stride, padding, dilation)
         return ct.with_shape((ct.shape[1], x.shape[1] // groups, *size))
 
     def eval(ct, x, size, stride, padding, dilation, groups):

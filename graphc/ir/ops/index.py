@@ -157,9 +157,7 @@ class dynamic_slice(Structural):
 
     def result(x, *starts, sizes):
         _check_starts(x, starts)
-        for n, m in zip(x.shape, sizes, strict=True):
-            if isinstance(n, int) and isinstance(m, int) and m > n:
-                raise ShapeError(f"dynamic_slice: a size of {m} is larger than {x.text}")
+        _check_within(x, sizes, "dynamic_slice")
         return x.with_shape(sizes)
 
     def eval(x, *starts, sizes):
@@ -191,6 +189,7 @@ class dynamic_update(Structural):
         _check_starts(x, starts)
         if len(update.shape) != len(x.shape) or update.dtype is not x.dtype:
             raise ShapeError(f"dynamic_update: {update.text} does not fit into {x.text}")
+        _check_within(x, update.shape, "dynamic_update")
         return x
 
     def eval(x, update, *starts):
@@ -228,6 +227,14 @@ class dynamic_update(Structural):
 def _check_starts(x, starts) -> None:
     if len(starts) != len(x.shape) or any(s.shape != () for s in starts):
         raise ShapeError(f"one scalar start is needed for each axis of {x.text}")
+
+
+def _check_within(x, sizes, name: str) -> None:
+    if len(sizes) != len(x.shape):
+        raise ShapeError(f"{name}: {len(sizes)} sizes are given for the axes of {x.text}")
+    for n, m in zip(x.shape, sizes, strict=True):
+        if isinstance(n, int) and isinstance(m, int) and m > n:
+            raise ShapeError(f"{name}: a size of {m} is larger than {x.text}")
 
 
 @op("sort", descending=False)
@@ -278,7 +285,7 @@ def flat_index(index, axis: int, shape: tuple):
     index has any shape of that rank; its other axes name themselves.
     """
     from .binary import add, mul
-    from .constant import full_like, iota
+    from .constant import dim_value, full_like, iota
 
     total = None
     stride: int | Dim = 1
@@ -287,7 +294,9 @@ def flat_index(index, axis: int, shape: tuple):
             line = index
         else:
             line = iota(index.type.shape, i, I64, index.type.device)
-        if stride != 1:
+        if isinstance(stride, Dim):
+            line = mul(line, dim_value(stride, line.type.shape, line.type.device))
+        elif stride != 1:
             line = mul(line, full_like(stride, line))
         total = line if total is None else add(line, total)
         stride = stride * shape[i]

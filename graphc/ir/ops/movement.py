@@ -252,7 +252,8 @@ class concat(Structural):
         total = 0
         for x in xs:
             rest = x.shape[:axis] + x.shape[axis + 1 :]
-            if rest != first.shape[:axis] + first.shape[axis + 1 :] or x.dtype is not first.dtype:
+            fits = len(x.shape) == len(first.shape) and x.dtype is first.dtype
+            if not fits or rest != first.shape[:axis] + first.shape[axis + 1 :]:
                 raise ShapeError(f"cannot concat {first.text} and {x.text} along axis {axis}")
             total = total + x.shape[axis]
         return first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :]))
