@@ -86,8 +86,23 @@ def compile_graph(
     of estimated work from which a region of kernels runs on several threads. Raises
     UnsupportedError, with the op and its line, for what has no lowering.
     """
+    return prepare(graph, target, exact, name, dims, apart, fork).executable()
+
+
+def prepare(
+    graph: Graph,
+    target: Target | str | None = None,
+    exact: bool = True,
+    name: str = "graph",
+    dims: Mapping[str, Facts] | None = None,
+    apart: bool = False,
+    fork: float = FORK,
+) -> Compiler:
+    """A compile up to the text: its plan, kernels and text, for any target. See `compile_graph`."""
     chosen = target if isinstance(target, Target) else get_target(target)
-    return Compiler(graph, chosen, exact, name, dims or {}, apart, fork).executable()
+    compiler = Compiler(graph, chosen, exact, name, dims or {}, apart, fork)
+    compiler.run()
+    return compiler
 
 
 class Compiler:
@@ -111,7 +126,7 @@ class Compiler:
         self.reports: list[KernelReport] = []
         self.texts: dict[Group, KernelText] = {}
 
-    def executable(self) -> Executable:
+    def run(self) -> None:
         start = time.perf_counter_ns()
         self.checked = add_checks(prepare_products(expand_composites(self.source)))
         self.graph = self.checked.graph
@@ -126,16 +141,18 @@ class Compiler:
         )
         fused = time.perf_counter_ns()
         self._lower()
-        program = self._program()
-        text = program.text()
-        emitted = time.perf_counter_ns()
-        code = jit.load(text, ["run"], target=self.target)
+        self.program = self._program()
+        self.text = self.program.text()
         self.stats.fuse_ns = fused - start
-        self.stats.emit_ns = emitted - fused
-        self.stats.code_ns = time.perf_counter_ns() - emitted
-        self.stats.lines, self.stats.nodes = text.count("\n"), len(self.graph.nodes)
+        self.stats.emit_ns = time.perf_counter_ns() - fused
+        self.stats.lines, self.stats.nodes = self.text.count("\n"), len(self.graph.nodes)
         self.stats.kernels = len(self.calls)
-        return Executable(self, program, code, text)
+
+    def executable(self) -> Executable:
+        start = time.perf_counter_ns()
+        code = jit.load(self.text, ["run"], target=self.target)
+        self.stats.code_ns = time.perf_counter_ns() - start
+        return Executable(self, self.program, code, self.text)
 
     # --- kernels -----------------------------------------------------------------------------
 
