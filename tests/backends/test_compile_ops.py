@@ -6,6 +6,7 @@ import pytest
 import graphc.ir.ops  # noqa: F401  (declares the ops)
 from graphc.backends.llvm.compile import compile_graph
 from graphc.ir.build import trace
+from graphc.ir.dims import symbol
 from graphc.ir.dtype import BF16, F16, F32, F64, I32, I64
 from graphc.ir.errors import BoundsError, DivisionError, UnsupportedError
 from graphc.ir.interpret import evaluate
@@ -250,10 +251,8 @@ def test_an_integer_division_by_zero_is_an_error():
 
 
 def test_what_has_no_lowering_says_so():
-    with pytest.raises(UnsupportedError, match="searchsorted"):
-        compile_graph(
-            trace(lambda a, b: o.searchsorted(a, b), parse_type("f32[5]"), parse_type("f32[3]"))
-        )
+    with pytest.raises(UnsupportedError, match="compact"):
+        compile_graph(trace(lambda m: o.compact(m, size=(symbol("k"),)), parse_type("bool[5]")))
 
 
 def test_refusals_name_the_reason():
@@ -266,3 +265,29 @@ def test_the_loops_of_a_kernel_are_readable():
     text = show_kernel(executable.kernels[0].loops)
     assert "lanes i1 in 0..100 x 4:" in text and "stage 2:" in text
     assert "div(exp(" in text
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i32", "u8", "bool", "f16"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_sort_is_stable_and_puts_nan_last(dtype, descending):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 7, (5, 40, 3)).astype(parse_type(dtype + "[]").dtype.numpy)
+    if dtype[0] == "f":
+        x[2, ::7, 1] = np.nan
+    run(
+        lambda x: o.sort(x, axis=1, descending=descending),
+        f"{dtype}[5, 40, 3]",
+        arrays=[x],
+    )
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_searchsorted(right):
+    x = np.sort(np.random.default_rng(0).integers(0, 20, 30)).astype("f4")
+    values = np.arange(-1, 22).astype("f4")
+    run(
+        lambda b, v: o.searchsorted(b, v, right=right),
+        "f32[30]",
+        "f32[23]",
+        arrays=[x, values],
+    )

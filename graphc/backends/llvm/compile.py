@@ -30,13 +30,14 @@ from graphc.passes.fuse.group import NATIVE, REDUCTIONS, SCATTERS, Group, is_anc
 from graphc.passes.fuse.plan import Refusal, base_of
 from graphc.passes.fuse.pull import MOVEMENT
 from graphc.passes.fuse.sizes import Sizes
+from graphc.passes.legalize import legalize
 from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
 from graphc.passes.loop.parallel import CHUNKS
 from graphc.passes.memory import ALIGNMENT, Lifetime, align, plan_memory
 from graphc.passes.products import prepare_products
 
-from . import products  # noqa: F401  (registers its kernels)
+from . import ordering, products  # noqa: F401  (they register kernels)
 from .native import NATIVE_KERNELS, native_operands
 
 #: Nanoseconds of estimated work from which other Python threads may run during a call.
@@ -128,7 +129,8 @@ class Compiler:
 
     def run(self) -> None:
         start = time.perf_counter_ns()
-        self.checked = add_checks(prepare_products(expand_composites(self.source)))
+        prepared = prepare_products(legalize(expand_composites(self.source)))
+        self.checked = add_checks(prepared)
         self.graph = self.checked.graph
         require_supported(self.graph)
         self.plan = fuse(
@@ -206,9 +208,9 @@ class Compiler:
             kernel.declares,
             tuple(built.buffers),
             built.sizes,
-            kernel.units,
+            kernel.units if built.units is None else built.units,
             1,
-            kernel.scratch_bytes,
+            kernel.scratch_bytes if built.scratch is None else built.scratch,
             frozenset(built.buffers) - writes | before,
             writes,
             built.work,

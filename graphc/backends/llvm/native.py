@@ -22,12 +22,18 @@ from graphc.passes.fuse.plan import base_of
 
 @dataclass(frozen=True, slots=True)
 class NativeCall:
-    """A kernel, its buffers and sizes; work is an estimate in nanoseconds."""
+    """A kernel, its buffers and sizes; work is an estimate in nanoseconds.
+
+    units and scratch (bytes of one thread) are given where they are symbolic sizes that the
+    kernel itself does not tell.
+    """
 
     kernel: Kernel
     buffers: Sequence[Value]
     sizes: Sequence[AnyDim] = ()
     work: float = 10_000.0
+    units: AnyDim | None = None
+    scratch: AnyDim | None = None
 
 
 Build = Callable[[Node, Target], NativeCall]

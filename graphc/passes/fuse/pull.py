@@ -248,6 +248,12 @@ def _full(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) ->
     return group.table.constant(number, dtype)
 
 
+@moves("dim")
+def _dim(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
+    size, dtype = node.attrs["size"], node.outputs[0].type.dtype
+    return group.table.make("size", (), size, dtype)
+
+
 @moves("detach")
 def _detach(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
     return pull(group, node.inputs[0], index, guards)
