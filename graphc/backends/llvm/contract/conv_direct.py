@@ -71,14 +71,17 @@ class DirectKernel:
         self.tiles = ConvTiles(
             self.builder, target, self.sums, self.layout, schedule, self.columns, self.out_row
         )
+        # Weights that one call uses once are packed when they are used, panel by panel.
+        self.packs_each = not packed_weights and batch == 1 and schedule.bands == 1
         self._place_scratch()
 
     def _place_scratch(self) -> None:
         # A read of a tile may begin in the last row of the copy and run past a garbage column.
+        weights = self.weights.panel_elements if self.packs_each else self.weights.elements
         sizes = {
             "source": self.layout.one_block + self.layout.row,
             "target": self.c.target[0] * self.out_plane,
-            "weights": 0 if self.packed_weights else self.weights.elements,
+            "weights": 0 if self.packed_weights else weights,
             "chunk": 0 if self.packed_weights else self.weights.scratch_elements,
         }
         align = 64 // self.sums.bytes
@@ -147,7 +150,8 @@ class DirectKernel:
         self.packed = "%w"
         if not self.packed_weights:
             self.packed = self._scratch("weights")
-            self._pack_weights(first, last)
+            if not self.packs_each:
+                self._pack_weights(first, last)
 
         def group(outer: Index, _carried: Sequence[str]) -> None:
             base = emitter.mul(outer, inner)
@@ -196,8 +200,13 @@ class DirectKernel:
 
         def panel(at: Index, _carried: Sequence[str]) -> None:
             which = emitter.add(emitter.mul(group, self.panels), at)
-            place = emitter.mul(which, self.weights.panel_elements)
-            self._phases(low, high, self.vector.address(self.packed, place), at)
+            weights = self.packed
+            if self.packs_each:
+                self.weights.pack_panel("%w", weights, self._scratch("chunk"), which)
+            else:
+                place = emitter.mul(which, self.weights.panel_elements)
+                weights = self.vector.address(weights, place)
+            self._phases(low, high, weights, at)
             first = emitter.mul(at, self.columns)
             self._unpack(image_group, image, group, (low, high), first)
 
@@ -231,7 +240,7 @@ class DirectKernel:
     def _record(self, phase: Sequence) -> tuple[int, ...]:
         """The fields of `PHASE`; places are in elements."""
         layout, c = self.layout, self.c
-        steps = (layout.plane, layout.row, layout.block)
+        steps = (layout.plane, layout.row, layout.pixel)
         source = sum(axis.origin * step for axis, step in zip(phase, steps))
         out_steps = (self.out_plane, self.out_row, self.columns)
         target = sum(axis.first * step for axis, step in zip(phase, out_steps))
@@ -257,7 +266,7 @@ class DirectKernel:
                 column = emitter.minimum(column, emitter.sub(fields["width"], schedule.columns))
             a_at = emitter.mul(depth, c.source_step[0] * layout.plane)
             a_at = emitter.add(a_at, emitter.mul(row, c.source_step[1] * layout.row))
-            a_at = emitter.add(a_at, emitter.mul(column, c.source_step[2] * layout.block))
+            a_at = emitter.add(a_at, emitter.mul(column, c.source_step[2] * layout.pixel))
             c_at = emitter.mul(depth, c.target_step[0] * self.out_plane)
             c_at = emitter.add(c_at, emitter.mul(row, c.target_step[1] * self.out_row))
             c_at = emitter.add(c_at, emitter.mul(column, c.target_step[2] * self.columns))

@@ -208,7 +208,7 @@ class WeightGradKernel:
             (routine.values["images"], self.x_image),
             (c.target[0], c.source_step[0] * layout.plane),
             (routine.values["rows"], c.source_step[1] * layout.row),
-            (c.target[2], c.source_step[2] * layout.block),
+            (c.target[2], c.source_step[2] * layout.pixel),
         )
         places = [
             vector.address("%c", row * self.sum_row + v * vector.lanes)
@@ -227,7 +227,7 @@ class WeightGradKernel:
         emitter, c, vector = self.entry, self.c, self.vector
         layout, schedule = self.layout, self.schedule
         end = emitter.minimum(emitter.mul(blocks[1], schedule.block), c.source_channels)
-        steps = (layout.plane, layout.row, layout.block)
+        steps = (layout.plane, layout.row, layout.pixel)
         strides = [tap * step for tap, step in zip(c.tap_step, steps)]
 
         def tile(panel: Index, tap: tuple[Index, Index], channel: Index) -> None:

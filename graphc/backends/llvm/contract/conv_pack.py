@@ -58,9 +58,17 @@ class BandLayout:
         return BandLayout(correlation, block, max(rows, 1))
 
     @property
+    def pixel(self) -> int:
+        """Elements from one position to the next.
+
+        Positions at multiples of 2 KB would share a few sets of the first cache.
+        """
+        return self.block + (16 if self.block % 512 == 0 else 0)
+
+    @property
     def row(self) -> int:
         """Elements of one row of one block."""
-        return self.correlation.copy[2] * self.block
+        return self.correlation.copy[2] * self.pixel
 
     @property
     def plane(self) -> int:
@@ -139,7 +147,7 @@ class SourcePacker:
 
     def _clear(self, pointer: str, pixels: int) -> None:
         if pixels > 0:
-            count = pixels * self.layout.block
+            count = pixels * self.layout.pixel
             self.clear.call(self.emitter, (pointer,), {"count": count})
 
     def _row(self, source: str, here: Index, channel: Index, there: str) -> None:
@@ -150,12 +158,12 @@ class SourcePacker:
         end = min(c.copy[2], c.border[2] + c.source[2])
         start, end = min(start, c.copy[2]), max(end, min(start, c.copy[2]))
         self._clear(there, start)
-        self._clear(vector.address(there, end * layout.block), c.copy[2] - end)
+        self._clear(vector.address(there, end * layout.pixel), c.copy[2] - end)
         if end == start:
             return
         channel_stride = c.source[0] * c.source[1] * c.source[2]
         from_pixel = emitter.add(here, start - c.border[2])
-        to_pixel = vector.address(there, start * layout.block)
+        to_pixel = vector.address(there, start * layout.pixel)
         whole = layout.blocks == 1
         channels: Index = c.source_channels
         if not whole:
@@ -174,7 +182,7 @@ class SourcePacker:
                 else emitter.minimum(emitter.sub(channels, at), self.side),
                 "count": end - start,
                 "from_stride": channel_stride,
-                "to_stride": layout.block,
+                "to_stride": layout.pixel,
             }
             self.transpose.call(emitter, (pixel, vector.address(to_pixel, at)), counts)
 
@@ -229,30 +237,34 @@ class WeightPacker:
     def pack_panels(
         self, weights: str, destination: str, scratch: str, low: Index, high: Index
     ) -> None:
-        """Panels [low, high), counted over all groups; all if `scratch` has room for one."""
-        emitter, c = self.emitter, self.correlation
+        """Panels [low, high), counted over all groups, to their places in `destination`."""
 
         def panel(at: Index, _carried: Sequence[str]) -> None:
-            group = emitter.floor_div(at, self.panels)
-            first = emitter.mul(emitter.remainder(at, group, self.panels), self.columns)
-            exist = emitter.minimum(emitter.sub(c.target_channels, first), self.columns)
-            there = self.vector.address(destination, emitter.mul(at, self.panel_elements))
-            group_at = c.source_channels * c.target_channels * self.taps
-            source_stride, target_stride = self.taps, c.source_channels * self.taps
-            if self.transposed:
-                source_stride, target_stride = c.target_channels * self.taps, self.taps
-            here = emitter.add(emitter.mul(group, group_at), emitter.mul(first, target_stride))
-            strides = (source_stride, target_stride)
+            place = self.emitter.mul(at, self.panel_elements)
+            self.pack_panel(weights, self.vector.address(destination, place), scratch, at)
 
-            def some(channel: Index, _none: Sequence[str]) -> None:
-                count = emitter.minimum(emitter.sub(c.source_channels, channel), self.chunk)
-                at_channel = emitter.add(here, emitter.mul(channel, source_stride))
-                from_ = self.vector.address(weights, at_channel, self.stored)
-                self._chunk(from_, there, scratch, (channel, count), exist, strides)
+        self.emitter.loop(low, high, 1, panel)
 
-            emitter.loop(0, c.source_channels, self.chunk, some)
+    def pack_panel(self, weights: str, destination: str, scratch: str, panel: Index) -> None:
+        """One panel, to `destination`."""
+        emitter, c = self.emitter, self.correlation
+        group = emitter.floor_div(panel, self.panels)
+        first = emitter.mul(emitter.remainder(panel, group, self.panels), self.columns)
+        exist = emitter.minimum(emitter.sub(c.target_channels, first), self.columns)
+        group_at = c.source_channels * c.target_channels * self.taps
+        source_stride, target_stride = self.taps, c.source_channels * self.taps
+        if self.transposed:
+            source_stride, target_stride = c.target_channels * self.taps, self.taps
+        here = emitter.add(emitter.mul(group, group_at), emitter.mul(first, target_stride))
+        strides = (source_stride, target_stride)
 
-        emitter.loop(low, high, 1, panel)
+        def some(channel: Index, _none: Sequence[str]) -> None:
+            count = emitter.minimum(emitter.sub(c.source_channels, channel), self.chunk)
+            at_channel = emitter.add(here, emitter.mul(channel, source_stride))
+            from_ = self.vector.address(weights, at_channel, self.stored)
+            self._chunk(from_, destination, scratch, (channel, count), exist, strides)
+
+        emitter.loop(0, c.source_channels, self.chunk, some)
 
     def _chunk(
         self,

@@ -37,7 +37,7 @@ class ConvTiles:
         routine = Subroutine(("a", "b", "c"), dict(zip(TAPS, taps)))
         emitter = routine.emitter
         vector = Vector(emitter, self.sums, self.target)
-        row, pixel = self.layout.row, self.layout.block
+        row, pixel = self.layout.row, self.layout.pixel
         a_rows, c_rows = [], []
         for y in range(schedule.rows):
             for x in range(schedule.columns):
