@@ -270,10 +270,16 @@ class DirectKernel:
             c_at = emitter.mul(depth, c.target_step[0] * self.out_plane)
             c_at = emitter.add(c_at, emitter.mul(row, c.target_step[1] * self.out_row))
             c_at = emitter.add(c_at, emitter.mul(column, c.target_step[2] * self.columns))
-            pointers = (vector.address(a_base, a_at), b, vector.address(c_base, c_at))
+            taps = dict(fields)
+            b_here = b
+            if schedule.rows == 1 and c.skips_border_rows:
+                skipped, taps["taps_h"] = self._taps_inside(emitter.add(low, row))
+                a_at = emitter.add(a_at, emitter.mul(skipped, c.tap_step[1] * layout.row))
+                per_row = c.kernel[2] * c.source_channels * self.columns
+                b_here = vector.address(b, emitter.mul(skipped, per_row))
+            pointers = (vector.address(a_base, a_at), b_here, vector.address(c_base, c_at))
             self._by_vectors(
-                panel,
-                lambda vectors: self.tiles.function(vectors).call(emitter, pointers, fields),
+                panel, lambda vectors: self.tiles.function(vectors).call(emitter, pointers, taps)
             )
 
         def across(depth: Index, row: Index) -> None:
@@ -285,6 +291,21 @@ class DirectKernel:
             emitter.loop(0, rows, schedule.rows, lambda at, _none: across(depth, at))
 
         emitter.loop(0, fields["depth"], 1, down)
+
+    def _taps_inside(self, row: Index) -> tuple[Index, Index]:
+        """(the first, how many) of the vertical taps that read rows of the source."""
+        emitter, c = self.entry, self.c
+        axis, step = c.axes[1][0], c.tap_step[1]
+        if c.inside == 1:
+            return 0, axis.taps
+        # Counted in rows of the copy from tap 0 on; `floor_div` wants no negative numbers.
+        start = emitter.add(emitter.mul(row, c.source_step[1]), axis.origin)
+        before = emitter.maximum(emitter.sub(c.border[1], start), 0)
+        first = emitter.minimum(emitter.ceil_div(before, step), axis.taps)
+        left = emitter.sub(c.border[1] + c.source[1] + step - 1, start)
+        end = emitter.floor_div(emitter.maximum(left, 0), step)
+        end = emitter.minimum(end, axis.taps)
+        return first, emitter.maximum(emitter.sub(end, first), 0)
 
     def _by_vectors(self, panel: Index, body: Callable[[int], None]) -> None:
         """body(vectors of the panel), written once for each number that occurs."""

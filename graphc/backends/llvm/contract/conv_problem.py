@@ -147,6 +147,24 @@ class Correlation:
         ]
 
     @property
+    def skips_border_rows(self) -> bool:
+        """Whether taps that read only border can be left out, row of the target by row.
+
+        Weights of the taps that remain must be consecutive: one phase, no depth.
+        """
+        return all(len(axes) == 1 for axes in self.axes) and self.kernel[0] == 1
+
+    @property
+    def inside(self) -> float:
+        """The part of (row of the target, tap) pairs that read rows of the source."""
+        axis, pairs = self.axes[1][0], 0
+        for row in range(axis.count):
+            start = axis.origin + row * self.source_step[1] - self.border[1]
+            rows = (start + tap * self.tap_step[1] for tap in range(axis.taps))
+            pairs += sum(0 <= row < self.source[1] for row in rows)
+        return pairs / max(1, axis.count * axis.taps)
+
+    @property
     def tap_positions(self) -> list[int]:
         """For each tap of the kernel its place when taps are listed phase by phase."""
         positions = [0] * math.prod(self.kernel)

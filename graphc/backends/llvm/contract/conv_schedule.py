@@ -35,6 +35,7 @@ def schedule_conv(c: Correlation, target: Target, lanes: int, item_bytes: int) -
     height, width = max(heights, default=1), max(widths, default=1)
     bands = _bands(c, height, item_bytes)
     least_rows = height // bands if min(heights, default=1) == height else 1
+    inside = c.inside if c.skips_border_rows else 1.0
     best: tuple[float, int, int, int] | None = None
     for most, vectors in tile_choices(target):
         panels = -(-c.target_channels // lanes)
@@ -48,6 +49,8 @@ def schedule_conv(c: Correlation, target: Target, lanes: int, item_bytes: int) -
                     cost += tile_cost(size, rest) * 1.01
                 # Columns lie closer than rows, which may share sets of the first cache.
                 cost *= tiles * (1 + 0.002 * rows)
+                if rows == 1 and c.skips_border_rows:
+                    cost *= inside
                 if best is None or cost < best[0]:
                     best = (cost, rows, columns, vectors)
     assert best is not None

@@ -34,6 +34,8 @@ class ConvTiles:
         taps = [axes[0].taps if len(axes) == 1 else None for axes in c.axes]
         if len(c.phases) > 1:
             taps = [None, None, None]
+        elif self.schedule.rows == 1 and c.skips_border_rows and c.inside < 1:
+            taps[1] = None
         routine = Subroutine(("a", "b", "c"), dict(zip(TAPS, taps)))
         emitter = routine.emitter
         vector = Vector(emitter, self.sums, self.target)
