@@ -178,14 +178,13 @@ class Call:
         """Where other floats were seen in this place, they become operands from now on."""
         erased = (self.function, mode, _erase(shape), *slots)
         seen = rec.state.numbers.setdefault(erased, [])
-        changing = [f for f in self.floats if f not in _ALWAYS_CONSTANT and f == f]
-        if not changing or len(changing) != len(self.floats):
+        changing = [f for f in self.floats if not _stays_constant(f)]
+        if not changing:
             return key, slots
         if not seen:
-            seen.append(tuple(self.floats))
+            seen.append(tuple(changing))
             return key, slots
-        numbers = [rec.number_slot(f) for f in self.floats]
-        slots = [*slots, *numbers]
+        slots = [*slots, *[rec.number_slot(f) for f in changing]]
         return (self.function, "numbers", mode, _erase(shape), *slots), slots
 
     # --- building ------------------------------------------------------------------------------
@@ -236,10 +235,16 @@ class _TensorMark:
 TENSOR = _TensorMark()
 
 
+def _stays_constant(number: float) -> bool:
+    """Numbers that code is specialised to: those of _ALWAYS_CONSTANT, and nan."""
+    return number in _ALWAYS_CONSTANT or number != number
+
+
 def _erase(part: Any) -> Any:
+    """A key's part without the floats that may become operands."""
     if isinstance(part, tuple):
         if len(part) >= 2 and part[0] is float:
-            return float
+            return part if _stays_constant(part[1]) else float
         return tuple([_erase(item) for item in part])
     return part
 
@@ -248,7 +253,7 @@ def _put(argument: Any, values: Any, numbers: Any) -> Any:
     """The argument with values in place of tensors, and Numbers in place of floats if given."""
     if isinstance(argument, tensors.cls):
         return next(values)
-    if numbers is not None and argument.__class__ is float:
+    if numbers is not None and argument.__class__ is float and not _stays_constant(argument):
         return next(numbers)
     if isinstance(argument, (list, tuple)):
         items = [_put(item, values, numbers) for item in argument]
