@@ -23,7 +23,7 @@ def _lgamma(x: float) -> float:
 
 
 def _digamma(x: float) -> float:
-    """Reflection below 0, recurrence up to 8, then the asymptotic series (Abramowitz 6.3.18)."""
+    """Reflection below 0, recurrence up to 12, then the asymptotic series (Abramowitz 6.3.18)."""
     if math.isnan(x) or x == -math.inf:
         return math.nan
     if x == math.inf:
@@ -35,11 +35,12 @@ def _digamma(x: float) -> float:
             return math.nan
         return _digamma(1 - x) - math.pi / math.tan(math.pi * x)
     total = 0.0
-    while x < 8:
+    while x < 12:
         total -= 1 / x
         x += 1
     y = 1 / (x * x)
-    series = y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y * (1 / 132)))))
+    tail = 1 / 240 - y * (1 / 132 - y * (691 / 32760 - y / 12))
+    series = y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * tail)))
     return total + math.log(x) - 0.5 / x - series
 
 
@@ -59,7 +60,7 @@ def _erfinv(x: float) -> float:
         if abs(x) < 0.5:
             error = math.erf(y) - x
         else:
-            error = math.copysign((1 - abs(x)) - math.erfc(abs(y)), x)
+            error = math.copysign(1.0, x) * ((1 - abs(x)) - math.erfc(abs(y)))
         slope = 2 / math.sqrt(math.pi) * math.exp(-y * y)
         y -= error / (slope + y * error)
     return y
