@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -36,13 +37,14 @@ def _data_array(data: Any, dtype: DType | None) -> np.ndarray:
         array = np.asarray(data)
         from_numpy(array.dtype)
     else:
-        array = _from_python(data)
+        array = _from_python(data, exact=dtype is not None)
     if dtype is not None and array.dtype != dtype.numpy:
         array = _converted(array, dtype)
     return array
 
 
-def _from_python(data: Any) -> np.ndarray:
+def _from_python(data: Any, exact: bool) -> np.ndarray:
+    """Nested lists in torch's element type for them; `exact`: in one that loses nothing."""
     kinds: set[type] = set()
     plain = _plain(data, kinds)
     try:
@@ -52,13 +54,13 @@ def _from_python(data: Any) -> np.ndarray:
     if array.dtype == object:
         raise TypeError(f"cannot make a tensor of {type(data).__name__}")
     if not kinds:
-        return array.astype(modes.default_dtype().numpy)
-    widest = next((k for k in (complex, float, int, bool) if k in kinds), None)
+        return array if exact else array.astype(modes.default_dtype().numpy)
+    widest = next((k for k in (builtins.complex, float, int, bool) if k in kinds), None)
     if widest is None:  # numpy scalars
         return array
     if widest is int and array.dtype.kind == "u":
         raise RuntimeError("Overflow when unpacking long long")
-    return array.astype(number_dtype(widest).numpy)
+    return array if exact else array.astype(number_dtype(widest).numpy)
 
 
 def _plain(data: Any, kinds: set[type]) -> Any:
@@ -66,12 +68,12 @@ def _plain(data: Any, kinds: set[type]) -> Any:
         return [_plain(item, kinds) for item in data]
     if isinstance(data, Tensor):
         array = data._array()
-        kinds.add({"b": bool, "i": int, "u": int, "c": complex}.get(data.dtype.kind, float))
+        kinds.add({"b": bool, "i": int, "u": int, "c": builtins.complex}.get(data.dtype.kind, float))
         return array.tolist()
     if isinstance(data, np.ndarray):
-        kinds.add({"b": bool, "i": int, "u": int, "c": complex}.get(data.dtype.kind, float))
+        kinds.add({"b": bool, "i": int, "u": int, "c": builtins.complex}.get(data.dtype.kind, float))
         return data.tolist()
-    for kind in (bool, int, float, complex):
+    for kind in (bool, int, float, builtins.complex):
         if isinstance(data, kind):
             kinds.add(kind)
             return data
@@ -107,7 +109,8 @@ def _converted(array: np.ndarray, dtype: DType) -> np.ndarray:
             return np.trunc(array.astype(np.float64)).astype(np.int64).astype(dtype.numpy)
     if dtype is BOOL:
         return array != 0
-    return array.astype(dtype.numpy)
+    with np.errstate(over="ignore"):
+        return array.astype(dtype.numpy)
 
 
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):

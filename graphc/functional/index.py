@@ -296,7 +296,9 @@ class Lookup:
         outer = [shape[i] for i in rest]
         outer.insert(self.axis, product(sizes))
         self.source = reshaped(self.moved, outer)
-        self.index = linear_index(_together(indices), sizes, [width > 1 for _, width in places])
+        self.index = linear_index(
+            _together(indices, places), sizes, [width > 1 for _, width in places]
+        )
         index_shape = self.index.type.shape
         self.shape = (*outer[: self.axis], *index_shape, *outer[self.axis + 1 :])
 
@@ -305,15 +307,15 @@ class Lookup:
         return permuted(reshaped(source, self.moved.type.shape), ops.inverse(self.order))
 
 
-def _together(indices: Sequence[Value]) -> list[Value]:
-    """The index tensors, broadcast."""
+def _together(indices: Sequence[Value], places: Sequence[Place]) -> list[Value]:
+    """The index tensors, broadcast. In torch's error a mask counts once for each of its axes."""
     shapes = [v.type.shape for v in indices]
     try:
         shape = ops.broadcast_shapes(*shapes)
     except ShapeError:
         raise IndexError(
             "shape mismatch: indexing tensors could not be broadcast together with shapes "
-            + ", ".join([bracketed(s) for s in shapes])
+            + ", ".join([bracketed(s) for s, (_, k) in zip(shapes, places) for _ in range(k)])
         ) from None
     return [ops.broadcast_to(to_dtype(v, I64), shape) for v in indices]
 

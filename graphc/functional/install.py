@@ -10,15 +10,19 @@ from ..ir.dtype import BOOL
 from ..tensor import Tensor
 from . import (  # noqa: F401
     convert,
+    embed,
     index,
     join,
+    lookup,
     movement,
+    order,
     padding,
     parts,
     pointwise,
     random,
     rearrange,
     reduce,
+    search,
     split,
 )
 from .create import cast_to
@@ -135,7 +139,7 @@ def install() -> None:
     Tensor.__matmul__ = _operator(matmul)  # type: ignore[attr-defined]
     convert.install(Tensor)
     random.install(Tensor)
-    for module in (index, movement, parts):
+    for module in (index, lookup, movement, parts):
         for name, method in getattr(module, "METHODS", {}).items():
             setattr(Tensor, name, method)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphc.frontends.function import FUNCTIONS
 from graphc.functional import install  # noqa: F401  (registers every function)
 from graphc.functional.activation import *  # noqa: F403
+from graphc.functional.embed import *  # noqa: F403
 from graphc.functional.layers import *  # noqa: F403
 from graphc.functional.loss import *  # noqa: F403
 from graphc.functional.pooling import *  # noqa: F403
