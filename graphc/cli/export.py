@@ -1,0 +1,66 @@
+"""`graphc export`: a program as .onnx or .gcx."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .errors import CommandError, Misuse
+from .program import Program, add_target, load
+
+EXAMPLE = """\
+examples:
+  graphc export net.py:Net --input f32[1,3,224,224] -o net.onnx
+  graphc export net.gcx -o net.onnx --opset 18
+  graphc export model.onnx -o model.gcx
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="the .onnx or .gcx to write"
+    )
+    parser.add_argument("--opset", type=int, help="the ONNX opset (default: 20)")
+
+
+def run(options: argparse.Namespace) -> int:
+    from graphc.debug.explain import bytes_text
+
+    from .console import Console
+
+    output = Path(options.output)
+    if output.suffix not in (".onnx", ".gcx"):
+        raise Misuse(f"{output}: the ending is .onnx or .gcx")
+    if not output.resolve().parent.is_dir():
+        raise CommandError(f"{output}: there is no folder {output.parent}")
+    program = load(options.target, options.inputs, options.graph)
+    if output.suffix == ".onnx":
+        said = write_onnx(program, output, options.opset)
+    else:
+        said = write_gcx(program, output)
+    Console().line(f"{output}: {bytes_text(output.stat().st_size)}, {said}")
+    return 0
+
+
+def write_onnx(program: Program, path: Path, opset: int | None = None) -> str:
+    """Writes and checks the ONNX model; returns what it is, in words."""
+    from graphc.backends.onnx import DEFAULT_OPSET, check_model, export_graph, write_model
+
+    opset = DEFAULT_OPSET if opset is None else opset
+    model = export_graph(program.graph, name=program.name, weights=program.weights, opset=opset)
+    check_model(model)
+    write_model(model, path)
+    return f"{len(model.graph.node)} ONNX nodes, opset {opset}, checked"
+
+
+def write_gcx(program: Program, path: Path) -> str:
+    """Writes the artifact of a program that was traced or loaded."""
+    import graphc
+
+    if program.traced is None:
+        raise CommandError(
+            f"{program.name} is text without weights; a .gcx needs a function, a module or a model"
+        )
+    graphc.jit.save(program.traced, str(path))
+    return f"{len(program.graph.nodes)} nodes"

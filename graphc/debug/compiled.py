@@ -1,0 +1,251 @@
+"""A compiled graph as pictures and reports need it: which group of the plan made which kernels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from graphc.ir.dims import Facts
+from graphc.ir.graph import Graph, Node, Value
+from graphc.passes.fuse.group import Group
+from graphc.passes.fuse.plan import Plan, Refusal, base_of
+
+from .picture import (
+    Item,
+    Link,
+    Names,
+    Picture,
+    Port,
+    input_item,
+    node_item,
+    result_item,
+)
+
+
+@dataclass(slots=True)
+class KernelGroup:
+    """A group of the plan, its nodes in the order of the graph, and the kernels made for it.
+
+    reads: values that it takes from memory; writes: values that it leaves there. Most groups are
+    one kernel; a second one combines partial results.
+    """
+
+    number: int
+    group: Group
+    nodes: list[Node]
+    reads: list[Value]
+    writes: list[Value]
+    kernels: list[Any] = field(default_factory=list)  # KernelReport
+
+    @property
+    def name(self) -> str:
+        return f"k{self.number}"
+
+    @property
+    def kind(self) -> str:
+        return self.kernels[0].kind if self.kernels else self.group.kind
+
+    @property
+    def locs(self) -> list[str]:
+        return list(dict.fromkeys([node.loc for node in self.nodes if node.loc]))
+
+
+class Compiled:
+    """A graph, compiled: what the compiler decided and made.
+
+    source: as given; graph: as the kernels compute it (composites expanded, checks added); wall_s:
+    from the source to the text. `executable` loads the code when it is first asked for.
+    """
+
+    def __init__(self, compiler: Any, source: Graph, wall_s: float) -> None:
+        self._compiler, self.wall_s = compiler, wall_s
+        self.source: Graph = source
+        self.graph: Graph = compiler.graph
+        self.plan: Plan = compiler.plan
+        self.groups = _groups(compiler.graph, compiler.plan, compiler.reports)
+
+    @property
+    def kernels(self) -> list[Any]:
+        return self._compiler.reports
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        return self.plan.refusals
+
+    @property
+    def text(self) -> str:
+        """The LLVM IR of all kernels and of the entry."""
+        return self._compiler.text
+
+    @property
+    def stats(self) -> Any:
+        return self._compiler.stats
+
+    @property
+    def target(self) -> Any:
+        return self._compiler.target
+
+    @cached_property
+    def executable(self) -> Any:
+        """The loaded code. CodegenError where this machine cannot run the target's."""
+        began = time.perf_counter()
+        made = self._compiler.executable()
+        self.wall_s += time.perf_counter() - began
+        return made
+
+    def kernels_of(self) -> dict[Node, list[KernelGroup]]:
+        """The groups that compute each node; a cheap node may be computed by several."""
+        found: dict[Node, list[KernelGroup]] = {}
+        for group in self.groups:
+            for node in group.nodes:
+                found.setdefault(node, []).append(group)
+        return found
+
+
+def compile_for_view(
+    graph: Graph,
+    *,
+    target: str | None = None,
+    name: str = "graph",
+    dims: Mapping[str, Facts] | None = None,
+) -> Compiled:
+    """Cleans and compiles a graph up to its text, for any target.
+
+    Raises UnsupportedError for what has no kernel.
+    """
+    from graphc.backends.llvm.compile import prepare
+    from graphc.passes.pipeline import default_pipeline
+
+    began = time.perf_counter()
+    compiler = prepare(default_pipeline().run(graph), target, name=name, dims=dims)
+    return Compiled(compiler, graph, time.perf_counter() - began)
+
+
+def _groups(graph: Graph, plan: Plan, reports: list[Any]) -> list[KernelGroup]:
+    """The kernels stand in the order of the groups, each with the nodes of its group."""
+    from graphc.backends.llvm.compile import nodes_of
+
+    place = {node: k for k, node in enumerate(graph.nodes)}
+    found, at = [], 0
+    for group in plan.groups:
+        own = [group.node] if group.node is not None else nodes_of(group)
+        nodes = sorted([n for n in own if not _is_loaded(plan, group, n)], key=place.__getitem__)
+        reads, writes = _reads(plan, group, nodes), group.members()
+        made = KernelGroup(len(found), group, nodes, reads, writes)
+        if group.node is not None:
+            made.writes = list(group.node.outputs)
+        while at < len(reports) and set(reports[at].nodes) == set(own):
+            made.kernels.append(reports[at])
+            at += 1
+            following = plan.groups[len(found) + 1 :][:1]
+            if following and set(nodes_of(following[0])) == set(own):
+                break
+        found.append(made)
+    needed = {value for group in found for value in group.reads}
+    needed |= {in_memory(plan, value) for value in graph.results}
+    for made in found:  # what no other kernel reads stays in registers
+        made.writes = [value for value in made.writes if value in needed]
+    return found
+
+
+def _is_loaded(plan: Plan, group: Group, node: Node) -> bool:
+    """Whether the group takes the node's value from memory."""
+    return all(plan.is_buffer(value, group) for value in node.outputs)
+
+
+def _reads(plan: Plan, group: Group, nodes: list[Node]) -> list[Value]:
+    inside = set(nodes)
+    found: dict[Value, None] = {}
+    for node in nodes:
+        for value in node.inputs:
+            if value.node not in inside or plan.is_buffer(value, group):
+                found[in_memory(plan, value)] = None
+    return list(found)
+
+
+def in_memory(plan: Plan, value: Value) -> Value:
+    """The value that a group wrote, of which `value` may be a reshape."""
+    return value if value in plan.owner else base_of(value)
+
+
+# --- picture -------------------------------------------------------------------------------------
+
+
+def kernels_picture(
+    compiled: Compiled, title: str = "", weights: Collection[str] = (), fold: bool = True
+) -> Picture:
+    """The kernels of a compiled graph: each a box around the nodes that it computes."""
+    picture = Picture(title)
+    plan, graph = compiled.plan, compiled.graph
+    names = Names(graph, weights, fold)
+    names.note_weights()
+    origin: dict[Value, tuple[Item, Port | None]] = {}
+    for param in graph.params:
+        if param not in names.formulas:
+            item = input_item(param, names)
+            picture.items.append(item)
+            origin[param] = (item, None)
+    for node in graph.nodes:
+        if node.op.name == "const":
+            names.note(node)
+    for group in compiled.groups:
+        _add_kernel(picture, group, plan, names, origin)
+    for k, value in enumerate(compiled.source.results):
+        made = graph.results[k]
+        item = result_item(made, k, names)
+        picture.items.append(item)
+        stored = in_memory(plan, made)
+        if stored in origin:
+            source, port = origin[stored]
+            picture.links.append(Link(source, item, made, port))
+        item.type = value.type.text
+    return picture.number()
+
+
+def _add_kernel(
+    picture: Picture,
+    group: KernelGroup,
+    plan: Plan,
+    names: Names,
+    origin: dict[Value, tuple[Item, Port | None]],
+) -> None:
+    from .family import INPUT
+
+    box = Item(group.name, INPUT, group.kind, loc=" & ".join(group.locs))
+    box.text = "kernels " + ", ".join([kernel.name for kernel in group.kernels])
+    box.inside = inside = Picture()
+    outer = dict(names.formulas)
+    source: dict[Value, Item] = {}
+    ports: dict[Value, Port] = {}
+    for node in group.nodes:
+        if names.is_constant(node) and node.outputs[0] not in group.writes:
+            names.note(node)
+            continue
+        item = node_item(node, names)
+        inside.items.append(item)
+        for value in dict.fromkeys(node.inputs):
+            if value in source and not plan.is_buffer(value, group.group):
+                inside.links.append(Link(source[value], item, value))
+                continue
+            stored = in_memory(plan, value)
+            if stored not in origin:
+                continue
+            port = ports.get(stored)
+            if port is None:
+                port = ports[stored] = Port(stored)
+                maker, leaves = origin[stored]
+                picture.links.append(Link(maker, box, stored, leaves, port))
+            inside.entries.append((port, item))
+        source.update(dict.fromkeys(node.outputs, item))
+    names.formulas = outer
+    for value in group.writes:
+        if value in source:
+            port = Port(value)
+            inside.exits.append((source[value], port))
+            origin[value] = (box, port)
+    count = len(inside.items)
+    box.detail = f"{count} op{'s' * (count != 1)}"
+    picture.items.append(box)

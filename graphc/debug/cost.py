@@ -1,0 +1,53 @@
+"""Floating-point operations and bytes of nodes and kernels, with symbolic dims at given sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from graphc.ir.dims import AnyDim, Facts, evaluate_dim, product
+from graphc.ir.graph import Graph, Node, Value, symbols_of
+from graphc.ir.op import Pointwise
+from graphc.ir.types import TensorType
+
+Sizes = Mapping[str, int]
+
+
+def example_sizes(graph: Graph, dims: Mapping[str, Facts]) -> dict[str, int]:
+    """A size for each symbol: the hint of its facts, else 256."""
+    return {name: dims[name].hint if name in dims else 256 for name in symbols_of(graph)}
+
+
+def elements(value: Value, sizes: Sizes) -> int:
+    if not isinstance(value.type, TensorType):
+        return 0
+    return evaluate_dim(product(value.type.shape), sizes)
+
+
+def value_bytes(value: Value, sizes: Sizes) -> int:
+    if not isinstance(value.type, TensorType):
+        return 0
+    return elements(value, sizes) * value.type.dtype.itemsize
+
+
+def flops(node: Node, sizes: Sizes) -> int:
+    """A multiply-add counts as two, any other op on an element as one, movement as none."""
+    name = node.op.name
+    if name == "dot":
+        contracted = [node.inputs[0].type.shape[axis] for axis in node.attrs["contract"][0]]
+        return 2 * elements(node.outputs[0], sizes) * at(product(contracted), sizes)
+    if name == "conv":
+        weight = node.inputs[1].type.shape
+        return 2 * elements(node.outputs[0], sizes) * at(product(weight[1:]), sizes)
+    if name in ("conv_grad_input", "conv_grad_weight"):
+        kernel = node.outputs[0] if name == "conv_grad_weight" else node.inputs[1]
+        cotangent = node.inputs[0]
+        return 2 * elements(cotangent, sizes) * at(product(kernel.type.shape[1:]), sizes)
+    if isinstance(node.op, Pointwise):
+        return 0 if name in ("cast", "detach") else elements(node.outputs[0], sizes)
+    if name.startswith("reduce_") or name in ("cumulative", "arg_reduce"):
+        return elements(node.inputs[0], sizes)
+    return 0
+
+
+def at(value: AnyDim, sizes: Sizes) -> int:
+    return evaluate_dim(value, sizes)
