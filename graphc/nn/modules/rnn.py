@@ -123,7 +123,8 @@ class RNNBase(Module):
         if input.dtype != expected and not torch.is_autocast_enabled():
             raise ValueError(
                 f"RNN input dtype ({input.dtype!r}) does not match weight dtype ({expected!r}). "
-                f"Convert input: input.to({expected!r}), or convert model: model.to({input.dtype!r})"
+                f"Convert input: input.to({expected!r}), or convert model: "
+                f"model.to({input.dtype!r})"
             )
         dims = 3 if batch_sizes is None else 2
         if input.dim() != dims:
