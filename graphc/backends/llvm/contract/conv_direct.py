@@ -44,9 +44,10 @@ class DirectKernel:
         transposed      weights are [source][target][tap]
         packed_weights  the second operand is already what `WeightPacker` writes
         """
-        self.c, self.stored, self.schedule, self.epilogue = (
-            correlation, stored, schedule, epilogue,
-        )  # fmt: skip
+        self.c = correlation
+        self.stored = stored
+        self.schedule = schedule
+        self.epilogue = epilogue
         self.sums = stored.accumulator
         self.builder = KernelBuilder()
         self.extra = epilogue.operands if epilogue else ()
@@ -76,10 +77,9 @@ class DirectKernel:
         self._place_scratch()
 
     def _place_scratch(self) -> None:
-        # A read of a tile may begin in the last row of the copy and run past a garbage column.
         weights = self.weights.panel_elements if self.packs_each else self.weights.elements
         sizes = {
-            "source": self.layout.one_block + self.layout.row,
+            "source": self.layout.one_block,
             "target": self.c.target[0] * self.out_plane,
             "weights": 0 if self.packed_weights else weights,
             "chunk": 0 if self.packed_weights else self.weights.scratch_elements,

@@ -61,7 +61,7 @@ class WeightGradKernel:
 
     def _place_scratch(self) -> None:
         sizes = {
-            "x": self.schedule.images * self.x_image + self.layout.row,
+            "x": self.schedule.images * self.x_image,
             "grad": self.panels * self.panel,
             "sums": self.panels * self.sum_panel,
         }

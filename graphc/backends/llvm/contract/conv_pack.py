@@ -89,9 +89,10 @@ class SourcePacker:
     def __init__(
         self, builder: KernelBuilder, vector: Vector, stored: Element, layout: BandLayout
     ) -> None:
-        self.emitter, self.vector, self.stored, self.layout = (
-            vector.emitter, vector, stored, layout,
-        )  # fmt: skip
+        self.emitter = vector.emitter
+        self.vector = vector
+        self.stored = stored
+        self.layout = layout
         self.side = transpose_lanes(vector)
         self.clear = zero_filler(builder, vector)
         self.partial = layout.block < self.side

@@ -30,7 +30,6 @@ class Emitter:
         self.declares: set[str] = set()
         self.block = "entry"
         self._lines: list[str] = []
-        self._allocas: list[str] = []
         self._count = 0
 
     # Text
@@ -58,7 +57,7 @@ class Emitter:
         """The whole function under the given name."""
         linkage = self.linkage + " " if self.linkage else ""
         head = f"define {linkage}{self.result} @{name}({', '.join(self.parameters)})"
-        body = "\n".join([*self._allocas, *self._lines])
+        body = "\n".join(self._lines)
         tail = "" if self.result != "void" else "  ret void\n"
         return f"{head} {self.attributes} {{\nentry:\n{body}\n{tail}}}\n"
 
@@ -140,12 +139,6 @@ class Emitter:
 
     def store(self, type_: str, value: str, pointer: str, align: int) -> None:
         self.line(f"store {type_} {value}, ptr {pointer}, align {align}")
-
-    def buffer(self, type_: str, count: int) -> str:
-        """Space for `count` elements in the frame, aligned to 64 bytes."""
-        result = self.name("buffer")
-        self._allocas.append(f"  {result} = alloca {type_}, i64 {count}, align 64")
-        return result
 
     def prefetch(self, pointer: str, *, write: bool = False) -> None:
         flags = (("i32", int(write)), ("i32", 3), ("i32", 1))

@@ -18,6 +18,14 @@ DOT_TILE_OF_ONE_ROW = (1, 8)
 DOT_MOST_ROWS = 24
 DOT_LEAST_K = 256
 
+# Up to this many rows the whole of B is read in place, once.
+FEW_ROWS = 4
+# Bytes of a packed block of B.
+PACKED_BYTES = 512 << 10
+# Units of work: rows are cut into no more blocks, and columns until there are enough.
+MOST_ROW_BLOCKS = 16
+ENOUGH_UNITS = 8
+
 # Rows of the tile that serves the rest of a symbolic number of rows.
 REST_ROWS = 4
 
@@ -122,47 +130,44 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
     return best[1], best[2]
 
 
+def _wide_tile(m: int, n: int | None, vectors: int, target: Target, lanes: int) -> tuple[int, int]:
+    """The tile of a few rows: all of them, and as many columns as the registers hold."""
+    rows = max(m, 1)
+    vectors = max(vectors, target.registers // 2 // rows)
+    if n is not None:
+        vectors = max(1, min(vectors, -(-n // lanes)))
+    return rows, vectors
+
+
+def _even(size: int | None, block: int) -> int:
+    """About `block`, so that it cuts `size` evenly; all of it if it is not much larger."""
+    if size is None:
+        return block
+    if size <= block * 3 // 2:
+        return max(size, 1)
+    return -(-size // -(-size // block))
+
+
 def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     """The schedule for a problem, from measurements on AVX-512 processors."""
     stored = element(problem.dtype)
     sums = stored.accumulator
     lanes = target.lanes(sums.bits)
-    rows, vectors = _choose_tile(problem, target, lanes)
     m, n, k = problem.m, problem.n, problem.k
-    half, columns = stored.is_half, vectors * lanes
-    k_block = 256 if sums.bytes <= 4 else 128
-    few_rows = m is not None and m <= 4
+    rows, vectors = _choose_tile(problem, target, lanes)
+    few_rows = m is not None and m <= FEW_ROWS
     if few_rows:
-        vectors = max(vectors, 16 * target.registers // 32 // max(m, 1))
-        if n is not None:
-            vectors = max(1, min(vectors, -(-n // lanes)))
-        columns = vectors * lanes
-        rows, k_block = max(m, 1), 64
-    if k is not None and k <= k_block * 3 // 2:
-        k_block = max(k, 1)
-    elif k is not None:
-        blocks = -(-k // k_block)
-        k_block = -(-k // blocks)
+        rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
+    columns = vectors * lanes
+    k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
     in_place_b = few_rows or (m is not None and m <= 2 * rows)
-    pack_b = half or problem.transpose_b or not in_place_b
+    pack_b = stored.is_half or problem.transpose_b or not in_place_b
     # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
     a_row = m if problem.transpose_a else k
-    aliased = a_row is None or a_row * sums.bytes % 4096 == 0
-    wide = n is None or n >= 8 * columns
-    pack_a = half or (not few_rows and (aliased or wide))
-    if a_row is None:
-        pack_a = True
-    row_block = rows * 8
-    if m is not None:
-        row_block = -(-max(rows * 4, -(-m // 16)) // rows) * rows
-    column_block = columns * max(1, (512 if sums.bytes == 4 else 256) * 256 // k_block // columns)
-    if m is not None and k is not None and uses_dot(problem, m):
-        row_block = max(rows, DOT_MOST_ROWS)
-        column_block = 1024 if n is None else max(16, -(-n // 256) * 16)
-    elif few_rows:
-        column_block = columns * max(1, 1024 // columns)
-    elif pack_b:
-        column_block = min(column_block, columns * max(1, 512 // columns))
+    aliased = a_row is not None and a_row * sums.bytes % 4096 == 0
+    reused = n is None or n >= 8 * columns
+    pack_a = a_row is None or stored.is_half or (not few_rows and (aliased or reused))
+    row_block, column_block = _blocks(problem, target, (rows, columns, k_block), pack_b)
     return GemmSchedule(
         rows,
         vectors,
@@ -173,3 +178,29 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         pack_b,
         columns_first=not pack_a and not pack_b,
     )
+
+
+def _blocks(
+    problem: GemmProblem, target: Target, tile: tuple[int, int, int], pack_b: bool
+) -> tuple[int, int]:
+    """(rows, columns) of a unit of work, for a tile of (rows, columns, k)."""
+    rows, columns, k_block = tile
+    m, n = problem.m, problem.n
+    if m is not None and problem.k is not None and uses_dot(problem, m):
+        return DOT_MOST_ROWS, 1024 if n is None else max(16, -(-n // 256) * 16)
+    row_block = rows * 8
+    if m is not None:
+        row_block = -(-max(rows * 4, -(-m // MOST_ROW_BLOCKS)) // rows) * rows
+    item_bytes = element(problem.dtype).accumulator.bytes
+    if m is not None and m <= FEW_ROWS:
+        panels = 1024 // columns
+    else:
+        # The packed block stays in the second cache.
+        panels = PACKED_BYTES // (item_bytes * k_block * columns)
+        panels = min(panels, 512 // columns) if pack_b else panels
+    panels = max(1, panels)
+    if m is not None and n is not None and problem.batch is not None:
+        units = problem.batch * -(-m // row_block)
+        while panels > 4 and units * -(-n // (panels * columns)) < ENOUGH_UNITS:
+            panels = -(-panels // 2)
+    return row_block, panels * columns

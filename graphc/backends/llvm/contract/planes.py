@@ -106,7 +106,7 @@ class PlanePacker:
         _, height, width = layout.size
         depth_at = emitter.add(z, c.border[0])
         last = c.copy[0] - 1
-        sign = c.border[0] < 0 or c.border[0] + c.source[0] - 1 > last
+        cropped = c.border[0] < 0 or c.border[0] + c.source[0] - 1 > last
 
         def row(y: Index, _carried: Sequence[str]) -> None:
             at_row = emitter.sub(emitter.add(y, c.border[1]), first)
@@ -124,7 +124,7 @@ class PlanePacker:
         def rows() -> None:
             emitter.loop(low, high, 1, row)
 
-        if sign:
+        if cropped:
             emitter.when(emitter.compare("ule", depth_at, last), rows)
         else:
             rows()

@@ -56,9 +56,10 @@ class PlanesKernel:
         epilogue: Epilogue | None,
     ) -> None:
         """transposed: weights are [source][target][tap]."""
-        self.c, self.stored, self.target, self.epilogue = (
-            correlation, stored, target, epilogue,
-        )  # fmt: skip
+        self.c = correlation
+        self.stored = stored
+        self.target = target
+        self.epilogue = epilogue
         c = correlation
         self.sums = stored.accumulator
         self.builder = KernelBuilder()
