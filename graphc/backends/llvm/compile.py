@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -144,17 +145,24 @@ class Compiler:
         fused = time.perf_counter_ns()
         self._lower()
         self.program = self._program()
-        self.text = self.program.text()
+        self.entry_text = self.program.entry()
         self.stats.fuse_ns = fused - start
         self.stats.emit_ns = time.perf_counter_ns() - fused
-        self.stats.lines, self.stats.nodes = self.text.count("\n"), len(self.graph.nodes)
-        self.stats.kernels = len(self.calls)
+        texts = {call.name: call.module for call in self.calls} | {"": self.entry_text}
+        self.stats.lines = sum([text.count("\n") for text in texts.values()])
+        self.stats.nodes, self.stats.kernels = len(self.graph.nodes), len(self.calls)
+
+    @property
+    def text(self) -> str:
+        """The entry and all kernels in one module."""
+        return self.program.text()
 
     def executable(self) -> Executable:
         start = time.perf_counter_ns()
-        code = jit.load(self.text, ["run"], target=self.target)
+        kernels = load_kernels(self.calls, self.target)
+        code = jit.load(self.entry_text, ["run"], kernels, self.target)
         self.stats.code_ns = time.perf_counter_ns() - start
-        return Executable(self, self.program, code, self.text)
+        return Executable(self, self.program, code)
 
     # --- kernels -----------------------------------------------------------------------------
 
@@ -274,6 +282,23 @@ class Compiler:
         )
 
 
+_kernels: WeakValueDictionary[tuple[str, str], jit.Code] = WeakValueDictionary()
+
+
+def load_kernels(calls: Sequence[Call], target: Target) -> dict[str, jit.Code]:
+    """The machine code of kernels, by exported name. Each distinct text is compiled once."""
+    found: dict[str, jit.Code] = {}
+    for call in calls:
+        if call.name in found:
+            continue
+        key = (call.name, target.fingerprint)
+        code = _kernels.get(key)
+        if code is None:
+            code = _kernels[key] = jit.load(call.module, call.exports, target=target)
+        found.update(dict.fromkeys(call.exports, code))
+    return found
+
+
 def require_supported(graph: Graph) -> None:
     """Raises UnsupportedError for the first node that has no lowering."""
     for node in graph.nodes:
@@ -361,8 +386,8 @@ class Executable:
     failed check, which `raise_failure` turns into the error.
     """
 
-    def __init__(self, compiler: Compiler, program: Program, code: jit.Code, text: str) -> None:
-        self.name, self.target, self.text = compiler.name, compiler.target, text
+    def __init__(self, compiler: Compiler, program: Program, code: jit.Code) -> None:
+        self.name, self.target, self._program = compiler.name, compiler.target, program
         self.kernels: list[KernelReport] = compiler.reports
         self.refusals: list[Refusal] = compiler.plan.refusals
         self.compile_stats = compiler.stats
@@ -386,6 +411,11 @@ class Executable:
             self.name,
             release_gil=work > LONG_CALL,
         )
+
+    @property
+    def text(self) -> str:
+        """The LLVM text of the entry and all kernels in one module."""
+        return self._program.text()
 
     @property
     def arena_bytes(self) -> int:

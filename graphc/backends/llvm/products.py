@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from graphc.backends.llvm.contract import (
     ConvProblem,
     GemmProblem,
+    Kernel,
     conv,
     conv_grad_input,
     conv_grad_weight,
@@ -30,6 +33,23 @@ def _static(size: AnyDim) -> int | None:
 
 def _hint(size: AnyDim) -> int:
     return size if isinstance(size, int) else 256
+
+
+@lru_cache(maxsize=1024)
+def _gemm(problem: GemmProblem, target: Target) -> Kernel:
+    return gemm(problem, target)
+
+
+@lru_cache(maxsize=256)
+def _convolution(name: str, problem: ConvProblem, target: Target) -> Kernel:
+    return _CONVOLUTIONS[name](problem, target)
+
+
+_CONVOLUTIONS = {
+    "conv": conv,
+    "conv_grad_input": conv_grad_input,
+    "conv_grad_weight": conv_grad_weight,
+}
 
 
 def _product(node: Node) -> MatrixProduct:
@@ -59,7 +79,7 @@ def _dot(node: Node, target: Target) -> NativeCall:
         b_batched=found.right.batched,
     )
     sizes = {"batch": found.batch, "m": found.m, "n": found.n, "k": found.k}
-    kernel = gemm(problem, target)
+    kernel = _gemm(problem, target)
     work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE
     buffers = (found.left.base, found.right.base, node.outputs[0])
     return NativeCall(kernel, buffers, [sizes[name] for name in kernel.sizes], work)
@@ -103,7 +123,9 @@ def _conv(node: Node, target: Target) -> NativeCall:
     x, w = node.inputs
     problem = _conv_problem(node, x.type.shape, w.type.shape)
     buffers = (base_of(x), base_of(w), node.outputs[0])
-    return _conv_call(node, conv(problem, target), problem, x.type.shape[0], buffers)
+    return _conv_call(
+        node, _convolution(node.op.name, problem, target), problem, x.type.shape[0], buffers
+    )
 
 
 @native_kernel("conv_grad_input")
@@ -112,7 +134,7 @@ def _conv_grad_input(node: Node, target: Target) -> NativeCall:
     out = node.outputs[0]
     problem = _conv_problem(node, out.type.shape, w.type.shape)
     buffers = (base_of(grad), base_of(w), out)
-    kernel = conv_grad_input(problem, target)
+    kernel = _convolution(node.op.name, problem, target)
     return _conv_call(node, kernel, problem, out.type.shape[0], buffers)
 
 
@@ -122,5 +144,5 @@ def _conv_grad_weight(node: Node, target: Target) -> NativeCall:
     out = node.outputs[0]
     problem = _conv_problem(node, x.type.shape, out.type.shape)
     buffers = (base_of(x), base_of(grad), out)
-    kernel = conv_grad_weight(problem, target)
+    kernel = _convolution(node.op.name, problem, target)
     return _conv_call(node, kernel, problem, x.type.shape[0], buffers)

@@ -114,11 +114,16 @@ def flatten(index: Sequence[Affine], shape: Sequence[AnyDim]) -> Affine:
     """The place in row-major memory of an index."""
     if len(index) == 1:
         return index[0]
-    total = ZERO
-    for form, stride in zip(index, strides(shape)):
-        if form is not ZERO:
-            total = add(total, form, stride)
-    return total
+    const: AnyDim = 0
+    total: dict[Variable, AnyDim] = {}
+    stride: AnyDim = 1
+    for form, size in zip(reversed(index), reversed(shape)):
+        if form.const != 0:
+            const = const + form.const * stride
+        for variable, k in form.terms:
+            total[variable] = total.get(variable, 0) + k * stride
+        stride = stride * size
+    return Affine(const, tuple(sorted([(v, k) for v, k in total.items() if k != 0])))
 
 
 def unflatten(
@@ -142,6 +147,16 @@ def unflatten(
             place, remainder = _divide(place, shape[axis], extents, sizes)
             index.append(remainder)
     return tuple(index[::-1])
+
+
+def within(x: Affine, size: AnyDim, extents: Sequence[AnyDim], sizes: Sizes) -> Affine:
+    """x, where it is known to lie in [0, size): without multiples of size, which must be zero."""
+    if size == 1:
+        return ZERO
+    try:
+        return _divide(x, size, extents, sizes)[1]
+    except (NotFused, SplitVariable):
+        return x
 
 
 def _divide(

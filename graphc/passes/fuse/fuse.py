@@ -61,9 +61,11 @@ def fuse(
     to be looked at before a node may run; flags have kernels of their own.
     """
     sizes = sizes or Sizes()
+    find = native_operands or (lambda node: map(base_of, node.inputs))
+    operands = {node: list(find(node)) for node in graph.nodes if node.op.name in native}
     forced: set[Value] = set()
     for round_ in range(MAX_ROUNDS + len(graph.nodes)):
-        fuser = Fuser(graph, sizes, native, native_operands, forced, apart, needed or {})
+        fuser = Fuser(graph, sizes, operands, forced, apart, needed or {})
         plan = fuser.run()
         if plan.wanted:
             assert plan.wanted - forced, "a buffer was asked for that is one already"
@@ -103,16 +105,14 @@ class Fuser:
         self,
         graph: Graph,
         sizes: Sizes,
-        native: Collection[str],
-        native_operands: Operands | None,
+        operands: Mapping[Node, list[Value]],
         forced: set[Value],
         apart: bool,
         needed: Mapping[Node, Collection[Value]],
     ) -> None:
-        self.graph, self.sizes, self.native, self.apart = graph, sizes, native, apart
+        self.graph, self.sizes, self.operands, self.apart = graph, sizes, operands, apart
         self.needed = needed
         self.flags = {flag for flags in needed.values() for flag in flags}
-        self.native_operands = native_operands or (lambda node: map(base_of, node.inputs))
         self.plan = Plan(graph, sizes)
         self.pull = Pull(self.plan)
         self.roots = self._roots(forced)
@@ -125,8 +125,8 @@ class Fuser:
         roots = {base_of(value) for value in self.graph.results} | forced
         for node in self.graph.nodes:
             name = node.op.name
-            if name in self.native:
-                roots.update(self.native_operands(node))
+            if node in self.operands:
+                roots.update(self.operands[node])
             elif name == "gather":
                 roots.add(node.inputs[0])
             elif name == "dynamic_slice":
@@ -159,7 +159,7 @@ class Fuser:
         inline |= 1 << number
         if name == "const":
             sources, leaves, inline = 0, 1 << leaf, 0
-        elif name in self.native:
+        elif node in self.operands:
             self._open_native(node, sources, leaves)
             return
         elif is_anchor(node) or node.outputs[0] in self.roots:
@@ -247,7 +247,7 @@ class Fuser:
         group.node = node
         group.outputs = [(value, "native") for value in node.outputs]
         needed = 0
-        for value in self.native_operands(node):
+        for value in self.operands[node]:
             needed |= self.sources.get(value, 0)
         for value in node.outputs:
             self._own(value, group, needed | sources, leaves)

@@ -29,6 +29,7 @@ from .affine import (
     shift,
     strides,
     unflatten,
+    within,
 )
 from .expr import Access, Expr
 from .group import REDUCTIONS, Group, Indexed, Puller, reduced_axes
@@ -197,11 +198,6 @@ def _flip(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) ->
     return pull(group, node.inputs[0], tuple(moved), guards)
 
 
-def _narrowed(index: Index, shape: tuple) -> Index:
-    """An index that a guard keeps in range: in a dim of size one it can only be zero."""
-    return tuple([ZERO if size == 1 else form for form, size in zip(index, shape)])
-
-
 @moves("pad")
 def _pad(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
     (source,), attrs, dtype = node.inputs[:1], node.attrs, node.outputs[0].type.dtype
@@ -211,7 +207,9 @@ def _pad(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> 
     table = group.table
     if not inside:
         return pull(group, source, moved, guards)
-    value = pull(group, source, _narrowed(moved, inner), guards + inside)
+    extents, sizes = group.domain.extents, group.sizes
+    narrow = tuple([within(form, d, extents, sizes) for form, d in zip(moved, inner)])
+    value = pull(group, source, narrow, guards + inside)
     fill = table.constant(attrs["value"], dtype)
     return table.make("select", (table.guard(inside), value, fill), None, dtype)
 
@@ -229,8 +227,7 @@ def _concat(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) 
         moved = list(index)
         moved[axis] = shift(index[axis], -1 * start)
         inside = (Guard(moved[axis], 0, size),)
-        if size == 1:
-            moved[axis] = ZERO
+        moved[axis] = within(moved[axis], size, group.domain.extents, group.sizes)
         value = pull(group, part, tuple(moved), guards + inside)
         if found is not None:
             value = table.make("select", (table.guard(inside), value, found), None, dtype)

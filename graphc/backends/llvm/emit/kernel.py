@@ -53,7 +53,7 @@ def print_kernel(kernel: Kernel, target: Target, sizes: Sizes) -> KernelText:
     head = f"({', '.join(arguments)}) nounwind {{\nentry:\n"
     digest = hashlib.blake2b((head + body).encode(), digest_size=8).hexdigest()
     name = f"{kernel.kind}_{digest}"
-    entry = f"define internal void @{name}{head}{body}\n}}\n"
+    entry = f"define void @{name}{head}{body}\n}}\n"
     return KernelText(
         name,
         (*p.vec.helpers.items(), (name, entry)),

@@ -47,6 +47,15 @@ class Call:
     writes: frozenset[Buffer] = frozenset()
     work: float = 0.0
 
+    @property
+    def module(self) -> str:
+        """The text of the kernel as a module of its own."""
+        return "\n".join([*self.declares, *[text for _, text in self.functions]]) + "\n"
+
+    @property
+    def exports(self) -> list[str]:
+        return [self.name, self.units] if isinstance(self.units, str) else [self.name]
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -72,9 +81,33 @@ class Program:
     copies: Sequence[Copy] = ()
     fork: float = FORK
 
+    def entry(self) -> str:
+        """The module of the entry `run`, which imports the kernels."""
+        text = _ProgramText(self)
+        body = text.body()
+        return "\n".join([*self._kernel_declares(), *sorted(text.declares), *body]) + "\n"
+
     def text(self) -> str:
-        """The module of all kernels and the entry `run`."""
-        return _ProgramText(self).module()
+        """One module of the entry and all kernels: for tools, and for other targets."""
+        text = _ProgramText(self)
+        body = text.body()
+        functions: dict[str, str] = {}
+        for region in self.regions:
+            for call in region:
+                functions.update(call.functions)
+                text.declares.update(call.declares)
+        return "\n".join([*sorted(text.declares), *functions.values(), *body]) + "\n"
+
+    def _kernel_declares(self) -> list[str]:
+        found: dict[str, None] = {}
+        for region in self.regions:
+            for call in region:
+                sizes = ["i64"] * len(call.sizes)
+                kinds = ["ptr"] * (len(call.buffers) + 1) + ["i64", "i64", *sizes]
+                found[f"declare void @{call.name}({', '.join(kinds)})"] = None
+                if isinstance(call.units, str):
+                    found[f"declare i64 @{call.units}({', '.join(sizes)})"] = None
+        return list(found)
 
 
 class _ProgramText:
@@ -142,13 +175,9 @@ class _ProgramText:
 
     # --- the module --------------------------------------------------------------------------
 
-    def module(self) -> str:
+    def body(self) -> list[str]:
+        """The jobs and the entry."""
         program = self.program
-        functions: dict[str, str] = {}
-        for region in program.regions:
-            for call in region:
-                functions.update(call.functions)
-                self.declares.update(call.declares)
         self._arena()
         for region in program.regions:
             self._region(region)
@@ -157,8 +186,7 @@ class _ProgramText:
             self._copy(copy)
         head = ["define i64 @run(ptr %T) nounwind {", "entry:", *self.stack]
         entry = [*head, *self.lines, "  ret i64 0", "}"]
-        parts = [*sorted(self.declares), *functions.values(), *self.jobs, "\n".join(entry)]
-        return "\n".join(parts) + "\n"
+        return [*self.jobs, "\n".join(entry)]
 
     def _arena(self) -> None:
         """Where each slot starts: after the one before, aligned."""
