@@ -63,15 +63,18 @@ def _from_python(data: Any, exact: bool) -> np.ndarray:
     return array if exact else array.astype(number_dtype(widest).numpy)
 
 
+_PYTHON = {"b": bool, "i": int, "u": int, "c": builtins.complex}
+
+
 def _plain(data: Any, kinds: set[type]) -> Any:
     if isinstance(data, (list, tuple, range)):
         return [_plain(item, kinds) for item in data]
     if isinstance(data, Tensor):
         array = data._array()
-        kinds.add({"b": bool, "i": int, "u": int, "c": builtins.complex}.get(data.dtype.kind, float))
+        kinds.add(_PYTHON.get(data.dtype.kind, float))
         return array.tolist()
     if isinstance(data, np.ndarray):
-        kinds.add({"b": bool, "i": int, "u": int, "c": builtins.complex}.get(data.dtype.kind, float))
+        kinds.add(_PYTHON.get(data.dtype.kind, float))
         return data.tolist()
     for kind in (bool, int, float, builtins.complex):
         if isinstance(data, kind):
