@@ -4,7 +4,7 @@ import numpy as np
 
 from ..dims import Dim
 from ..dtype import I64
-from ..errors import ShapeError
+from ..errors import ShapeError, UnsupportedError
 from ..op import Structural, op
 from ..schema import Any_, Bool, Case, Dims, Flag, Int, IntAttr, Onnx, Real, many, one_of
 from .constant import full_like
@@ -101,13 +101,13 @@ class scatter(Structural):
                 None,
                 _of_last_writer(gather(ct, index, axis=axis), x, index, axis),
             ]
-        raise NotImplementedError(f"scatter by {attrs['mode']} has no derivative")
+        raise UnsupportedError(f"scatter by {attrs['mode']} has no derivative", at=node.loc)
 
     def push(tangents, node):
         x, index, updates = node.inputs
         mode = node.attrs["mode"]
         if mode not in ("add", "set"):
-            raise NotImplementedError(f"scatter by {mode} has no derivative")
+            raise UnsupportedError(f"scatter by {mode} has no derivative", at=node.loc)
         dx, du = [
             full_like(0.0, v) if t is None else t
             for t, v in ((tangents[0], x), (tangents[2], updates))
