@@ -251,7 +251,7 @@ def path_nodes(state: State) -> list[Node]:
 class FunctionSegment:
     """A user's autograd.Function: its backward is Python, run each time."""
 
-    __slots__ = ("__weakref__", "_backward", "freed", "inputs", "number", "outputs")
+    __slots__ = ("__weakref__", "_backward", "freed", "inputs", "label", "number", "outputs")
 
     def __init__(
         self,

@@ -1,119 +1,36 @@
-"""torch.autograd: backward, grad, modes, custom functions, hooks, gradcheck."""
+"""torch.autograd: backward, grad, hooks; modes, custom functions and checks beside them."""
 
 from __future__ import annotations
 
 import itertools
 import weakref
 from collections.abc import Sequence
-from functools import wraps
 from typing import Any
 
-from .frontends import modes
-from .frontends.derive import FunctionSegment, add_cells, gradients
-from .frontends.record import Cell, recorder, value_of
-from .tensor import Tensor, wrap
+from ..frontends import modes
+from ..frontends.derive import add_cells, gradients
+from ..frontends.record import Cell, recorder, value_of
+from ..tensor import Tensor, wrap
+from . import anomaly_mode, function, grad_mode
+from .anomaly_mode import detect_anomaly, set_detect_anomaly
+from .function import Function, FunctionCtx
+from .grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 
-# --- modes -------------------------------------------------------------------------------------
+Variable = Tensor
 
-
-class _Mode:
-    """A context manager that is a decorator too."""
-
-    def __call__(self, function: Any) -> Any:
-        @wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:
-            with self._again():
-                return function(*args, **kwargs)
-
-        return inside
-
-    def _again(self) -> Any:
-        return self.__class__()
-
-
-class no_grad(_Mode):
-    """No gradients are recorded within."""
-
-    def __new__(cls, function: Any = None) -> Any:
-        made = object.__new__(cls)
-        return made if function is None else made(function)
-
-    def __enter__(self) -> None:
-        self.before = modes.set_grad(False)
-
-    def __exit__(self, *_: object) -> None:
-        modes.set_grad(self.before)
-
-
-class enable_grad(_Mode):
-    """Gradients are recorded within, also inside of no_grad."""
-
-    def __new__(cls, function: Any = None) -> Any:
-        made = object.__new__(cls)
-        return made if function is None else made(function)
-
-    def __enter__(self) -> None:
-        self.before = modes.set_grad(True)
-
-    def __exit__(self, *_: object) -> None:
-        modes.set_grad(self.before)
-
-
-class set_grad_enabled(_Mode):
-    """Switches gradients on or off: at once, and as a context manager until its end."""
-
-    def __init__(self, mode: bool) -> None:
-        self.mode = mode
-        self.before = modes.set_grad(mode)
-
-    def _again(self) -> Any:
-        return set_grad_enabled(self.mode)
-
-    def __call__(self, function: Any) -> Any:
-        modes.set_grad(self.before)
-        return super().__call__(function)
-
-    def __enter__(self) -> None:
-        modes.set_grad(self.mode)
-
-    def __exit__(self, *_: object) -> None:
-        modes.set_grad(self.before)
-
-
-class inference_mode(_Mode):
-    """No gradients, and no record of them possible later."""
-
-    def __new__(cls, mode: Any = True) -> Any:
-        made = object.__new__(cls)
-        if callable(mode):
-            made.mode = True
-            return made(mode)
-        made.mode = mode
-        return made
-
-    def __init__(self, mode: Any = True) -> None:
-        if not callable(mode):
-            self.mode = mode
-
-    def _again(self) -> Any:
-        return inference_mode(self.mode)
-
-    def __enter__(self) -> None:
-        self.before = modes.set_inference(self.mode)
-
-    def __exit__(self, *_: object) -> None:
-        modes.set_inference(self.before)
-
-
-def is_grad_enabled() -> bool:
-    """Whether gradients are recorded now."""
-    return modes.grad_enabled()
-
-
-def is_inference_mode_enabled() -> bool:
-    """Whether inference mode is on."""
-    return modes.inference()
-
+__all__ = [
+    "Function", "FunctionCtx", "Variable", "backward", "detect_anomaly", "enable_grad", "function",
+    "functional", "grad", "grad_mode", "gradcheck", "gradgradcheck", "inference_mode",
+    "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "set_detect_anomaly",
+    "set_grad_enabled",
+]  # fmt: skip
 
 # --- backward ----------------------------------------------------------------------------------
 
@@ -128,7 +45,7 @@ def _ones_for(tensor: Tensor, given: Any) -> Cell:
         return given._read()
     if tensor.numel() != 1:
         raise RuntimeError("grad can be implicitly created only for scalar outputs")
-    from .functional.create import ones
+    from ..functional.create import ones
 
     return ones(tensor.shape, dtype=tensor.dtype, device=tensor.device)._read()
 
@@ -167,6 +84,7 @@ def backward(
     try:
         seeds = [_ones_for(t, g) for t, g in zip(roots, given, strict=True)]
         found = gradients(cells, seeds, wanted, retain_graph=keep, create_graph=create_graph)
+        anomaly_mode.check(found)
         if inputs is not None:
             targets = {id(t._read()): t for t in _as_sequence(inputs)}
         else:
@@ -226,6 +144,7 @@ def grad(
     try:
         seeds = [_ones_for(t, g) for t, g in zip(roots, given, strict=True)]
         found = gradients(root_cells, seeds, cells, retain_graph=keep, create_graph=create_graph)
+        anomaly_mode.check(found)
     finally:
         modes.set_grad(before)
     result = []
@@ -234,7 +153,7 @@ def grad(
         if ct is not None:
             result.append(wrap(ct))
         elif materialize_grads:
-            from .functional.create import zeros_like
+            from ..functional.create import zeros_like
 
             result.append(zeros_like(tensor))
         elif allow_unused:
@@ -360,119 +279,9 @@ def install() -> None:
         "backward": _tensor_backward, "register_hook": register_hook, "retain_grad": retain_grad,
         "register_post_accumulate_grad_hook": register_post_accumulate_grad_hook,
     }  # fmt: skip
-    for name, function in methods.items():
-        setattr(Tensor, name, function)
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
 
 
-# --- custom functions ----------------------------------------------------------------------------
-
-
-class FunctionCtx:
-    """What a Function's forward leaves for its backward."""
-
-    def __init__(self) -> None:
-        self.saved: tuple = ()
-        self.needs_input_grad: tuple[bool, ...] = ()
-        self._non_differentiable: set[int] = set()
-        self._dirty: tuple = ()
-        self.materialize_grads = True
-
-    def save_for_backward(self, *tensors: Any) -> None:
-        self.saved = tensors
-
-    @property
-    def saved_tensors(self) -> tuple:
-        return self.saved
-
-    def mark_dirty(self, *tensors: Any) -> None:
-        self._dirty = tensors
-
-    def mark_non_differentiable(self, *tensors: Any) -> None:
-        self._non_differentiable = {id(t) for t in tensors}
-
-    def set_materialize_grads(self, value: bool) -> None:
-        self.materialize_grads = value
-
-
-class Function:
-    """A function with a backward of its own: subclass with static `forward` and `backward`."""
-
-    @staticmethod
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("a Function must define forward")
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise NotImplementedError("a Function must define backward to be differentiated")
-
-    @classmethod
-    def apply(cls, *args: Any, **kwargs: Any) -> Any:
-        """Runs forward, and records backward where an input requires grad."""
-        ctx = FunctionCtx()
-        needs = modes.grad_enabled()
-        ctx.needs_input_grad = tuple(
-            [isinstance(a, Tensor) and a.requires_grad and needs for a in args]
-        )
-        before = modes.set_grad(False)
-        try:
-            if hasattr(cls, "setup_context"):
-                result = cls.forward(*args, **kwargs)
-                cls.setup_context(ctx, args, result)
-            else:
-                result = cls.forward(ctx, *args, **kwargs)
-        finally:
-            modes.set_grad(before)
-        if not any(ctx.needs_input_grad):
-            return result
-        return _with_backward(cls, ctx, args, result)
-
-
-def _with_backward(cls: Any, ctx: FunctionCtx, args: tuple, result: Any) -> Any:
-    many = isinstance(result, tuple)
-    outputs = list(result) if many else [result]
-    inputs = [a for a in args if isinstance(a, Tensor)]
-    cells: list[Cell] = []
-    given: list[Any] = []
-    for out in outputs:
-        if not isinstance(out, Tensor) or id(out) in ctx._non_differentiable:
-            given.append(out)
-            continue
-        old = out._read()
-        value_of(old)
-        cell = Cell(old.type, old.buffer, old.type.dtype.kind in "fc")
-        cells.append(cell)
-        given.append(out if any(out is d for d in ctx._dirty) else wrap(cell))
-        if given[-1] is out:
-            out._storage.cell = cell
-    input_cells = [t._read() for t in inputs]
-    positions = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
-
-    def pull(cts: list[Cell | None], create_graph: bool) -> list[Cell | None]:
-        grads = []
-        for cell, ct in zip(cells, cts, strict=True):
-            if ct is None and ctx.materialize_grads:
-                from .functional.create import zeros
-
-                grads.append(zeros(cell.type.shape, dtype=cell.type.dtype))
-            else:
-                grads.append(None if ct is None else wrap(ct))
-        before = modes.set_grad(create_graph)
-        try:
-            found = cls.backward(ctx, *grads)
-        finally:
-            modes.set_grad(before)
-        found = found if isinstance(found, tuple) else (found,)
-        if len(found) < len(args):
-            raise RuntimeError(
-                f"function {cls.__name__}Backward returned an incorrect number of gradients "
-                f"(expected {len(args)}, got {len(found)})"
-            )
-        picked = []
-        for k, tensor in zip(positions, inputs, strict=True):
-            g = found[k]
-            picked.append(g._read() if g is not None and tensor.requires_grad else None)
-        return picked
-
-    segment = FunctionSegment(input_cells, cells, pull)
-    segment.label = f"{cls.__name__}Backward"
-    return tuple(given) if many else given[0]
+from . import functional  # noqa: E402
+from .gradcheck import gradcheck, gradgradcheck  # noqa: E402  (these use what is above)
