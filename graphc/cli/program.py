@@ -117,16 +117,16 @@ def load_gir(path: Path, graph: str | None = None) -> Program:
 def load_gcx(path: Path, graph: str | None = None) -> Program:
     import graphc
 
-    return _of_traced(graphc.jit.load(str(path)), path.stem, graph)
+    return of_traced(graphc.jit.load(str(path)), path.stem, graph)
 
 
 def load_onnx(path: Path, graph: str | None = None) -> Program:
     import graphc
 
-    return _of_traced(graphc.onnx.load(str(path)), path.stem, graph)
+    return of_traced(graphc.onnx.load(str(path)), path.stem, graph)
 
 
-def _of_traced(traced: Any, name: str, graph: str | None = None) -> Program:
+def of_traced(traced: Any, name: str, graph: str | None = None) -> Program:
     return _program(name, traced.module, graph, traced)
 
 
@@ -174,7 +174,7 @@ def load_python(path: Path, name: str, inputs: Sequence[str]) -> Program:
     if isinstance(value, graphc.nn.Module):
         value.eval()
     traced = graphc.jit.trace(value, examples)
-    return _of_traced(traced, name)
+    return of_traced(traced, name)
 
 
 def _callable(value: Any, what: str) -> Callable[..., Any]:

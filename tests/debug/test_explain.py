@@ -1,0 +1,114 @@
+"""Costs, refusals and facets."""
+
+from pathlib import Path
+
+import pytest
+
+from graphc.debug.compiled import compile_for_view
+from graphc.debug.cost import example_sizes, flops
+from graphc.debug.explain import bytes_text, explain, flops_text, measure, time_text
+from graphc.debug.facets import facets
+from graphc.debug.machine import Limits, describe, measure_limits
+from graphc.ir import composite, ops  # noqa: F401  (declare the ops)
+from graphc.ir.dims import Facts
+from graphc.ir.op import OPS
+from graphc.ir.text import parse
+from tests.debug.digits_graph import network, normalised
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_operations_of_nodes():
+    graph, _ = network()
+    by_op = {node.op.name: flops(node, {}) for node in graph.nodes}
+    assert by_op["conv"] == 2 * 4 * 16 * 8 * 8 * 9
+    assert by_op["dot"] == 2 * 4 * 10 * 256
+    assert by_op["add"] == 4 * 16 * 8 * 8
+    assert by_op["reshape"] == 0
+
+
+def test_symbolic_sizes_take_their_hints():
+    graph = parse("graph @main(%x: f32[n, m]) -> (f32[n, m]) {\n  return %x\n}")
+    assert example_sizes(graph, {"n": Facts(1, 99, 7)}) == {"n": 7, "m": 256}
+
+
+def test_kernels_refusals_and_lines_add_up():
+    graph, _ = network()
+    report = explain(compile_for_view(graph))
+    assert report.computed >= sum(
+        [flops(node, {}) for node in graph.nodes if not node.op.composite]
+    )
+    conv = next(kernel for kernel in report.kernels if kernel.group.kind == "conv")
+    moved = 4 * (4 * 64 + 16 * 9 + 4 * 16 * 64)
+    assert conv.moved == moved
+    assert conv.floor_s == report.limits.floor_s(moved, conv.computed)
+    assert set(report.lines) == {f"net.py:{k}" for k in (10, 11, 12, 13)}
+    refused = [each for each in report.refused if "native" in each.reason]
+    assert refused and all(each.moved > 0 and each.loc for each in refused)
+    unfused = sum([line.unfused for line in report.lines.values()])
+    assert unfused == sum([each.moved for each in report.refused])
+
+
+def test_one_kernel_has_nothing_refused():
+    report = explain(compile_for_view(normalised()))
+    assert len(report.kernels) == 1
+    assert report.refused == []
+
+
+def test_a_run_is_measured():
+    import numpy as np
+
+    compiled = compile_for_view(normalised())
+    assert 0 < measure(compiled, [np.ones((64, 256), np.float32)]) < 1
+
+
+def test_limits():
+    limits = Limits(bytes_per_s=1e9, flops_per_s=1e12, threads=2)
+    assert limits.floor_s(1e9, 1e9) == 1.0
+    assert limits.bound(1e9, 1e9) == "memory"
+    assert limits.bound(1, 1e9) == "arithmetic"
+    found = measure_limits()
+    assert 1e8 < found.bytes_per_s < 1e13
+    assert 1e8 < found.flops_per_s < 1e15
+
+
+def test_the_machine_is_described():
+    sections = dict(describe())
+    assert dict(sections["packages"])["numpy"][0].isdigit()
+    assert dict(sections["code generation"])["entry points"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (5e6, "5 MB"), (2.5e12, "2.5e+03 GB")],
+)
+def test_bytes(value, text):
+    assert bytes_text(value) == text
+
+
+def test_units():
+    assert flops_text(2e9) == "2 GFLOP"
+    assert time_text(1.5e-5) == "15 µs"
+
+
+def test_every_facet_of_every_op_is_where_it_says():
+    for op in OPS.values():
+        found = facets(op)
+        assert found[0].name == "declaration"
+        for facet in found:
+            if not facet.line:
+                continue
+            lines = (ROOT / facet.file).read_text(encoding="utf-8").splitlines()
+            assert 1 <= facet.line <= len(lines), (op.name, facet)
+
+
+def test_facets_of_one_op():
+    found = {facet.name: facet for facet in facets(OPS["tanh"])}
+    for name in ("declaration", "meaning", "inference", "derivative", "ONNX", "torch's names",
+                 "samples", "vector code"):  # fmt: skip
+        facet = found[name]
+        line = (ROOT / facet.file).read_text(encoding="utf-8").splitlines()[facet.line - 1]
+        assert facet.file.startswith("graphc/") and line.strip(), facet
+    line = (ROOT / found["meaning"].file).read_text().splitlines()[found["meaning"].line - 1]
+    assert "np.tanh" in line
+    assert found["ONNX"].note.startswith("Tanh")
