@@ -180,9 +180,7 @@ def _window(x, sizes, strides, dilations):
     shape = (*x.shape[:lead], *outer, *sizes)
 
     def at(i):
-        inner = [
-            i[lead + a] * strides[a] + i[lead + k + a] * dilations[a] for a in range(k)
-        ]
+        inner = [i[lead + a] * strides[a] + i[lead + k + a] * dilations[a] for a in range(k)]
         return x[(*i[:lead], *inner)]
 
     return _moved(shape, at)()
@@ -298,7 +296,9 @@ def _layer_norm(x, weight, bias, eps):
 
 
 def _batch_norm(x, mean, var, weight, bias, eps):
-    mean, var, weight, bias = (a.reshape(1, -1, *[1] * (x.ndim - 2)) for a in (mean, var, weight, bias))
+    mean, var, weight, bias = (
+        a.reshape(1, -1, *[1] * (x.ndim - 2)) for a in (mean, var, weight, bias)
+    )
     return (x - mean) / np.sqrt(var + eps) * weight + bias
 
 
@@ -345,9 +345,7 @@ STRUCTURAL = {
     "cumulative": _cumulative,
     "gather": lambda x, index, axis: _moved(
         (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]),
-        lambda i: x[
-            (*i[:axis], index[i[axis : axis + index.ndim]], *i[axis + index.ndim :])
-        ],
+        lambda i: x[(*i[:axis], index[i[axis : axis + index.ndim]], *i[axis + index.ndim :])],
     )(),
     "scatter": _scatter,
     "dynamic_slice": _dynamic_slice,

@@ -141,7 +141,9 @@ def test_control_flow(name, level):
                 assert_same_bits(a, b, name)
 
 
-@pytest.mark.parametrize("name", [n for n in OPS if is_elementwise(OPS[n]) and n not in NOT_COMPILED])
+@pytest.mark.parametrize(
+    "name", [n for n in OPS if is_elementwise(OPS[n]) and n not in NOT_COMPILED]
+)
 def test_scalars_and_nothing(name):
     """The same op on one element and on none."""
     case = next(iter(compilable(name))).only_plain()

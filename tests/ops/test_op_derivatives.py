@@ -108,9 +108,7 @@ def directions_of(graph, seed=3):
 
 
 def moved(arrays, directions, step):
-    return [
-        a if d is None else a + step * d for a, d in zip(arrays, directions, strict=True)
-    ]
+    return [a if d is None else a + step * d for a, d in zip(arrays, directions, strict=True)]
 
 
 def slope(graph, arrays, directions, step=STEP):
@@ -211,9 +209,7 @@ def test_an_op_without_derivative_gives_zero_or_the_reason(case):
 @pytest.mark.parametrize("mode", ["mul", "max", "min"])
 def test_scatter_modes_without_a_derivative_say_so(mode):
     case = cases_of("scatter")[0].in_float64()
-    graph = scalar_of(
-        trace(lambda x, i, u: ops.scatter(x, i, u, axis=0, mode=mode), *case.types)
-    )
+    graph = scalar_of(trace(lambda x, i, u: ops.scatter(x, i, u, axis=0, mode=mode), *case.types))
     for derive in (grad, jvp):
         with pytest.raises(UnsupportedError, match=f"scatter.* by {mode} has no derivative"):
             derive(graph)

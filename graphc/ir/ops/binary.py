@@ -178,7 +178,7 @@ class max_(Pointwise):
         return np.where(zeros, np.where(np.signbit(x), y, x), larger)
 
     def pull(cts, node):
-        return _share(cts[0], node)
+        return _share((cts[0], cts[0]), node)
 
     def push(tangents, node):
         return _shared_tangent(tangents, node)
@@ -205,7 +205,7 @@ class min_(Pointwise):
         return np.where(zeros, np.where(np.signbit(x), x, y), smaller)
 
     def pull(cts, node):
-        return _share(cts[0], node)
+        return _share((cts[0], cts[0]), node)
 
     def push(tangents, node):
         return _shared_tangent(tangents, node)
@@ -215,17 +215,23 @@ class min_(Pointwise):
     samples = (Uniform(-4, 4), EDGES)
 
 
-def _share(ct, node):
+def _share(parts, node):
+    """The part of each operand that the extreme takes: all of it where it is one, half where both
+    are; where either is nan both pass, as in torch."""
     x, y = node.inputs
-    zero = full_like(0.0, ct)
-    half = select(eq(x, y), ct * 0.5, ct)
-    return [select(eq(side, node.outputs[0]), half, zero) for side in (x, y)]
+    low, high = (x, y) if node.op is max_ else (y, x)
+    tie, below, above = eq(x, y), lt(low, high), lt(high, low)
+    shares = []
+    for part, lost in zip(parts, (below, above), strict=True):
+        half = select(tie, part * 0.5, part)
+        shares.append(select(lost, full_like(0.0, part), half))
+    return shares
 
 
 def _shared_tangent(tangents, node):
-    x, y = node.inputs
-    a, b = [full_like(0.0, x) if t is None else t for t in tangents]
-    return [select(eq(x, y), (a + b) * 0.5, select(eq(x, node.outputs[0]), a, b))]
+    parts = [full_like(0.0, v) if t is None else t for t, v in zip(tangents, node.inputs)]
+    a, b = _share(parts, node)
+    return [a + b]
 
 
 @op("atan2")
@@ -238,7 +244,9 @@ class atan2(Pointwise):
 
     def partials(y, x, out):
         square = x * x + y * y
-        return (x / square, -y / square)
+        zero = full_like(0.0, square)
+        inverse = select(eq(square, zero), zero, 1.0 / square)  # 0 at the origin, as in torch
+        return (x * inverse, -y * inverse)
 
     no_onnx = "the standard domain has no atan2"
     samples = (Uniform(0.5, 4), EDGES)
