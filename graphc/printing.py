@@ -241,5 +241,5 @@ def tensor_repr(tensor: Tensor) -> str:
     if tensor._type.device == "meta":
         text = "..."
     else:
-        text = contents(tensor.detach()._array(), tensor.dtype, len(prefix))
+        text = contents(tensor._array(), tensor.dtype, len(prefix))
     return _with_suffixes(prefix + text, suffixes, len(prefix))

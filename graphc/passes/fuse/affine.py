@@ -151,7 +151,7 @@ def unflatten(
 
 def within(x: Affine, size: AnyDim, extents: Sequence[AnyDim], sizes: Sizes) -> Affine:
     """x, where it is known to lie in [0, size): without multiples of size, which must be zero."""
-    if size == 1:
+    if size == 1 or size == 0:  # of no elements, none is read
         return ZERO
     try:
         return _divide(x, size, extents, sizes)[1]
