@@ -56,12 +56,13 @@ class Storage:
     `export` is None, or a function that says whether somebody outside can see the memory.
     """
 
-    __slots__ = ("__weakref__", "cell", "export", "leaf", "version")
+    cell: Cell
+    version = 0
+    leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
+    export: Callable[[], Any] | None = None
 
     def __init__(self, cell: Cell) -> None:
-        self.cell, self.version = cell, 0
-        self.leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
-        self.export: Callable[[], Any] | None = None
+        self.cell = cell
 
     def exported(self) -> bool:
         if self.export is None:
@@ -103,23 +104,19 @@ class Storage:
         self.version += 1
 
 
-class TensorBase:
-    """Slots of a tensor; `Tensor` adds the methods."""
-
-    __slots__ = ("__weakref__", "_cell", "_chain", "_grad", "_seen", "_storage")
-    _storage: Storage
-    _chain: views.Chain
-    _cell: Cell | None
-    _leaf: bool
-    _seen: int
-    _grad: Any
-
-
 new = object.__new__
+INTERNAL = frozenset(("_cell", "_chain", "_grad", "_leaf", "_seen", "_storage"))
 
 
-class Tensor(TensorBase):
+class Tensor:
     """A multi-dimensional array whose operations are recorded, and computed when looked at."""
+
+    _storage: Storage
+    _chain: views.Chain = ()
+    _cell: Cell | None = None  # of a view or a leaf: its own cell, for the storage's version _seen
+    _seen = 0
+    _leaf = False
+    _grad: Any = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return new(cls)
@@ -274,7 +271,8 @@ class Tensor(TensorBase):
 
     @property
     def grad(self) -> Any:
-        return getattr(self, "_grad", None)
+        """The gradient that `backward` added up, or None."""
+        return self._grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -330,6 +328,11 @@ class Size(tuple):
         return Size(found) if isinstance(index, slice) else found
 
 
+def user_attributes(tensor: Tensor) -> dict[str, Any]:
+    """What the user set on a tensor."""
+    return {name: value for name, value in tensor.__dict__.items() if name not in INTERNAL}
+
+
 def adopt(tensor: Tensor, other: Tensor) -> None:
     """Makes a tensor show what another one shows, on the same storage."""
     tensor._storage, tensor._chain = other._storage, other._chain
@@ -339,8 +342,7 @@ def adopt(tensor: Tensor, other: Tensor) -> None:
 def wrap(cell: Cell, cls: type = Tensor) -> Any:
     """A tensor with a storage of its own."""
     made = new(cls)
-    made._storage, made._chain, made._cell, made._seen = Storage(cell), (), None, 0
-    made._leaf = False
+    made._storage = Storage(cell)
     return made
 
 
@@ -362,7 +364,7 @@ def wrap_view(
             continue
         part = new(Tensor)
         part._storage, part._chain = storage, owner._chain + chain
-        part._cell, part._seen, part._leaf = cell, storage.version, False
+        part._cell, part._seen = cell, storage.version
         parts.append(part)
     return _restore(structure, iter(parts))
 
@@ -428,6 +430,7 @@ def method(name: str) -> Callable:
 
 
 tensors.cls = Tensor
+tensors.storage = Storage
 tensors.cell = staticmethod(Tensor._read)
 tensors.wrap = staticmethod(wrap)
 tensors.wrap_view = staticmethod(wrap_view)

@@ -18,7 +18,7 @@ from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from . import modes
 from .locate import user_line
-from .record import Cell, Number, Recorder, recorder
+from .record import CUT_WHERE_IT_RECURS, Cell, Number, Recorder, recorder
 from .views import chain_between
 
 FUNCTIONS: dict[str, Function] = {}
@@ -33,6 +33,7 @@ class _Tensors:
     cell: Callable[[Any], Cell]
     wrap: Callable[..., Any]
     wrap_view: Callable[..., Any]
+    storage: Any = None
 
 
 tensors = _Tensors
@@ -70,6 +71,93 @@ class Function:
 
     def __reduce__(self):
         return _named, (self.name,)
+
+
+def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
+    """`function` of one tensor, of two, and of a tensor and a number, as operators call it.
+
+    Where the next step is the one that followed last time, its result needs no look-up: the
+    state keeps what to compare in `operands` (function, slots, number, mode). Everything else
+    takes the way of any call.
+    """
+    plain, storage_class, new = tensors.cls, tensors.storage, object.__new__
+
+    def whole(a: Any, tape: Any) -> Cell | None:
+        """The cell of a tensor that is all of an unshared storage on this tape."""
+        if a._leaf or a._chain:
+            return None
+        storage = a._storage
+        if storage.export is not None or storage.cell.tape is not tape:
+            return None
+        return storage.cell
+
+    def take(rec: Recorder, tape: Any, state: Any) -> Any:
+        cell = new(Cell)
+        cells = tape.cells
+        cell.type, cell.tape, cell.slot = state.types[0], tape, len(cells)
+        if state.grads[0]:
+            cell.requires_grad, cell.grad_fn = True, tape
+        cells.append(cell)
+        rec.state = state
+        storage = new(storage_class)
+        storage.cell = cell
+        made = new(plain)
+        made._storage = storage
+        if state.depth >= CUT_WHERE_IT_RECURS:
+            rec.cut_if_long()
+        return made
+
+    def learn(rec: Recorder, tape: Any, state: Any, expected: tuple) -> None:
+        """After a step that was looked up: what to compare next time."""
+        after = rec.state
+        if rec.tape is tape and after.parent is state and len(after.types) == 1:
+            after.operands = expected
+
+    def one(a: Any) -> Any:
+        rec = recorder()
+        tape, state = rec.tape, rec.state
+        cell = whole(a, tape) if a.__class__ is plain else None
+        if cell is None or function.view:
+            return function(a)
+        following = state.next
+        expected = (function, cell.slot, rec.modes.known)
+        if following.operands == expected and following.parent is state:
+            return take(rec, tape, following)
+        made = function(a)
+        learn(rec, tape, state, (*expected[:-1], modes.word()))
+        return made
+
+    def two(a: Any, b: Any) -> Any:
+        if a.__class__ is not plain or b.__class__ is not plain:
+            return function(a, b)
+        rec = recorder()
+        tape, state = rec.tape, rec.state
+        x, y = whole(a, tape), whole(b, tape)
+        if x is None or y is None:
+            return function(a, b)
+        following = state.next
+        expected = (function, x.slot, y.slot, rec.modes.known)
+        if following.operands == expected and following.parent is state:
+            return take(rec, tape, following)
+        made = function(a, b)
+        learn(rec, tape, state, (*expected[:-1], modes.word()))
+        return made
+
+    def with_number(a: Any, number: Any) -> Any:
+        rec = recorder()
+        tape, state = rec.tape, rec.state
+        cell = whole(a, tape) if a.__class__ is plain and number else None  # -0.0 equals 0.0
+        if cell is None:
+            return function(a, number)
+        following = state.next
+        expected = (function, cell.slot, number.__class__, number, rec.modes.known)
+        if following.operands == expected and following.parent is state:
+            return take(rec, tape, following)
+        made = function(a, number)
+        learn(rec, tape, state, (*expected[:-1], modes.word()))
+        return made
+
+    return one, two, with_number
 
 
 class Composed(Function):

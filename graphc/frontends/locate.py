@@ -23,6 +23,17 @@ def user_location() -> str:
     return f"{where} ({'.'.join(scope)})" if scope else where
 
 
+def user_site() -> tuple:
+    """Where the program is: (code, line) of each frame outside of graphc, innermost first."""
+    frame, found = sys._getframe(1), []
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_PACKAGE):
+            found.append((code, frame.f_lasti))
+        frame = frame.f_back  # type: ignore[assignment]
+    return tuple(found)
+
+
 def push_scope(name: str) -> None:
     """Enters a module: nodes recorded from now on carry its path."""
     path = getattr(_scope, "path", None)

@@ -6,43 +6,72 @@ A step's key holds the mode word, so that a trace never mixes modes.
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 from ..ir.dtype import F32, DType
 
-
-class _Modes(threading.local):
-    grad = True
-    inference = False
-    anomaly = False
-    default_device = "cpu"
-
-
-_modes = _Modes()
 _process: dict[str, Any] = {"dtype": F32}
+_words: dict[tuple, tuple] = {}
+
+
+class Modes:
+    """One thread's modes. `known` is their word, None where one has changed since."""
+
+    __slots__ = ("__weakref__", "anomaly", "default_device", "grad", "inference", "known")
+
+    def __init__(self) -> None:
+        self.grad, self.inference, self.anomaly = True, False, False
+        self.default_device = "cpu"
+        self.known: Any = None
+        _everywhere.add(self)
+
+
+_everywhere: weakref.WeakSet[Modes] = weakref.WeakSet()
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.modes = Modes()
+
+
+_local = _Local()
+
+
+def of_thread() -> Modes:
+    """This thread's modes."""
+    return _local.modes
 
 
 def word() -> tuple:
-    """What a step depends on besides its operands."""
-    return (_modes.grad, _modes.inference, _process["dtype"], _modes.default_device)
+    """What a step depends on besides its operands. Interned: equal modes are one object."""
+    modes = _local.modes
+    found = modes.known
+    if found is None:
+        now = (modes.grad, modes.inference, _process["dtype"], modes.default_device)
+        found = modes.known = _words.setdefault(now, now)
+    return found
 
 
 def grad_enabled() -> bool:
-    return _modes.grad and not _modes.inference
+    modes = _local.modes
+    return modes.grad and not modes.inference
 
 
 def set_grad(enabled: bool) -> bool:
     """Switches the recording of gradients; returns what it was."""
-    before, _modes.grad = _modes.grad, enabled
+    modes = _local.modes
+    before, modes.grad, modes.known = modes.grad, enabled, None
     return before
 
 
 def inference() -> bool:
-    return _modes.inference
+    return _local.modes.inference
 
 
 def set_inference(enabled: bool) -> bool:
-    before, _modes.inference = _modes.inference, enabled
+    modes = _local.modes
+    before, modes.inference, modes.known = modes.inference, enabled, None
     return before
 
 
@@ -52,20 +81,24 @@ def default_dtype() -> DType:
 
 def set_default_dtype(dtype: DType) -> None:
     _process["dtype"] = dtype
+    for modes in list(_everywhere):
+        modes.known = None
 
 
 def default_device() -> str:
-    return _modes.default_device
+    return _local.modes.default_device
 
 
 def set_default_device(device: str) -> None:
-    _modes.default_device = device
+    modes = _local.modes
+    modes.default_device, modes.known = device, None
 
 
 def anomaly() -> bool:
-    return _modes.anomaly
+    return _local.modes.anomaly
 
 
 def set_anomaly(enabled: bool) -> bool:
-    before, _modes.anomaly = _modes.anomaly, enabled
+    modes = _local.modes
+    before, modes.anomaly = modes.anomaly, enabled
     return before

@@ -21,7 +21,7 @@ from ..ir.dtype import BOOL, C128, F64, I64
 from ..ir.errors import GraphcError
 from ..ir.graph import Attrs, Graph, Node, Value
 from ..ir.types import TensorType
-from . import execute
+from . import execute, modes
 from .locate import user_location
 
 CUT_AT = 4096  # steps after which a tape is flushed in any case
@@ -35,19 +35,21 @@ class Cell:
     `grad_fn` is None for constants and leaves, else where its derivative comes from.
     """
 
-    __slots__ = (
-        "__weakref__", "buffer", "grad_fn", "hooks", "owner", "requires_grad", "slot", "tape",
-        "type",
-    )  # fmt: skip
+    buffer: Any = None
+    grad_fn: Any = None
+    hooks: Any = None
+    owner: Any = None  # of a leaf: a weak reference to its tensor
+    requires_grad = False
+    slot = -1
+    tape: Tape | None = None
     type: TensorType
 
     def __init__(self, type: TensorType, buffer: Any = None, requires_grad: bool = False) -> None:
-        self.type, self.buffer, self.requires_grad = type, buffer, requires_grad
-        self.tape: Tape | None = None
-        self.slot = -1
-        self.grad_fn: Any = None
-        self.hooks: Any = None
-        self.owner: Any = None  # of a leaf: a weak reference to its tensor
+        self.type = type
+        if buffer is not None:
+            self.buffer = buffer
+        if requires_grad:
+            self.requires_grad = True
 
     @property
     def is_leaf(self) -> bool:
@@ -58,8 +60,8 @@ class State:
     """A trace: its parent and one more step. `values` are the step's outputs in the IR."""
 
     __slots__ = (
-        "depth", "edges", "entries", "extra", "grads", "is_param", "key", "nodes", "numbers",
-        "parent", "slots", "types", "values",
+        "depth", "edges", "entries", "extra", "grads", "is_param", "key", "next", "nodes",
+        "numbers", "operands", "parent", "site", "slots", "types", "values",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +81,9 @@ class State:
         self.slots: int = (parent.slots if parent else 0) + len(self.values)
         self.edges: dict[Any, State] = {}
         self.numbers: dict[Any, list] = {}
+        self.next: State = self  # the state that followed last time: the prediction
+        self.operands: Any = None  # (function, slots..., mode) of a step that `Function` predicts
+        self.site: Any = None  # where the program was: the user's lines, innermost first
         self.entries: dict[Any, Any] = {}
 
     def path(self) -> list[State]:
@@ -93,11 +98,12 @@ class State:
 class Tape:
     """The cells of one recording, by slot, and the states' values as far as they were needed."""
 
-    __slots__ = ("cells", "recorder", "values", "values_at")
+    __slots__ = ("cells", "first_site", "recorder", "values", "values_at")
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.cells: list[Cell] = []
+        self.first_site: Any = None
         self.values: list[Value] = []
         self.values_at: State | None = None
 
@@ -120,6 +126,7 @@ class Recorder:
         self.tape = Tape(self)
         self.eager = eager
         self.outer: Recorder | None = None
+        self.modes = modes.of_thread()
         self.on_look: Callable[[Cell], None] | None = None
         self.flushes = 0
         self.compiled = 0  # entries that were built
@@ -175,6 +182,7 @@ class Recorder:
                 cell.grad_fn = tape
             cells.append(cell)
             made.append(cell)
+        self.state.next = state
         self.state = state
         return made
 
@@ -207,18 +215,20 @@ class Recorder:
             self.flush()
 
     def cut_if_long(self) -> None:
-        """Bounds the tape: a Python loop without a look gives a few traces, not endless ones."""
-        depth = self.state.depth
-        if self.eager and depth >= CUT_WHERE_IT_RECURS:
-            path = self.state
-            if depth >= CUT_AT or path.key == self._first_key():
-                self.flush()
+        """Bounds the tape: a Python loop without a look gives a few traces, not endless ones.
 
-    def _first_key(self) -> Any:
-        for state in self.state.path():
-            if not state.is_param:
-                return state.key
-        return None
+        A long tape is cut where its first step's place in the program comes again, so that the
+        next tape begins with the same step.
+        """
+        state = self.state
+        depth = state.depth
+        if depth < CUT_WHERE_IT_RECURS or not self.eager:
+            return
+        tape = self.tape
+        if tape.first_site is None:
+            tape.first_site = next((s.site for s in state.path() if not s.is_param), ())
+        if depth >= CUT_AT or state.site == tape.first_site:
+            self.flush()
 
     # --- looking ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from ..frontends.execute import array_of, buffer_of
 from ..frontends.record import Cell, value_of
 from ..ir import dtype as dtypes
 from ..ir.dtype import DType
-from ..tensor import Export, Tensor
+from ..tensor import Export, Tensor, user_attributes
 from .create import cast_to
 
 
@@ -252,7 +252,7 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
         made.requires_grad_(True)
     if self.grad is not None:
         made.grad = _deepcopy(self.grad, memo)
-    made.__dict__.update(self.__dict__)
+    made.__dict__.update(user_attributes(self))
     memo[id(self)] = made
     return made
 
@@ -269,7 +269,7 @@ def rebuild(cls: type, array: np.ndarray, requires_grad: bool, state: dict) -> A
 
 def _reduce_ex(self: Tensor, protocol: int) -> tuple:
     array = np.array(self.detach()._array())
-    return rebuild, (type(self), array, self.requires_grad, dict(self.__dict__))
+    return rebuild, (type(self), array, self.requires_grad, user_attributes(self))
 
 
 def _repr(self: Tensor) -> str:

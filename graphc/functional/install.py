@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..frontends.function import FUNCTIONS, Function
+from ..frontends.function import FUNCTIONS, Function, predicted
 from ..ir.dtype import BOOL
 from ..tensor import Tensor
 from . import (  # noqa: F401
@@ -13,6 +13,7 @@ from . import (  # noqa: F401
     embed,
     index,
     join,
+    linalg,
     lookup,
     movement,
     order,
@@ -26,7 +27,6 @@ from . import (  # noqa: F401
     split,
 )
 from .create import cast_to
-from .linalg import matmul
 from .pointwise import ALIASES
 from .promote import check_cast
 
@@ -80,10 +80,16 @@ def _reflected(function: Callable) -> Callable:
     return method
 
 
-def _operator(function: Callable) -> Callable:
+def _operator(function: Callable, fast: tuple | None = None) -> Callable:
     """An operator returns NotImplemented for what is neither a tensor nor a number."""
+    _, of_two, with_number = fast or (None, function, function)
 
     def method(self: Tensor, other: Any) -> Any:
+        kind = other.__class__
+        if kind is Tensor:
+            return of_two(self, other)
+        if kind is float or kind is int:
+            return with_number(self, other)
         if not isinstance(other, (Tensor, int, float, complex)):
             other = _as_operand(other)
             if other is NotImplemented:
@@ -129,14 +135,13 @@ def install() -> None:
             setattr(Tensor, name + "_", method)
     for symbol, name in OPERATORS.items():
         function = FUNCTIONS[name]
-        setattr(Tensor, f"__{symbol}__", _operator(function))
+        setattr(Tensor, f"__{symbol}__", _operator(function, predicted(function)))
         setattr(Tensor, f"__r{symbol}__", _operator(_reflected(function)))
         setattr(Tensor, f"__i{symbol}__", _operator(_in_place(function)))
     for symbol, name in COMPARISONS.items():
         setattr(Tensor, f"__{symbol}__", _operator(FUNCTIONS[name]))
     for symbol, name in UNARY.items():
-        setattr(Tensor, f"__{symbol}__", _method(FUNCTIONS[name]))
-    Tensor.__matmul__ = _operator(matmul)  # type: ignore[attr-defined]
+        setattr(Tensor, f"__{symbol}__", predicted(FUNCTIONS[name])[0])
     convert.install(Tensor)
     random.install(Tensor)
     for module in (index, lookup, movement, parts):
