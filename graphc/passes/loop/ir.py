@@ -321,9 +321,24 @@ class Scatter:
     expr: Expr
 
 
+@dataclass(slots=True, eq=False)
+class TileLoad:
+    """Brings a square tile of each load into fast memory, transposed.
+
+    It has the lanes of the present vector along `lane`, and as many values of `step` from the
+    value of the loop `start` on. Inside, the loads read the tile.
+    """
+
+    loads: list[Expr]
+    step: Variable
+    start: Variable
+    lane: Variable
+
+
 Statement = (
     Loop | Lanes | Stage | Reduce | Accumulate | Fold | Flush | Result | Store | ColumnAdd
     | SaveRegisters | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
+    | TileLoad
 )  # fmt: skip
 
 

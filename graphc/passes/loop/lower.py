@@ -45,7 +45,8 @@ from .partial import Partials, prepare_columns, total_of_lines
 from .rows import block_lanes, keep_rows, row_program, row_stage, stage_body
 from .scan import lower_scan
 from .scatter import lower_scatter
-from .schedule import BLOCKS, ROW_BLOCKS, Schedule
+from .schedule import BLOCKS, ROW_BLOCKS, TILE_BLOCK, Schedule
+from .tiles import BLOCK_STEPS, tiled_map
 
 #: Lanes in a unit of a parallel lane loop.
 LANE_UNIT = 256
@@ -79,6 +80,7 @@ class Lowering:
         self.group, self.stored, self.sizes, self.width = group, stored, group.sizes, width
         self.schedule = Schedule(group)
         self.partials = Partials(name, group.sizes)
+        self.tiled: list[Statement] | None = None
         self.stage: dict[Value, int] = {}
         members: list[Reduction | Output] = [*group.code.reductions, *group.code.outputs]
         for member in members:
@@ -110,6 +112,9 @@ class Lowering:
         schedule, kind = self.schedule, self.group.kind
         if kind == MAP:
             stores: list[Statement] = [self.store(o) for o in self.group.code.outputs]
+            self.tiled = tiled_map(self, stores)
+            if self.tiled is not None:
+                return self.tiled
             return self.nest(schedule.outer, self.lanes(schedule.lane, 1, stores))
         if kind == ROWS:
             keep_rows(self)
@@ -151,7 +156,9 @@ class Lowering:
             found += [(v, 1) for v in schedule.outer]
         elif kind in (COLUMNS, SCAN):
             found += [(v, 1) for v in schedule.outer[:-1]]
-        if kind == MAP:
+        if kind == MAP and self.tiled is not None:
+            found.append((TILE_BLOCK, BLOCK_STEPS))
+        elif kind == MAP:
             found.append((schedule.lane, self._lane_unit()))
         elif kind == COLUMNS:
             found.append((schedule.lane, max(self.width * column_vectors(self), 64)))

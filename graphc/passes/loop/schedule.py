@@ -12,7 +12,7 @@ from graphc.ir.dims import AnyDim
 
 from ..fuse.affine import Affine, Guard, Variable
 from ..fuse.expr import forms_of, walk
-from ..fuse.group import COLUMNS, LONG_ROW, MAP, ROWS, SCAN, SCATTER, STEP, Group
+from ..fuse.group import LONG_ROW, MAP, ROWS, SCAN, SCATTER, STEP, Group
 from .ir import Bound, Least, RoundDown, Sum
 
 #: Names of loops that are no variable of the domain.
@@ -20,6 +20,8 @@ ONE_LANE = -1  # lanes over a single point
 PAIR = -2  # lanes over the last two variables together
 BLOCKS = -3  # blocks of a long row
 ROW_BLOCKS = -4  # blocks of rows of a column sum
+TILE_BLOCK = -5  # blocks of the loop along which tiles are loaded
+TILE_STEP = -6  # tiles in a block
 
 #: Ranges are cut at guards only in kernels of at most this many expressions.
 MAX_CUT_EXPRESSIONS = 150
@@ -173,6 +175,3 @@ class Schedule:
         below: Bound = RoundDown(cut, STEP)
         above = Least(Sum(below, STEP), n)
         return [(0, below, (0, cut)), (below, above, (0, n)), (above, n, (cut, n))]
-
-
-__all__ = ["BLOCKS", "COLUMNS", "ONE_LANE", "PAIR", "ROW_BLOCKS", "Piece", "Schedule"]

@@ -28,6 +28,7 @@ from .ir import (
     Statement,
     Store,
     StoreRegisters,
+    TileLoad,
 )
 
 Names = Callable[[Any], str]
@@ -122,6 +123,8 @@ def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
         return f"clear {names(s.buffer)}"
     if isinstance(s, CopyBuffer):
         return f"copy {names(s.source)} to {names(s.into)}"
+    if isinstance(s, TileLoad):
+        return f"tiles of {', '.join([expr(e) for e in s.loads])} along i{s.step}"
     assert isinstance(s, Scatter)
     rows = " + ".join([f"{k}*{expr(e)}" for k, e in zip(s.strides, s.indices)])
     return f"{names(s.value)}[{rows} + {show_form(s.place)}] {s.op} {expr(s.expr)}"

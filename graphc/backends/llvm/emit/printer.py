@@ -18,6 +18,7 @@ from graphc.ir.dims import AnyDim, Dim
 from graphc.ir.dtype import DType
 from graphc.ir.graph import Value
 from graphc.passes.fuse.affine import Affine, Variable
+from graphc.passes.fuse.expr import Expr
 from graphc.passes.fuse.sizes import Sizes
 from graphc.passes.loop.ir import Accumulator, At, Bound, Kernel, Least, Partial, Sum
 
@@ -78,7 +79,7 @@ class Printer:
         self.registers: dict[Accumulator, list[Register]] = {}
         self.results: dict[Value, list[Vec]] = {}
         self.result_depth: dict[Value, int] = {}
-        self.stack_slots = 0
+        self.tiles: dict[Expr, tuple[str, Variable, Variable]] = {}
         self._forms: dict[Affine, Affine] = {}
         self._prelude_cache: dict = {}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import gcd
 from typing import Any
 
-from graphc.backends.llvm.vmath.emitter import Vec, memory_element
+from graphc.backends.llvm.vmath.emitter import memory_element
 from graphc.passes.loop.ir import (
     Accumulate,
     Accumulator,
@@ -17,7 +17,6 @@ from graphc.passes.loop.ir import (
     Fold,
     Lanes,
     Loop,
-    Partial,
     Reduce,
     Result,
     SaveRegisters,
@@ -27,8 +26,9 @@ from graphc.passes.loop.ir import (
     Statement,
     Store,
     StoreRegisters,
+    TileLoad,
 )
-from graphc.passes.loop.schedule import ONE_LANE, PAIR
+from graphc.passes.loop.schedule import PAIR
 
 from . import combine as c
 from .access import (
@@ -43,6 +43,7 @@ from .access import (
 from .printer import Binding, Printer, Register, dtype_of
 from .scatter import print_scatter
 from .sizes import is_number
+from .tiles import print_tile_load
 from .values import value
 
 STATEMENTS: dict[type, Callable[[Printer, Any], None]] = {}
@@ -421,4 +422,6 @@ def _scatter(p: Printer, s: Scatter) -> None:
     print_scatter(p, s)
 
 
-__all__ = ["ONE_LANE", "Partial", "Vec", "block"]
+@prints(TileLoad)
+def _tile_load(p: Printer, s: TileLoad) -> None:
+    print_tile_load(p, s)

@@ -14,6 +14,7 @@ from .access import (
     index_vector,
     lane_dependent,
     load,
+    load_vector,
     scope_depth,
 )
 from .printer import Printer
@@ -55,6 +56,8 @@ def _kept_or_computed(p: Printer, expr: Expr, u: int) -> Vec:
 
 def _compute(p: Printer, expr: Expr, u: int) -> Vec:
     op = expr.op
+    if expr in p.tiles:
+        return _from_tile(p, expr)
     if op == "load":
         access = expr.payload
         rows = [
@@ -71,6 +74,14 @@ def _compute(p: Printer, expr: Expr, u: int) -> Vec:
             return value(p, expr.args[1 if condition else 2], u)
     args = [value(p, arg, u) for arg in expr.args]
     return p.vec.emit(op, args, expr.dtype)
+
+
+def _from_tile(p: Printer, expr: Expr) -> Vec:
+    """The row of a transposed tile that belongs to the present step."""
+    slot, start, step = p.tiles[expr]
+    row = p.sub(p.env[step].name, p.env[start].name)
+    pointer = p.element(slot, p.mul(row, str(p.width)), memory_element(expr.dtype))
+    return p.vec.unpack(load_vector(p, pointer, expr.dtype, None), expr.dtype)
 
 
 def _condition(mask: bool | str) -> str:
@@ -90,6 +101,3 @@ def _iota(p: Printer, form: Affine, expr: Expr, u: int) -> Vec:
 def knows(op: str) -> bool:
     """Whether expressions of that op can be printed."""
     return op in EXPANSIONS or op == "cast"
-
-
-__all__ = ["knows", "memory_element", "value"]
