@@ -26,12 +26,14 @@ def run(options: argparse.Namespace) -> int:
     from graphc.debug.explain import bytes_text, time_text
 
     from .console import Console
-    from .export import write_gcx
+    from .export import require_weights, write_gcx
     from .stages import Stages, plural
 
     if options.output and Path(options.output).suffix != ".gcx":
         raise Misuse(f"{options.output}: a compiled artifact ends in .gcx")
     program = load(options.target, options.inputs, options.graph)
+    if options.output:
+        require_weights(program)
     compiled = Stages(program, options.cpu).compiled
     executable = compiled.executable
     stats = compiled.stats

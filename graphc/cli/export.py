@@ -58,9 +58,15 @@ def write_gcx(program: Program, path: Path) -> str:
     """Writes the artifact of a program that was traced or loaded."""
     import graphc
 
-    if program.traced is None:
-        raise CommandError(
-            f"{program.name} is text without weights; a .gcx needs a function, a module or a model"
-        )
+    require_weights(program)
     graphc.jit.save(program.traced, str(path))
     return f"{len(program.graph.nodes)} nodes"
+
+
+def require_weights(program: Program) -> None:
+    """CommandError for a program that is only text."""
+    if program.traced is None:
+        raise CommandError(
+            f"{program.name} is text without weights",
+            hint="A .gcx is made of a function, a module or a model.",
+        )

@@ -16,13 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.ir.errors import FormatError, GraphcError
-from graphc.ir.graph import Graph, Module
-from graphc.ir.types import TensorType
 
 from .errors import CommandError, Misuse
+
+if TYPE_CHECKING:
+    from graphc.ir.graph import Graph, Module
+    from graphc.ir.types import TensorType
 
 ENDINGS = (".onnx", ".gcx", ".gir")
 TARGET_HELP = "file.py:name (a function or module), or a file .onnx, .gcx, .gir"
@@ -95,6 +97,7 @@ def load(target: str, inputs: Sequence[str], graph: str | None = None) -> Progra
 def load_gir(path: Path, graph: str | None = None) -> Program:
     """A module or graph in its text form, verified."""
     from graphc.ir import composite, ops  # noqa: F401  (declare what a text may name)
+    from graphc.ir.graph import Module
     from graphc.ir.text import parse
     from graphc.ir.verify import verify
 
@@ -258,7 +261,7 @@ def _example(text: str, stream: Any) -> Any:
 
 def input_type(text: str) -> TensorType:
     """The type that `f32[1,3,224,224]` names."""
-    from graphc.ir.types import parse_type
+    from graphc.ir.types import TensorType, parse_type
 
     if "[" not in text:
         text += "[]"

@@ -55,6 +55,7 @@ def run_script(path: Path, arguments: list[str]) -> int:
 def run_model(target: str, arguments: list[str]) -> int:
     from . import Parser
     from .console import Console
+    from .stages import plural
 
     parser = Parser(prog="graphc run MODEL")
     parser.add_argument("--input", action="append", default=[], dest="inputs")
@@ -65,7 +66,7 @@ def run_model(target: str, arguments: list[str]) -> int:
     arrays = example_arrays(options.inputs) if options.inputs else made_up(program)
     if len(arrays) != len(wanted):
         shown = ", ".join([f"{param.name}: {param.type.text}" for param in wanted])
-        raise Misuse(f"{len(arrays)} inputs are given; the model takes {len(wanted)}: {shown}")
+        raise Misuse(f"the model takes {len(wanted)}, not {plural(len(arrays), 'input')}: {shown}")
     outputs = execute(program, arrays)
     console = Console()
     for name, array in outputs.items():

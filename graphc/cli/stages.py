@@ -10,12 +10,14 @@ asm      machine code, as assembly
 
 from __future__ import annotations
 
-from typing import Any
-
-from graphc.ir.graph import Graph
+from typing import TYPE_CHECKING, Any
 
 from .errors import Misuse
-from .program import Program
+
+if TYPE_CHECKING:
+    from graphc.ir.graph import Graph
+
+    from .program import Program
 
 STAGES = ("tensor", "core", "fused", "loop", "llvm", "asm")
 #: Stages that are graphs and can be drawn; the others are text.
