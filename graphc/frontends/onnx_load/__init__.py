@@ -21,6 +21,7 @@ from . import (
     reduction,
     resize,
 )
+from .loader import SymbolicSizeError
 from .model import ModelFile, load_module, output_names, read_model
 from .registry import LOADERS, declare_by_facet
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from onnx import GraphProto
 
 from graphc.ir import ops
+from graphc.ir.build import Builder, trace
 from graphc.ir.dims import AnyDim, Dim
 from graphc.ir.dtype import BOOL, I64
 from graphc.ir.errors import FormatError, UnsupportedError
@@ -114,8 +116,12 @@ def if_(g: Loader, node: OnnxNode, predicate: Item) -> Any:
         raise UnsupportedError(f"the branches give different types: ({a}) and ({b})")
     graphs, carriers = _with_sizes(graphs)
     operands = [*[g.value(item) for item in captured], *carriers]
-    test = ops.reshape(g.value(predicate), shape=())
-    return ops.cond(test, graphs[0], graphs[1], *operands)
+    return ops.cond(_scalar(g.value(predicate)), graphs[0], graphs[1], *operands)
+
+
+def _scalar(value: Value) -> Value:
+    """A condition or count, which may have one axis of one element."""
+    return ops.reshape(value, shape=()) if value.type.shape else value
 
 
 def _chosen(g: Loader, graph: GraphProto) -> tuple[Item, ...]:
@@ -136,7 +142,11 @@ def loop(g: Loader, node: OnnxNode, trips: Item | None, go: Item | None, *state:
     body = node.graph("body")
     types = [TensorType(I64), TensorType(BOOL), *[item.type for item in state]]
     always = go is None or (go.array is not None and bool(go.array.item()))
-    known = {1: Item.of_array(go.array if go is not None and always else _true())} if always else {}
+    known = (
+        {1: Item.of_array(go.array if go is not None and always else np.array(True))}
+        if always
+        else {}
+    )
     inner = read(g, body, types, known)
     again = inner.results[0]
     runs_on = again.array is not None and bool(again.array.item())
@@ -150,12 +160,6 @@ def loop(g: Loader, node: OnnxNode, trips: Item | None, go: Item | None, *state:
     if len(inner.values) - 1 > len(state):
         raise UnsupportedError("a loop of unknown length that collects results is not supported")
     return _conditional(g, inner, trips, go, state)
-
-
-def _true() -> Any:
-    import numpy as np
-
-    return np.array(True)
 
 
 def _counted(g: Loader, inner: Subgraph, length: AnyDim, state: Sequence[Item]) -> Any:
@@ -176,21 +180,20 @@ def _conditional(
     """while (go and step < trips); what comes from outside is carried along unchanged."""
     captured = inner.outside
     body = inner.closed(captured, inner.values)
-    first_go = ops.full(True, BOOL) if go is None else ops.reshape(g.value(go), shape=())
-    last = ops.full(2**63 - 1, I64) if trips is None else ops.reshape(g.value(trips), shape=())
+    first_go = ops.full(True, BOOL) if go is None else _scalar(g.value(go))
+    last = ops.full(2**63 - 1, I64) if trips is None else _scalar(g.value(trips))
     (body,), carriers = _with_sizes([body])
     outside = [*[g.value(item) for item in captured], *carriers]
     operands = [ops.full(0, I64), first_go, last, *[g.value(i) for i in state], *outside]
     types = [v.type for v in operands]
     n = len(state)
-    from graphc.ir.build import Builder, trace
 
     def condition(step: Value, on: Value, end: Value, *rest: Value) -> Value:
         return ops.and_(on, ops.lt(step, end))
 
     def advance(step: Value, on: Value, end: Value, *rest: Value) -> list[Value]:
         made = Builder.current().replay(body, [step, on, *rest])
-        return [step + 1, ops.reshape(made[0], shape=()), end, *made[1:], *rest[n:]]
+        return [step + 1, _scalar(made[0]), end, *made[1:], *rest[n:]]
 
     made = ops.while_loop(trace(condition, *types), trace(advance, *types), *operands)
     return made[3 : 3 + n]

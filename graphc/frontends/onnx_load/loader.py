@@ -13,7 +13,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, defs
 
 from graphc.ir import ops
 from graphc.ir.build import Builder
-from graphc.ir.dims import AnyDim, Dim, Facts, at_least_zero, is_static, product
+from graphc.ir.dims import AnyDim, Dim, Facts, at_least_zero, is_static, product, symbol
 from graphc.ir.dtype import I64
 from graphc.ir.errors import FormatError, GraphcError, UnsupportedError
 from graphc.ir.graph import Graph, Value
@@ -91,21 +91,31 @@ class Loader:
             opset = self.names.opsets.get(domain, 1)
             node = OnnxNode(proto, opset, self.folder, self.names.given)
             outer, self.block.builder.loc = self.block.builder.loc, node.loc
-            try:
-                made = self._outputs(node, domain)
-            except GraphcError as error:
-                raise _at_node(error, node) from error
-            except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-                raise FormatError(f"malformed: {_first_line(error)}", at=node.label) from error
-            except (ArithmeticError, AttributeError, UnicodeError, AssertionError) as error:
-                raise FormatError(f"malformed: {_first_line(error)}", at=node.label) from error
+            made = self._checked_outputs(node, domain)
             self.block.builder.loc = outer
             for name, item in zip(node.outputs, made):
                 if name and item is not None:
                     self.names.items[name] = item
 
-    def _outputs(self, node: OnnxNode, domain: str) -> Sequence[Item | None]:
-        items = [self.names.find(name) if name else None for name in node.proto.input]
+    def _checked_outputs(self, node: OnnxNode, domain: str) -> Sequence[Item | None]:
+        """The outputs of a node; what goes wrong there names the node."""
+        items: list[Item | None] = []
+        try:
+            items += [self.names.find(name) if name else None for name in node.proto.input]
+            return self._outputs(node, domain, items)
+        except GraphcError as error:
+            if error.at:
+                raise
+            raise _at_node(error, node, items) from error
+        except _MALFORMED as error:
+            text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise FormatError(f"malformed: {text}", at=node.label) from error
+
+    def _outputs(
+        self, node: OnnxNode, domain: str, items: list[Item | None]
+    ) -> Sequence[Item | None]:
+        if node.opset < 7 and node.int("broadcast", 0) and node.type != "Gemm":
+            items[1] = self._placed(node, items[0], items[1])
         function = self.functions.get((node.domain, node.type))
         if function is not None:
             return self._call(function, node, items)
@@ -124,6 +134,15 @@ class Loader:
             if folded is not None:
                 return folded
         return self.items(load(self, node, *items))
+
+    def _placed(self, node: OnnxNode, x: Item | None, y: Item | None) -> Item:
+        """Before opset 7 an attribute says at which axis of x the axes of y begin."""
+        if x is None or y is None:
+            raise FormatError("an operand is missing")
+        after = x.rank - y.rank - node.int("axis", x.rank - y.rank)
+        if after < 0:
+            raise FormatError(f"{y.type.text} does not lie within {x.type.text}")
+        return self.item(ops.reshape(self.value(y), shape=(*y.shape, *[1] * after)))
 
     def items(self, made: Any) -> list[Item]:
         return [self.item(part) for part in (made if isinstance(made, (tuple, list)) else (made,))]
@@ -301,7 +320,9 @@ class Loader:
     def fresh_symbol(self, stem: str) -> Dim:
         """A size that no other tensor has."""
         self._symbols += 1
-        return Dim((((f"{stem}{self._symbols}",), 1),))
+        name = f"{stem}{self._symbols}"
+        self.facts[name] = Facts()
+        return symbol(name)
 
 
 _BLOCKS = ("If", "Loop", "Scan")
@@ -317,15 +338,25 @@ def _is_little_work(graph: Graph) -> bool:
     return all(product(value.type.shape) <= MOST_KNOWN for value in graph.results)
 
 
-def _at_node(error: GraphcError, node: OnnxNode) -> GraphcError:
-    """The same error, naming the innermost node."""
-    if error.at:
-        return error
-    return type(error)(error.message, at=node.label, hint=error.hint)
+# What Python and numpy raise where an attribute or operand is of a wrong kind, number or size.
+_MALFORMED = (
+    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError,
+    RecursionError, MemoryError,
+)  # fmt: skip
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+class SymbolicSizeError(UnsupportedError):
+    """A model that loads only where sizes are numbers; they can be given."""
+
+
+def _at_node(error: GraphcError, node: OnnxNode, items: Sequence[Item | None]) -> GraphcError:
+    """The same error, naming the node. Shapes that do not fit are an error of the file."""
+    if any(item is not None and not is_static(item.shape) for item in items):
+        if not isinstance(error, FormatError):
+            hint = "Give the sizes of the inputs in `shapes`."
+            return SymbolicSizeError(error.message, at=node.label, hint=hint)
+    kind = UnsupportedError if isinstance(error, UnsupportedError) else FormatError
+    return kind(error.message, at=node.label, hint=error.hint)
 
 
 def standard_body(name: str, domain: str, opset: int) -> FunctionProto | None:

@@ -18,7 +18,7 @@ from .loader import Loader, standard_body
 from .reading import MOST_AXES, element_type, parse_model
 from .registry import LOADERS
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,8 @@ def split(g: Any, node: OnnxNode, x: Item, sizes: Item | None = None) -> tuple[V
     axis = axis_of(node.int("axis", 0), x.rank)
     size = x.shape[axis]
     count = node.int("num_outputs", len(node.outputs))
+    if not 1 <= count <= max(len(node.outputs), 1):
+        raise FormatError(f"{count} parts for {len(node.outputs)} outputs")
     parts = node.ints("split", None) if sizes is None else g.sizes(sizes, "the split operand")
     if parts is None:
         each = divide_exact(size, count)
@@ -266,9 +268,9 @@ def _pad_by_index(value: Value, axis: int, low: Any, high: Any, mode: str) -> Va
         return value
     if not all(isinstance(d, int) for d in (size, low, high)):
         raise UnsupportedError(f"padding by {mode} along a symbolic size is not supported")
-    places = np.arange(-low, size + high)
-    if max(low, high) >= 1 << 24 or not size:
+    if low + high + size >= 1 << 28 or not size:
         raise FormatError(f"cannot pad {value.type.text} by {low} and {high}")
+    places = np.arange(-low, size + high)
     if mode == "edge":
         places = np.clip(places, 0, size - 1)
     elif mode == "wrap":

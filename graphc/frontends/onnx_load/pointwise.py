@@ -140,7 +140,10 @@ def rectified(g: Any, node: OnnxNode, x: Item, slope: Any = None) -> Value:
     if node.type == "ThresholdedRelu":
         alpha = ops.full_like(node.float("alpha", 1.0), value)
         return ops.select(ops.lt(alpha, value), value, zero)
-    if node.type == "PRelu":
+    if node.type == "PRelu" and node.opset < 7 and slope.shape != (1,):  # one for each channel
+        others = tuple([i for i in range(x.rank) if i != 1])
+        scale = ops.expand(g.value(slope), shape=x.shape, axes=others)
+    elif node.type == "PRelu":
         scale = g.broadcast_to(slope, x.shape)
     else:
         scale = ops.full_like(node.float("alpha", 0.01), value)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
@@ -30,7 +31,20 @@ def parse_model(data: bytes) -> ModelProto:
         raise FormatError(f"not an ONNX file: {_first_line(error)}") from None
     if not model.HasField("graph"):
         raise FormatError("not an ONNX file: it holds no graph")
+    _check_texts(model)
     return model
+
+
+def _check_texts(message: Any) -> None:
+    """Protobuf gives a text that is not UTF-8 as bytes: refused before anything looks at it."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            texts = (value,) if isinstance(value, (str, bytes)) else value
+            if not all(isinstance(text, str) for text in texts):
+                raise FormatError(f"malformed: the text of a field {field.name!r} is not UTF-8")
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for part in (value,) if hasattr(value, "ListFields") else value:
+                _check_texts(part)
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphc.ir import ops
+import numpy as np
+
+from graphc.ir import composite, ops
+from graphc.ir.dims import product
 from graphc.ir.dtype import I64
 from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Value
@@ -78,9 +81,7 @@ def arg_reduce(g: Any, node: OnnxNode, x: Item) -> Value:
     return ops.reshape(made, shape=tuple([1 if i == axis else d for i, d in enumerate(x.shape)]))
 
 
-def _object(value: Any) -> Any:
-    import numpy as np
-
+def _object(value: Any) -> np.ndarray:
     made = np.empty((), object)
     made[()] = value
     return made
@@ -120,15 +121,11 @@ def top_k(g: Any, node: OnnxNode, x: Item, k: Item | None = None) -> tuple[Value
 @loads("Softmax", "LogSoftmax")
 def softmax(g: Any, node: OnnxNode, x: Item) -> Value:
     """Before opset 13 over all axes from `axis` on, flattened."""
-    from graphc.ir import composite
-
     op = composite.softmax if node.type == "Softmax" else composite.log_softmax
     axis = axis_of(node.int("axis", -1 if node.opset >= 13 else 1), x.rank)
     value = g.value(x)
     if node.opset >= 13 or axis == x.rank - 1:
         return op(value, axis=axis)
-    from graphc.ir.dims import product
-
     flat = ops.reshape(value, shape=(product(x.shape[:axis]), product(x.shape[axis:])))
     return ops.reshape(op(flat, axis=1), shape=x.shape)
 

@@ -7,6 +7,7 @@ known; the nodes then leave nothing in the graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,9 +97,9 @@ def _static(array: np.ndarray | None) -> list[int] | None:
 
 def _gather(node: OnnxNode, x: np.ndarray, index: np.ndarray) -> np.ndarray | None:
     places = _static(index)
-    if places is None:
+    if places is None or x.ndim != 1:
         return None
-    return np.take(x, np.array(places, np.int64).reshape(index.shape), node.int("axis", 0))
+    return np.take(x, np.array(places, np.int64)).reshape(index.shape)
 
 
 def _concat(node: OnnxNode, *parts: np.ndarray) -> np.ndarray:
@@ -146,6 +147,8 @@ def _slice(
 
 def _by_element(function: Callable[[Any, Any], Any]) -> Rule:
     def rule(node: OnnxNode, a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+        if _is_large(a, b):
+            return None
         a, b = np.broadcast_arrays(a, b)
         made = np.empty(a.shape, object)
         for place in np.ndindex(a.shape):
@@ -193,7 +196,13 @@ def _extreme(a: Any, b: Any, choose: Callable) -> Any:
     return choose(a, b)
 
 
-def _where(node: OnnxNode, c: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _is_large(*arrays: np.ndarray) -> bool:
+    return math.prod(np.broadcast_shapes(*[a.shape for a in arrays])) > MOST_KNOWN
+
+
+def _where(node: OnnxNode, c: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    if _is_large(c, a, b):
+        return None
     c, a, b = np.broadcast_arrays(c, a, b)
     return np.where(c.astype(bool), a, b)
 
