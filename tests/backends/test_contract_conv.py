@@ -121,6 +121,9 @@ PROBLEMS = {
     "depthwise": square(2, 5, 5, 7, 3, padding=1, groups=5),
     "depthwise strided": square(2, 4, 8, 9, 3, padding=1, stride=2, groups=4),
     "depthwise dilated": square(1, 3, 3, 11, 3, padding=2, stride=2, dilation=3, groups=3),
+    "depthwise with a wide kernel": ConvProblem(
+        2, 3, 6, (9,), (5,), (1,), ((2, 0),), (2,), groups=3
+    ),
     "wide border": square(2, 3, 6, 12, 3, padding=4),
     "pointwise with a border": square(1, 3, 4, 9, 1, padding=2, stride=2),
     "several panels and bands": square(1, 20, 100, 40, 3, padding=1),
@@ -140,7 +143,9 @@ def test_convolution_and_gradients(name):
 
 
 @pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
-@pytest.mark.parametrize("name", ["strided", "groups", "depthwise strided", "f64", "f16"])
+@pytest.mark.parametrize(
+    "name", ["strided", "groups", "depthwise strided", "depthwise with a wide kernel", "f64", "f16"]
+)
 def test_every_level(target, name):
     check(PROBLEMS[name], target)
 

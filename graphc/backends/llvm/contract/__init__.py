@@ -1,6 +1,17 @@
 """Matrix products and convolutions as LLVM text with explicit vectors.
 
 Independent of the graph: a problem and a target go in, a `Kernel` comes out.
+
+    emitter, element, vector, halves      text, types, vectors, f16 and bf16
+    kernel, epilogue, finish              what is handed over, and what is done at the store
+    tile                                  the one microkernel
+    gemm, gemm_*, dot_form, packing       matrix products
+    conv, conv_*                          convolutions and gradients, channels in lanes
+    planes, planes_*                      the same for few channels, positions in lanes
+
+Sums are chains of multiply-adds in the order of k, whatever the schedule and the split of the
+units; only the dot form and depthwise weight gradients add across lanes, by a tree that sizes
+and target fix.
 """
 
 from graphc.backends.llvm.contract.conv import (

@@ -7,6 +7,7 @@ weights packed either by the kernel, for each call, or ahead by a kernel of thei
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
 from graphc.backends.llvm.contract.conv_grad_weight import WeightGradKernel
@@ -55,6 +56,8 @@ def conv(
     w is what the kernel of `pack_weights` wrote: better where threads share the work, since
     otherwise each call packs all weights. Raises ValueError where that has no kernel.
     """
+    if epilogue is None:
+        return _plain(problem, target, False, packed_weights, schedule)
     return _emit(problem, target, False, packed_weights, schedule, epilogue)
 
 
@@ -70,9 +73,12 @@ def conv_grad_input(
 
     Also the forward pass of a transposed convolution. Options are those of `conv`.
     """
+    if epilogue is None:
+        return _plain(problem, target, True, packed_weights, schedule)
     return _emit(problem, target, True, packed_weights, schedule, epilogue)
 
 
+@lru_cache(maxsize=256)
 def conv_grad_weight(
     problem: ConvProblem, target: Target, *, schedule: WeightGradSchedule | None = None
 ) -> Kernel:
@@ -98,6 +104,18 @@ def pack_weights(
         return None
     kernel = _direct(problem, target, for_grad_input, False, None, None)
     return PackedWeights(kernel.weight_kernel(), kernel.packed_bytes)
+
+
+@lru_cache(maxsize=256)
+def _plain(
+    problem: ConvProblem,
+    target: Target,
+    transposed: bool,
+    packed_weights: bool,
+    schedule: ConvSchedule | None,
+) -> Kernel:
+    """Equal layers are written once."""
+    return _emit(problem, target, transposed, packed_weights, schedule, None)
 
 
 def _emit(

@@ -5,6 +5,7 @@ range by block of columns, so that a block of B is packed once for all rows of t
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from graphc.backends.llvm.contract.dot_form import dot_function
 from graphc.backends.llvm.contract.emitter import Emitter, Index
@@ -42,8 +43,19 @@ def gemm(
     The bits of an element depend on its row of A, its column of B, the target, and on whether
     the dot form serves (transposed B, long k, few rows), never on the schedule or the units.
     """
+    if epilogue is None:
+        return _plain_gemm(problem, target, schedule, b_first)
     schedule = schedule or schedule_gemm(problem, target)
     return _GemmKernel(problem, target, schedule, epilogue, b_first).kernel()
+
+
+@lru_cache(maxsize=256)
+def _plain_gemm(
+    problem: GemmProblem, target: Target, schedule: GemmSchedule | None, b_first: bool
+) -> Kernel:
+    """Equal layers are written once."""
+    schedule = schedule or schedule_gemm(problem, target)
+    return _GemmKernel(problem, target, schedule, None, b_first).kernel()
 
 
 class _GemmKernel(GemmState):

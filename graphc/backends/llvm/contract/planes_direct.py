@@ -115,7 +115,8 @@ class PlanesKernel:
         self.row_of_sums = depth * self.slice
         self.phase_sums = c.target_channels * self.row_of_sums
         sizes = {
-            "source": c.source_channels * self.layout.channel + 2 * step,
+            # Sums are made over whole rows, and in whole tiles: past the last tap's end.
+            "source": c.source_channels * self.layout.channel + self.layout.width + step,
             "sums": math.prod(c.target_step) * self.phase_sums,
         }
         align = 64 // self.sums.bytes

@@ -2,7 +2,8 @@
 
 For each tap a product of vectors, summed: the gradient of the result is laid out with the width
 of the input's planes, zeros between its rows, so that a tap is one offset. A unit of work is a
-group; its sums are kept as vectors over all images, and added across lanes at the end.
+group; its sums are kept as vectors over all images, and added across lanes at the end. (An
+infinity in x meets these zeros too, and so makes all of its channel's gradient NaN.)
 """
 
 import math
@@ -46,8 +47,10 @@ class PlanesWeightGradKernel:
         self.layout = PlaneLayout(c, self.band_rows)
         self.slice = -(-self.band_rows * self.layout.width // lanes) * lanes
         self.channel = c.target[0] * self.slice
+        # Positions are summed over whole rows, and in whole vectors: past the last tap's end.
+        self.past_end = self.layout.width + lanes
         self.offsets = {"source": 0}
-        self.offsets["grad"] = -(-self.layout.channel // lanes) * lanes + lanes
+        self.offsets["grad"] = -(-(self.layout.channel + self.past_end) // lanes) * lanes
         self.offsets["sums"] = self.offsets["grad"] + c.target_channels * self.channel
         end = self.offsets["sums"] + c.target_channels * self.taps * lanes
         self.scratch_bytes = end * self.sums.bytes
@@ -107,9 +110,9 @@ class PlanesWeightGradKernel:
             rows=emitter.add(emitter.mul(rows, c.source_step[1]), BandLayout.reach(c)),
             channels=1,
         )
-        # The last vectors of a plane reach past its end, where the gradient is zero.
+        # Read along with zeros of the gradient, so it must be finite.
         end = vector.address(self._scratch("source"), self.layout.channel)
-        self.clear.call(emitter, (end,), {"count": vector.lanes})
+        self.clear.call(emitter, (end,), {"count": self.past_end})
         self._copy_grad(image_group, low, rows)
         count = emitter.mul(rows, self.layout.width)
         depth_stride = self.layout.size[1] * self.layout.width
