@@ -350,11 +350,15 @@ def wrap_view(
     owner: Tensor, state: State, made: list[Cell], extra: Any, strict: bool = False
 ) -> Any:
     """The results of a view function: on the owner's storage where they only move its elements."""
-    structure, chains = extra
+    structure, chains, known = extra
     storage = owner._storage
+    permitted = known.get(owner._chain)
+    if permitted is None:
+        permitted = [chain is not None and _viewable(owner, chain) for chain in chains]
+        known[owner._chain] = permitted
     parts = []
-    for cell, chain in zip(made, chains, strict=True):
-        if chain is None or not _viewable(owner, chain):
+    for cell, chain, shares in zip(made, chains, permitted):
+        if not shares:
             if strict:
                 raise ShapeError(
                     "view size is not compatible with input tensor's size and stride (at least one "

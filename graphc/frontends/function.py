@@ -294,7 +294,7 @@ class Call:
             nodes = Builder.current().nodes  # a view that changes nothing is still a view
             base = values[0]
             leaves = [ops.reshape(v, shape=v.type.shape) if v is base else v for v in leaves]
-            structure = (structure, [chain_between(nodes, values[0], v) for v in leaves])
+            structure = (structure, [chain_between(nodes, values[0], v) for v in leaves], {})
         return leaves, grads, structure
 
     def _wrap(self, rec: Recorder, made: list[Cell]) -> Any:
