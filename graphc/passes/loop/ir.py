@@ -335,10 +335,29 @@ class TileLoad:
     lane: Variable
 
 
+@dataclass(slots=True, eq=False)
+class ShortReduce:
+    """The reduction of rows in lanes: `expr` at each point of the row, combined as a tree."""
+
+    accumulator: Accumulator
+    expr: Expr
+    points: list[tuple[Variable, int]]
+
+
+@dataclass(slots=True, eq=False)
+class ShortStore:
+    """Rows in lanes: buffer[place] = expr for each point of the row."""
+
+    value: Value
+    place: Affine
+    expr: Expr
+    points: list[tuple[Variable, int]]
+
+
 Statement = (
     Loop | Lanes | Stage | Reduce | Accumulate | Fold | Flush | Result | Store | ColumnAdd
     | SaveRegisters | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
-    | TileLoad
+    | TileLoad | ShortReduce | ShortStore
 )  # fmt: skip
 
 

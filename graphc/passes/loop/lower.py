@@ -46,6 +46,7 @@ from .rows import block_lanes, keep_rows, row_program, row_stage, stage_body
 from .scan import lower_scan
 from .scatter import lower_scatter
 from .schedule import BLOCKS, ROW_BLOCKS, TILE_BLOCK, Schedule
+from .short import short_rows
 from .tiles import BLOCK_STEPS, tiled_map
 
 #: Lanes in a unit of a parallel lane loop.
@@ -117,6 +118,9 @@ class Lowering:
                 return self.tiled
             return self.nest(schedule.outer, self.lanes(schedule.lane, 1, stores))
         if kind == ROWS:
+            short = short_rows(self)
+            if short is not None:
+                return short
             keep_rows(self)
             clears = prepare_columns(self, self.partials)
             return clears + self.nest(schedule.outer, row_program(self))
@@ -152,6 +156,8 @@ class Lowering:
             return found
         if kind == COLUMNS and self.partials.lines:
             return [(ROW_BLOCKS, block_rows(domain.reduced_size))]
+        if kind == ROWS and not self.kernel.lanes.isdisjoint(schedule.outer):  # rows in lanes
+            return [(v, 1) for v in schedule.outer[:-1]] + [(schedule.outer[-1], 64)]
         if kind in (MAP, ROWS) or (kind == SCAN and schedule.lanes_inside):
             found += [(v, 1) for v in schedule.outer]
         elif kind in (COLUMNS, SCAN):

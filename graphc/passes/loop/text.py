@@ -24,6 +24,8 @@ from .ir import (
     SaveRegisters,
     ScanStep,
     Scatter,
+    ShortReduce,
+    ShortStore,
     Stage,
     Statement,
     Store,
@@ -123,6 +125,11 @@ def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
         return f"clear {names(s.buffer)}"
     if isinstance(s, CopyBuffer):
         return f"copy {names(s.source)} to {names(s.into)}"
+    if isinstance(s, ShortReduce):
+        a = s.accumulator
+        return f"{names(a.value)} = {a.op} of {expr(s.expr)} along the row"
+    if isinstance(s, ShortStore):
+        return f"{names(s.value)}[{show_form(s.place)}] = {expr(s.expr)} along the row"
     if isinstance(s, TileLoad):
         return f"tiles of {', '.join([expr(e) for e in s.loads])} along i{s.step}"
     assert isinstance(s, Scatter)

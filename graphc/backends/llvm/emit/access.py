@@ -234,6 +234,16 @@ def any_lane(p: Printer, mask: str) -> str:
     return p.let(f"icmp ne i{p.width} {bits}, 0")
 
 
+def active_lanes(p: Printer) -> str:
+    """How many lanes are active: the first ones are."""
+    if p.mask is None:
+        return str(p.width)
+    bits = p.let(f"bitcast {p.mask_kind} {p.mask} to i{p.width}")
+    wide = p.let(f"zext i{p.width} {bits} to i64")
+    p.declare("i64 @llvm.ctpop.i64(i64)")
+    return p.let(f"call i64 @llvm.ctpop.i64(i64 {wide})")
+
+
 def splat(p: Printer, scalar: str, kind: str, vector: str) -> str:
     first = p.let(f"insertelement {vector} poison, {kind} {scalar}, i64 0")
     zeros = f"<{p.width} x i32> zeroinitializer"
@@ -308,7 +318,7 @@ def _gather(
     row: str,
 ) -> str:
     """Elements at any places."""
-    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    kind = memory_element(dtype)
     if rows is not None:
         mask = p.both(mask, p.mask)
     offsets = rows
@@ -320,6 +330,17 @@ def _gather(
         if rows is not None:
             offsets = p.let(f"add {p.kind(I64)} {rows}, {offsets}")
     start = address(p, base, form, kind, u, row)
+    return gather_at(p, start, dtype, str(offsets), mask)
+
+
+def gather_constant(p: Printer, start: str, dtype: DType, offsets: list[int]) -> str:
+    """Elements at constant offsets from an address."""
+    return gather_at(p, start, dtype, vector_of([f"i64 {offset}" for offset in offsets]), None)
+
+
+def gather_at(p: Printer, start: str, dtype: DType, offsets: str, mask: str | None) -> str:
+    """Elements at a vector of offsets from an address."""
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
     pointers = p.let(f"getelementptr {kind}, ptr {start}, {p.kind(I64)} {offsets}")
     name = f"llvm.masked.gather.v{p.width}{_suffix(dtype)}.v{p.width}p0"
     wide = f"<{p.width} x ptr>"

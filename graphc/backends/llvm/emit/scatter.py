@@ -7,6 +7,7 @@ from graphc.ir.dtype import BOOL, I64
 from graphc.passes.loop.ir import Scatter
 
 from .access import (
+    active_lanes,
     address,
     first_lane,
     index_vector,
@@ -71,7 +72,7 @@ def _lane_by_lane(p: Printer, s: Scatter) -> None:
     p.do(f"store {p.kind(I64)} {places}, ptr {place_slots}, align 8")
     packed = vec.pack(update)
     p.do(f"store {vec.memory_type(dtype)} {packed}, ptr {update_slots}, align {dtype.itemsize}")
-    count = _active_lanes(p)
+    count = active_lanes(p)
     p.open(LANE_LOOP, ("0", count, "1"), (0, p.width), [])
     lane = p.env[LANE_LOOP].name
     place = p.let(f"load i64, ptr {p.element(place_slots, lane, 'i64')}, align 8")
@@ -81,15 +82,6 @@ def _lane_by_lane(p: Printer, s: Scatter) -> None:
         one = _scalar_update(p, s, pointer, one)
     p.do(f"store {kind} {one}, ptr {pointer}, align {dtype.itemsize}")
     p.close([])
-
-
-def _active_lanes(p: Printer) -> str:
-    if p.mask is None:
-        return str(p.width)
-    bits = p.let(f"bitcast {p.mask_kind} {p.mask} to i{p.width}")
-    wide = p.let(f"zext i{p.width} {bits} to i64")
-    p.declare("i64 @llvm.ctpop.i64(i64)")
-    return p.let(f"call i64 @llvm.ctpop.i64(i64 {wide})")
 
 
 def _scalar_update(p: Printer, s: Scatter, pointer: str, update: str) -> str:

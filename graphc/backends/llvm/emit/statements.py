@@ -22,6 +22,8 @@ from graphc.passes.loop.ir import (
     SaveRegisters,
     ScanStep,
     Scatter,
+    ShortReduce,
+    ShortStore,
     Stage,
     Statement,
     Store,
@@ -33,18 +35,18 @@ from graphc.passes.loop.schedule import PAIR
 from . import combine as c
 from .access import (
     address,
-    index_vector,
     load_vector,
     store,
     store_one,
     store_vector,
     vector_offset,
 )
-from .printer import Binding, Printer, Register, dtype_of
+from .printer import Binding, Printer, dtype_of
 from .scatter import print_scatter
+from .short import print_short_reduce, print_short_store
 from .sizes import is_number
 from .tiles import print_tile_load
-from .values import value
+from .values import operand, value
 
 STATEMENTS: dict[type, Callable[[Printer, Any], None]] = {}
 
@@ -262,22 +264,12 @@ def _accumulate(p: Printer, s: Accumulate) -> None:
     accumulator = s.accumulator
     registers = p.registers[accumulator]
     for u in p.active:
-        register = _operand(p, accumulator, s.expr, u)
+        register = operand(p, accumulator, s.expr, u)
         if p.mask is not None and not p.wide:
             start = c.identity(p, accumulator)
             register = c.choose(p, accumulator, f"{p.mask_kind} {p.mask}", register, start)
         k = u % len(registers)
         registers[k] = c.combine(p, accumulator, registers[k], register)
-
-
-def _operand(p: Printer, accumulator: Accumulator, expr, u: int) -> Register:
-    vec = value(p, expr, u)
-    if vec.dtype is not accumulator.dtype:
-        vec = p.vec.emit("cast", [vec], accumulator.dtype)
-    if accumulator.place is None:
-        return (vec.name,)
-    dtype = c.place_dtype(p, accumulator)
-    return (vec.name, index_vector(p, accumulator.place, u, dtype))
 
 
 @prints(Fold)
@@ -353,7 +345,7 @@ def _save_registers(p: Printer, s: SaveRegisters) -> None:
 def _scan_step(p: Printer, s: ScanStep) -> None:
     accumulator = s.accumulator
     (before,) = p.registers[accumulator]
-    register = _operand(p, accumulator, s.expr, 0)
+    register = operand(p, accumulator, s.expr, 0)
     if p.mask is not None:
         start = c.identity(p, accumulator)
         register = c.choose(p, accumulator, f"{p.mask_kind} {p.mask}", register, start)
@@ -425,3 +417,13 @@ def _scatter(p: Printer, s: Scatter) -> None:
 @prints(TileLoad)
 def _tile_load(p: Printer, s: TileLoad) -> None:
     print_tile_load(p, s)
+
+
+@prints(ShortReduce)
+def _short_reduce(p: Printer, s: ShortReduce) -> None:
+    print_short_reduce(p, s)
+
+
+@prints(ShortStore)
+def _short_store(p: Printer, s: ShortStore) -> None:
+    print_short_store(p, s)

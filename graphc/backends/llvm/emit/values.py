@@ -7,6 +7,7 @@ from graphc.backends.llvm.vmath.lanes import LLVM_TYPES
 from graphc.ir.dtype import BOOL, I64
 from graphc.passes.fuse.affine import Affine
 from graphc.passes.fuse.expr import Expr
+from graphc.passes.loop.ir import Accumulator
 
 from .access import (
     address,
@@ -17,7 +18,8 @@ from .access import (
     load_vector,
     scope_depth,
 )
-from .printer import Printer
+from .combine import place_dtype
+from .printer import Printer, Register
 
 
 def value(p: Printer, expr: Expr, u: int) -> Vec:
@@ -38,6 +40,17 @@ def value(p: Printer, expr: Expr, u: int) -> Vec:
             found = _kept_or_computed(p, expr, u)
         cache[key] = found
     return found
+
+
+def operand(p: Printer, accumulator: Accumulator, expr: Expr, u: int) -> Register:
+    """What an accumulator takes in: the expression in its dtype, with its place where wanted."""
+    vec = value(p, expr, u)
+    if vec.dtype is not accumulator.dtype:
+        vec = p.vec.emit("cast", [vec], accumulator.dtype)
+    if accumulator.place is None:
+        return (vec.name,)
+    dtype = place_dtype(p, accumulator)
+    return (vec.name, index_vector(p, accumulator.place, u, dtype))
 
 
 def _kept_or_computed(p: Printer, expr: Expr, u: int) -> Vec:

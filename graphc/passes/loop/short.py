@@ -1,0 +1,55 @@
+"""Short rows: fewer elements than a vector has lanes, so a row in each lane.
+
+Each element of the rows is a register. The reduction is the tree that the lanes of a row program
+form, over registers; so a result has the same bits in either form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .ir import ShortReduce, ShortStore, Stage, Statement
+
+if TYPE_CHECKING:
+    from .lower import Lowering
+
+#: Expressions times elements of a row: more would be too much text.
+MAX_TEXT = 600
+
+
+def short_rows(lowering: Lowering) -> list[Statement] | None:
+    """The program for rows in lanes, or None where rows are long, or few, or columns are summed."""
+    group, schedule, kernel = lowering.group, lowering.schedule, lowering.kernel
+    domain = group.domain
+    n = domain.reduced_size
+    if not isinstance(n, int) or not 2 <= n < lowering.width or not schedule.outer:
+        return None
+    row = schedule.outer[-1]
+    fits = (
+        domain.reduced == frozenset([len(domain.sizes) - 1])
+        and all([how == "row" for _, how in group.reductions])
+        and dict(schedule.form(domain.kept).terms).get(row, 0) == 1
+        and lowering.sizes.hint(schedule.extents[row]) >= lowering.width
+        and len(schedule.exprs) * n <= MAX_TEXT
+    )
+    if not fits:
+        return None
+    kernel.lanes = frozenset([row])
+    body: list[Statement] = [Stage(k, _stage(lowering, k)) for k in range(lowering.stages)]
+    lanes = lowering.lanes(row, 1, body, wide=True)
+    return lowering.nest(schedule.outer[:-1], lanes)
+
+
+def _stage(lowering: Lowering, stage: int) -> list[Statement]:
+    members, schedule = lowering.members(stage), lowering.schedule
+    inner = [(variable, schedule.extents[variable]) for variable in schedule.inner]
+    points = [(variable, extent) for variable, extent in inner if isinstance(extent, int)]
+    statements: list[Statement] = []
+    for reduction in members.rows:
+        total = lowering.accumulator(reduction, 0)
+        statements.append(ShortReduce(total, reduction.expr, points))
+        statements.append(lowering.result(total, across=False))
+    statements += lowering.row_stores(stage, one_lane=False)
+    for output in members.outputs:
+        statements.append(ShortStore(output.value, output.place, output.expr, points))
+    return statements
