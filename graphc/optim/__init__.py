@@ -1,6 +1,7 @@
 """Optimizers and learning rate schedules."""
 
-from graphc.optim import lr_scheduler
+from graphc.optim import lr_scheduler, swa_utils
+from graphc.optim.adafactor import Adafactor, Muon
 from graphc.optim.adagrad import Adadelta, Adagrad, RMSprop
 from graphc.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from graphc.optim.averaged import ASGD, Rprop
@@ -17,14 +18,17 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "swa_utils",
 ]
