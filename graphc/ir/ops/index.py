@@ -101,7 +101,9 @@ class scatter(Structural):
                 None,
                 _of_last_writer(gather(ct, index, axis=axis), x, index, axis),
             ]
-        raise UnsupportedError(f"scatter by {attrs['mode']} has no derivative", at=node.loc)
+        shares = _shares_of_product if attrs["mode"] == "mul" else _shares_of_extreme
+        dx, du = shares(ct, node)
+        return [dx, None, du]
 
     def push(tangents, node):
         x, index, updates = node.inputs
@@ -122,6 +124,50 @@ class scatter(Structural):
         Case("f32[5]", "i64[3]", "f32[3]", index=5, axis=0, mode="set"),
         Case("i64[2, 5]", "i64[3]", "i64[2, 3]", index=5, axis=1, mode="max"),
     )
+
+
+def _shares_of_extreme(ct, node):
+    """Elements that equal the extreme share the derivative equally."""
+    from .binary import add, cast, div, eq, mul
+
+    x, index, updates = node.inputs
+    axis, out = node.attrs["axis"], node.outputs[0]
+    own = cast(eq(x, out), dtype=x.type.dtype)
+    theirs = cast(eq(updates, gather(out, index, axis=axis)), dtype=x.type.dtype)
+    count = add(own, scatter(full_like(0.0, x), index, theirs, axis=axis, mode="add"))
+    each = div(ct, _nonzero(count))
+    return mul(each, own), mul(gather(each, index, axis=axis), theirs)
+
+
+def _shares_of_product(ct, node):
+    """The product of all other factors: right where a factor is zero."""
+    from .binary import cast, div, eq, mul, select
+
+    x, index, updates = node.inputs
+    axis = node.attrs["axis"]
+
+    def is_zero(v):
+        return cast(eq(v, full_like(0.0, v)), dtype=v.type.dtype)
+
+    safe_x, safe_u = _nonzero(x), _nonzero(updates)
+    product = scatter(safe_x, index, safe_u, axis=axis, mode="mul")
+    zero_u = is_zero(updates)
+    zeros = scatter(is_zero(x), index, zero_u, axis=axis, mode="add")
+
+    def share(ct, product, zeros, own, factor):
+        alone = eq(zeros, own)  # no other factor is zero
+        return select(alone, mul(ct, div(product, factor)), full_like(0.0, ct))
+
+    dx = share(ct, product, zeros, is_zero(x), safe_x)
+    there = [gather(v, index, axis=axis) for v in (ct, product, zeros)]
+    return dx, share(*there, zero_u, safe_u)
+
+
+def _nonzero(x):
+    """x with 1 in place of 0: a divisor."""
+    from .binary import eq, select
+
+    return select(eq(x, full_like(0.0, x)), full_like(1.0, x), x)
 
 
 def _of_last_writer(ct, x, index, axis):
