@@ -141,6 +141,7 @@ class Compiler:
             native_operands,
             self.apart,
             self.checked.needed,
+            self.target.lanes(32),
         )
         fused = time.perf_counter_ns()
         self._lower()

@@ -52,20 +52,22 @@ def fuse(
     native_operands: Operands | None = None,
     apart: bool = False,
     needed: Mapping[Node, Collection[Value]] | None = None,
+    lanes: int = 16,
 ) -> Plan:
     """Partitions the graph into groups that each become one kernel.
 
     native: names of the ops that have kernels of their own; `native_operands` says which values
     such a node needs in memory (its inputs, where nothing is said). apart: every anchor and root
     in a kernel of its own (for tests: bits must not depend on fusion). needed: the flags that have
-    to be looked at before a node may run; flags have kernels of their own.
+    to be looked at before a node may run; flags have kernels of their own. lanes: elements of f32
+    in a vector of the target.
     """
     sizes = sizes or Sizes()
     find = native_operands or (lambda node: map(base_of, node.inputs))
     operands = {node: list(find(node)) for node in graph.nodes if node.op.name in native}
     forced: set[Value] = set()
     for round_ in range(MAX_ROUNDS + len(graph.nodes)):
-        fuser = Fuser(graph, sizes, operands, forced, apart, needed or {})
+        fuser = Fuser(graph, sizes, operands, forced, apart, needed or {}, lanes)
         plan = fuser.run()
         if plan.wanted:
             assert plan.wanted - forced, "a buffer was asked for that is one already"
@@ -109,9 +111,10 @@ class Fuser:
         forced: set[Value],
         apart: bool,
         needed: Mapping[Node, Collection[Value]],
+        lanes: int = 16,
     ) -> None:
         self.graph, self.sizes, self.operands, self.apart = graph, sizes, operands, apart
-        self.needed = needed
+        self.needed, self.lanes = needed, lanes
         self.flags = {flag for flags in needed.values() for flag in flags}
         self.plan = Plan(graph, sizes)
         self.pull = Pull(self.plan)
@@ -205,7 +208,7 @@ class Fuser:
         return None
 
     def _new_group(self, kind: str, domain: Domain) -> Group:
-        group = Group(len(self.plan.groups), kind, domain, self.sizes)
+        group = Group(len(self.plan.groups), kind, domain, self.sizes, self.lanes)
         self.plan.groups.append(group)
         self.plan.closure.append(0)
         return group

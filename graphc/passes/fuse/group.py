@@ -89,11 +89,14 @@ class Group:
     (one node with a kernel of its own).
     `reductions` lists (value, how) with how in row, column, scan, scatter; `outputs` lists
     (value, level) with level in full, row. `after` is the set of
-    groups that must have run, as a bit mask over group numbers.
+    groups that must have run, as a bit mask over group numbers. `lanes` is the width of the
+    target's vectors.
     """
 
-    def __init__(self, number: int, kind: str, domain: Domain, sizes: Sizes) -> None:
-        self.number, self.kind, self.sizes = number, kind, sizes
+    def __init__(
+        self, number: int, kind: str, domain: Domain, sizes: Sizes, lanes: int = 16
+    ) -> None:
+        self.number, self.kind, self.sizes, self.lanes = number, kind, sizes, lanes
         self.domain = domain
         self.reductions: list[tuple[Value, str]] = []
         self.outputs: list[tuple[Value, str]] = []
@@ -215,6 +218,26 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
     return node.attrs["axes"]
 
 
+#: Expressions times elements of a short row: more would be too much text.
+MAX_SHORT_TEXT = 600
+
+
+def has_short_rows(group: Group) -> bool:
+    """Whether the rows are shorter than a vector has lanes, so that each lane takes a row.
+
+    The elements of a row are then registers, and its axis may be split in any way.
+    """
+    domain, n = group.domain, group.domain.reduced_size
+    if group.kind != ROWS or not isinstance(n, int) or not 2 <= n < group.lanes:
+        return False
+    return (
+        domain.reduced == frozenset([len(domain.sizes) - 1])
+        and all([how == "row" for _, how in group.reductions])
+        and group.sizes.hint(domain.kept_size) >= group.lanes
+        and len(group.table) * n <= MAX_SHORT_TEXT
+    )
+
+
 def check_lane_axis(group: Group) -> None:
     """Refuses a split of the lane axis of a reduction that would change its tree.
 
@@ -225,6 +248,8 @@ def check_lane_axis(group: Group) -> None:
     last = len(domain.sizes) - 1
     variables = domain.variables[last]
     if group.kind not in (ROWS, SCAN) or last not in domain.reduced or len(variables) == 1:
+        return
+    if has_short_rows(group):
         return
     short = sizes.below(domain.sizes[last], LONG_ROW)
     if short and sizes.divides(STEP, domain.extents[variables[-1]]):

@@ -8,32 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..fuse.group import has_short_rows
 from .ir import ShortReduce, ShortStore, Stage, Statement
 
 if TYPE_CHECKING:
     from .lower import Lowering
 
-#: Expressions times elements of a row: more would be too much text.
-MAX_TEXT = 600
-
 
 def short_rows(lowering: Lowering) -> list[Statement] | None:
     """The program for rows in lanes, or None where rows are long, or few, or columns are summed."""
     group, schedule, kernel = lowering.group, lowering.schedule, lowering.kernel
-    domain = group.domain
-    n = domain.reduced_size
-    if not isinstance(n, int) or not 2 <= n < lowering.width or not schedule.outer:
+    if not has_short_rows(group) or not schedule.outer:
         return None
     row = schedule.outer[-1]
-    fits = (
-        domain.reduced == frozenset([len(domain.sizes) - 1])
-        and all([how == "row" for _, how in group.reductions])
-        and dict(schedule.form(domain.kept).terms).get(row, 0) == 1
-        and lowering.sizes.hint(schedule.extents[row]) >= lowering.width
-        and len(schedule.exprs) * n <= MAX_TEXT
-    )
-    if not fits:
-        return None
     kernel.lanes = frozenset([row])
     body: list[Statement] = [Stage(k, _stage(lowering, k)) for k in range(lowering.stages)]
     lanes = lowering.lanes(row, 1, body, wide=True)
