@@ -66,7 +66,7 @@ stage.addEventListener("pointerup", (event) => {
 // --- items and source lines ---------------------------------------------------------------------
 function show(number) {
   const items = data.views[current].items;
-  light(number === null ? [] : [number]);
+  reveal(light(number === null ? [] : [number]));
   if (number === null) {
     detail.replaceChildren("Point at a box or at a line of the source. Drag to move, ctrl + wheel to zoom.");
     return;
@@ -85,8 +85,16 @@ function light(numbers) {
     edge.classList.toggle("lit", chosen.has(edge.dataset.from) || chosen.has(edge.dataset.to));
   const items = data.views[current].items;
   const lines = new Set([...chosen].flatMap((n) => items[n].lines));
-  for (const line of document.querySelectorAll("pre div"))
+  let first = null;
+  for (const line of document.querySelectorAll("pre div")) {
     line.classList.toggle("lit", lines.has(line.dataset.line));
+    if (lines.has(line.dataset.line)) first ??= line;
+  }
+  return first;
+}
+function reveal(line) {
+  const list = document.getElementById("source");
+  if (line) list.scrollTop = line.offsetTop - list.offsetTop - list.clientHeight / 3;
 }
 function itemsAt(line) {
   return data.views[current].items.flatMap((item, n) => (item.lines.includes(line) ? [n] : []));
@@ -141,3 +149,4 @@ document.addEventListener("keydown", (event) => {
 });
 window.addEventListener("resize", () => fit(false));
 open(0);
+reveal(document.querySelector("pre .used"));

@@ -16,22 +16,28 @@ HELD_BACK = 360  # chosen by one shuffle, never used to choose anything
 LEARNING_RATE, SMOOTHING = 3e-3, 0.1
 
 
-def make_network():
+class Network(nn.Module):
     """float32 [batch, 1, 8, 8] -> logits [batch, 10]"""
 
-    def convolve(channels_in, channels_out):
-        convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
-        return convolution, nn.BatchNorm2d(channels_out), nn.ReLU()
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm1 = convolution(1, 16)
+        self.conv2, self.norm2 = convolution(16, 32)
+        self.conv3, self.norm3 = convolution(32, 64)
+        self.head = nn.Linear(64 * 2 * 2, 10)
 
-    return nn.Sequential(
-        *convolve(1, 16),
-        *convolve(16, 32),
-        nn.MaxPool2d(2),
-        *convolve(32, 64),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(64 * 2 * 2, 10),
-    )
+    def forward(self, images):
+        x = self.norm1(self.conv1(images)).relu()
+        x = self.norm2(self.conv2(x)).relu()
+        x = nn.functional.max_pool2d(x, 2)
+        x = self.norm3(self.conv3(x)).relu()
+        x = nn.functional.max_pool2d(x, 2)
+        return self.head(x.flatten(1))
+
+
+def convolution(channels_in, channels_out):
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+    return layer, nn.BatchNorm2d(channels_out)
 
 
 def read_digits():
@@ -52,7 +58,7 @@ def train(images, labels, epochs=12, batch=32, seed=0, report=None):
     is left out of an epoch, another part of the images each time.
     """
     torch.manual_seed(seed)
-    network = make_network()
+    network = Network()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     steps = len(labels) // batch
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
