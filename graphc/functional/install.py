@@ -36,7 +36,8 @@ NOT_METHODS = {
     "hstack", "vstack", "dstack", "column_stack", "row_stack", "meshgrid", "cartesian_prod",
     "block_diag", "broadcast_tensors", "pad", "embedding", "one_hot", "rsub", "var_mean",
     "std_mean", "where", "bucketize", "searchsorted", "isin", "combinations", "pixel_shuffle",
-    "pixel_unshuffle", "atleast_1d", "atleast_2d", "atleast_3d", "constant_pad_nd",
+    "pixel_unshuffle", "channel_shuffle", "tril_indices", "triu_indices", "unravel_index", "vander",
+    "view_as_real", "view_as_complex", "atleast_1d", "atleast_2d", "atleast_3d", "constant_pad_nd",
 }  # fmt: skip
 
 # Functions with a variant that writes its result into the first operand.
@@ -144,7 +145,7 @@ def install() -> None:
         setattr(Tensor, f"__{symbol}__", predicted(FUNCTIONS[name])[0])
     convert.install(Tensor)
     random.install(Tensor)
-    for module in (index, lookup, movement, parts):
+    for module in (index, lookup, movement, parts, split):
         for name, method in getattr(module, "METHODS", {}).items():
             setattr(Tensor, name, method)
 

@@ -80,7 +80,7 @@ def reshape(input, *args, shape=None):
     return reshaped(input, resolve_shape(input, given_or(args, shape)))
 
 
-@function(view="strict")
+@function(view="strict", register=False)
 def _view(input, *args, size=None):
     return reshaped(input, resolve_shape(input, given_or(args, size)))
 
@@ -325,7 +325,7 @@ def moveaxis(input, source, destination):
     return _moved(input, source, destination, "movedim")
 
 
-def _into_view(view: Any) -> Any:
+def into_view(view: Any) -> Any:
     """x.f_(...): the tensor itself becomes the view of its storage."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -340,10 +340,10 @@ METHODS = {
     "mT": property(matrix_transpose),
     "H": property(hermitian),
     "mH": property(adjoint),
-    "squeeze_": _into_view(squeeze),
-    "unsqueeze_": _into_view(unsqueeze),
-    "transpose_": _into_view(transpose),
-    "swapaxes_": _into_view(swapaxes),
-    "swapdims_": _into_view(swapdims),
-    "t_": _into_view(t),
+    "squeeze_": into_view(squeeze),
+    "unsqueeze_": into_view(unsqueeze),
+    "transpose_": into_view(transpose),
+    "swapaxes_": into_view(swapaxes),
+    "swapdims_": into_view(swapdims),
+    "t_": into_view(t),
 }

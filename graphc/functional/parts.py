@@ -218,6 +218,22 @@ def alias(input):
     return input
 
 
+@function(view=True)
+def sum_to_size(input, *size):
+    """The sum over the axes that broadcasting to the input's shape would repeat."""
+    sizes, shape = given_or(size, None), input.type.shape
+    extra = len(shape) - len(sizes)
+    fits = extra >= 0 and all([n in (1, m) for n, m in zip(sizes, shape[extra:])])
+    if not fits:
+        raise RuntimeError(
+            f"size {{{bracketed(sizes)}}} is not expandable to size {{{bracketed(shape)}}}."
+        )
+    axes = [i for i, m in enumerate(shape) if i < extra or (sizes[i - extra] == 1 and m != 1)]
+    if not axes:
+        return input
+    return ops.reshape(ops.reduce_sum(input, axes=tuple(axes)), shape=sizes)
+
+
 # --- complex numbers -----------------------------------------------------------------------------
 
 
@@ -259,6 +275,18 @@ def view_as_complex(input):
     if shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")
     return ops.complex_(*[selected(input, len(shape) - 1, i) for i in (0, 1)])
+
+
+@function(view=True)
+def resolve_conj(input):
+    """The tensor: conjugation is never left open."""
+    return input
+
+
+@function(view=True)
+def resolve_neg(input):
+    """The tensor: negation is never left open."""
+    return input
 
 
 METHODS = {"real": property(real), "imag": property(imag)}

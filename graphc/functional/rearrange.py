@@ -195,6 +195,23 @@ def diagflat(input, offset=0):
     return embedded(reshaped(input, (product(input.type.shape),)), offset, 0, 1)
 
 
+@function
+def vander(x, N=None, increasing=False):
+    """The powers of a vector's elements as columns, the largest first unless `increasing`."""
+    (n,) = x.type.shape
+    columns = n if N is None else N
+    if columns < 0:
+        raise RuntimeError(f"N must be non-negative, got {columns}")
+    dtype = x.type.dtype if x.type.dtype.kind in "fc" else I64
+    wide = ops.expand(to_dtype(x, dtype), shape=(n, columns), axes=(1,))
+    if columns == 0:
+        return wide
+    first = ops.full(1, dtype, (n, 1), x.type.device)
+    rest = sliced(wide, 1, 1, columns)
+    powers = ops.cumulative(ops.concat(first, rest, axis=1), axis=1, mode="prod", reverse=False)
+    return powers if increasing else ops.flip(powers, axes=(1,))
+
+
 # --- a part replaced -----------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import return_types
 from ..frontends.function import composed, function
 from ..ir import ops
 from ..ir.dims import product
@@ -17,7 +18,7 @@ from ..ir.graph import Value
 from ..tensor import Tensor, from_array
 from .lookup import gathered
 from .movement import bracketed, reshaped
-from .parts import scalar_name
+from .parts import scalar_name, sliced
 from .promote import axis_of, is_number, result_type, to_dtype
 
 # --- places --------------------------------------------------------------------------------------
@@ -255,6 +256,55 @@ def _range_of(flat: Value, low: Any, high: Any) -> tuple[Value, Value]:
         ops.select(same, ops.sub(least, one), least),
         ops.select(same, ops.add(most, one), most),
     )
+
+
+@function(register=False, floats=False)
+def _histogram(input, edges, weight, density):
+    flat = reshaped(input, (product(input.type.shape),))
+    count = edges.type.shape[0] - 1
+    places = ops.searchsorted(edges, flat, right=True)
+    one = ops.full_like(1, places)
+    last = ops.full_like(count - 1, places)
+    low, high = [
+        ops.broadcast_to(reshaped(sliced(edges, 0, i, i + 1), ()), flat.type.shape)
+        for i in (0, count)
+    ]
+    inside = ops.and_(ops.le(low, flat), ops.le(flat, high))
+    places = ops.max_(ops.min_(ops.sub(places, one), last), ops.full_like(0, places))
+    weights = ops.full_like(1, flat)
+    if weight is not None:
+        weights = reshaped(weight, flat.type.shape)
+    weights = ops.select(inside, weights, ops.full_like(0, flat))
+    zeros = ops.full(0, flat.type.dtype, (count,), flat.type.device)
+    found = ops.scatter(zeros, places, weights, axis=0, mode="add")
+    if not density:
+        return found
+    total = ops.broadcast_to(ops.reduce_sum(found, axes=(0,)), found.type.shape)
+    widths = ops.sub(sliced(edges, 0, 1, count + 1), sliced(edges, 0, 0, count))
+    return ops.div(ops.div(found, total), widths)
+
+
+@composed
+def histogram(input, bins=100, *, range=None, weight=None, density=False):
+    """How many elements (or what weight) lie in each bin, and the edges of the bins.
+
+    bins: how many of equal width between range's ends (the data's without), or their edges.
+    """
+    if isinstance(bins, Tensor):
+        return return_types.histogram(_histogram(input, bins, weight, density), bins)
+    if range is None:
+        array = input._array()
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+    else:
+        low, high = range
+        if high < low:
+            raise RuntimeError("torch.histogram(): max should not be less than min")
+    from .create import linspace
+
+    edges = linspace(low, high, bins + 1, dtype=input.dtype, device=input.device)
+    return return_types.histogram(_histogram(input, edges, weight, density), edges)
 
 
 @function(register=False)

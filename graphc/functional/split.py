@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from operator import index as as_int
 from typing import Any
 
-from ..frontends.function import composed, function
+from ..frontends.function import FUNCTIONS, composed, function
 from ..ir import ops
 from ..ir.dims import product
 from ..ir.errors import UnsupportedError
 from ..ir.graph import Value
 from ..tensor import Tensor, wrap
-from .movement import bracketed, ints_of, permuted, reshaped
+from .movement import bracketed, into_view, ints_of, permuted, reshaped
 from .parts import selected, sliced
 from .promote import axis_of
 
@@ -246,6 +246,11 @@ def _whole(view: Tensor) -> Tensor:
     return made
 
 
+def _stretch(size: Sequence[int], stride: Sequence[int]) -> int:
+    """From the first element to behind the last."""
+    return sum([(n - 1) * s for n, s in zip(size, stride, strict=True)]) + 1
+
+
 @composed
 def as_strided(input, size, stride, storage_offset=None):
     """A view of the input's storage by size, strides and offset, counted in elements."""
@@ -257,7 +262,7 @@ def as_strided(input, size, stride, storage_offset=None):
     if input._chain:
         whole = _whole(input)
     count, itemsize = whole.numel(), input.dtype.itemsize
-    last = offset + sum([(n - 1) * s for n, s in zip(size, stride, strict=True)]) + 1
+    last = offset + _stretch(size, stride)
     if 0 not in size and last > count:
         raise RuntimeError(
             f"setStorage: sizes {bracketed(size)}, strides {bracketed(stride)}, storage offset "
@@ -265,3 +270,20 @@ def as_strided(input, size, stride, storage_offset=None):
             f"out of bounds for storage of size {count * itemsize}"
         )
     return _strided(whole, size, stride, offset)
+
+
+@composed
+def as_strided_scatter(input, src, size, stride, storage_offset=None):
+    """A contiguous copy of the input with the elements of `as_strided` replaced by src."""
+    made = FUNCTIONS["clone"](input)
+    view = as_strided(made, size, stride, storage_offset)
+    if tuple(view.shape) != tuple(src.shape):
+        raise RuntimeError(
+            "expected src to have a size equal to the slice of self. src size = "
+            f"{bracketed(src.shape)}, slice size = {bracketed(view.shape)}"
+        )
+    view[...] = src
+    return made
+
+
+METHODS = {"as_strided_": into_view(as_strided)}

@@ -119,6 +119,9 @@ e.transpose(0, 1).flatten()
 e.unbind(0)
 e.split(2, 1)
 torch.real(x)
+x.sum_to_size(3, 1)
+x.sum_to_size(1, 1, 4)
+x.sum_to_size(2, 3, 4)
 """
 
 COPIES = """
@@ -222,6 +225,9 @@ F.channel_shuffle(x.reshape(1, 6, 2, 2), 3)
 x.clone()
 x.transpose(0, 1).contiguous()
 x.narrow_copy(1, 0, 2)
+torch.vander(v)
+torch.vander(v, 3, True)
+x.as_strided_scatter(m[:2, :3], (2, 3), (12, 4), 1)
 """
 
 ALIASING = """
@@ -251,6 +257,7 @@ torch.zeros(7, 3).fill_diagonal_(4, wrap=True)
 x.contiguous().zero_(); x
 y = x.swapaxes(0, 2); y[0, 0, 0] = 100; x
 m.real.zero_(); m
+m.as_strided_((2, 2), (4, 1)).zero_(); m
 """
 
 ERRORS = """
@@ -348,7 +355,11 @@ x.as_strided((2, 2), (1,))
 x.imag
 """
 
-NO_GRADIENT = ("_indices", "detach", "repeat_interleave(torch.tensor([2", "pad(n", "n.triu")
+# No result with a gradient, or (vander, as_strided_scatter) torch has an error or is wrong.
+NO_GRADIENT = (
+    "_indices", "detach", "repeat_interleave(torch.tensor([2", "pad(n", "n.triu", "vander",
+    "as_strided_scatter",
+)  # fmt: skip
 
 
 def lines(text: str) -> list[str]:
@@ -403,6 +414,14 @@ def test_padding_by_literal():
     assert pad(x, (2, 1), mode="reflect").tolist() == [[3.0, 2.0, 1.0, 2.0, 3.0, 2.0]]
     assert pad(x, (1, 1), mode="circular").tolist() == [[3.0, 1.0, 2.0, 3.0, 1.0]]
     assert pad(x, (0, 2), value=9.0).tolist() == [[1.0, 2.0, 3.0, 9.0, 9.0]]
+
+
+def test_as_strided_scatter_derives_what_it_keeps():
+    x = graphc.zeros(4, requires_grad=True)
+    src = graphc.ones(2, requires_grad=True)
+    (x.as_strided_scatter(src, (2,), (2,)) * graphc.arange(4.0)).sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 0.0, 3.0]
+    assert src.grad.tolist() == [0.0, 2.0]
 
 
 def test_numpy_sizes_count_as_integers():
