@@ -69,7 +69,7 @@ def _summary(console: Console, name: str, report: Explanation) -> None:
     )
     if took is not None:
         console.line(
-            f"  measured: {time_text(took)}, {report.floor_s / took:.0%} of that limit"
+            f"  measured: {time_text(took)}, {100 * report.floor_s / took:.2g} % of that limit"
             + (
                 " (what fits into a cache moves faster than memory)"
                 if report.floor_s > took

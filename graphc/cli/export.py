@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from .errors import CommandError, Misuse
 from .program import Program, add_target, load
@@ -59,14 +60,30 @@ def write_gcx(program: Program, path: Path) -> str:
     import graphc
 
     require_weights(program)
-    graphc.jit.save(program.traced, str(path))
+    graphc.jit.save(as_traced(program), str(path))
     return f"{len(program.graph.nodes)} nodes"
 
 
 def require_weights(program: Program) -> None:
     """CommandError for a program that is only text."""
-    if program.traced is None:
+    if program.traced is None and not program.weights:
         raise CommandError(
             f"{program.name} is text without weights",
             hint="A .gcx is made of a function, a module or a model.",
         )
+
+
+def as_traced(program: Program) -> Any:
+    """The program as graphc.jit has it: a callable with weights, inputs and outputs in order."""
+    import graphc
+    from graphc.ir.graph import Graph
+
+    if program.traced is not None:
+        return program.traced
+    graph = program.graph
+    bound = [param for param in graph.params if param.name in program.weights]
+    ordered = Graph([*program.inputs, *bound], graph.nodes, graph.results)
+    weights = {p.name: graphc.from_numpy(program.weights[p.name].copy()) for p in bound}
+    arguments = [{"list": [None] * len(program.inputs)}, {"dict": {}}]
+    results = None if len(graph.results) == 1 else {"tuple": [None] * len(graph.results)}
+    return graphc.jit.TracedModule(ordered, weights, {"list": arguments}, results, program.name)

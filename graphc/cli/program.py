@@ -37,8 +37,8 @@ INPUT_HELP = (
 class Program:
     """A graph with what belongs to it.
 
-    weights: arrays by name of parameter (a .gir has none). traced: the object that graphc.jit or
-    graphc.onnx gave, where there is one. sources: the text of the user's files, by base name.
+    weights: arrays by name of parameter (a .gir has none). traced: the object that graphc.jit
+    gave, where there is one. sources: the text of the user's files, by base name.
     """
 
     name: str
@@ -124,9 +124,10 @@ def load_gcx(path: Path, graph: str | None = None) -> Program:
 
 
 def load_onnx(path: Path, graph: str | None = None) -> Program:
-    import graphc
+    """An ONNX model, its weights bound."""
+    from graphc.frontends.onnx_load import load_module, read_model
 
-    return of_traced(graphc.onnx.load(str(path)), path.stem, graph)
+    return _program(path.stem, load_module(read_model(path)), graph)
 
 
 def of_traced(traced: Any, name: str, graph: str | None = None) -> Program:
@@ -195,7 +196,7 @@ def _callable(value: Any, what: str) -> Callable[..., Any]:
             )
         return value()
     if not callable(value):
-        raise CommandError(f"{what} is a {type(value).__name__}, not a function or module")
+        raise CommandError(f"{what} is no function or module: {type(value).__name__}")
     return value
 
 

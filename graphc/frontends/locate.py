@@ -7,13 +7,14 @@ import sys
 import threading
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_NOT_USERS = (_PACKAGE, "<frozen ")  # and the importer and runpy, which start programs
 _scope = threading.local()
 
 
 def user_location() -> str:
     """ "train.py:41 in forward", or that and the module path, "... (GPT.head)", where one is set."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_USERS):
         frame = frame.f_back  # type: ignore[assignment]
     if frame is None:
         return ""
@@ -49,7 +50,7 @@ def pop_scope() -> None:
 def user_line() -> str:
     """The user's source line with its text, as error messages show it."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_USERS):
         frame = frame.f_back  # type: ignore[assignment]
     if frame is None:
         return ""

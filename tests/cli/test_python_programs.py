@@ -74,7 +74,7 @@ def test_what_a_script_prints(folder):
         ("wrong", 1, ("graphc.ShapeError: ", "net.py:21: return x @ weight")),
         ("broken", 1, ("KeyError: 'absent'", 'net.py:25: return {}["absent"]')),
         ("absent", 1, ("net.py has no 'absent'", "Net, Wide, wrong, broken")),
-        ("number", 1, ("net.py:number is a int, not a function or module",)),
+        ("number", 1, ("net.py:number is no function or module: int",)),
         ("Wide", 1, ("cannot be made without arguments: it needs width",)),
     ],
 )
