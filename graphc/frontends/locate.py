@@ -7,7 +7,7 @@ import sys
 import threading
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_NOT_USERS = (_PACKAGE, "<frozen ")  # and the importer and runpy, which start programs
+_NOT_USERS = (_PACKAGE, "<frozen ")  # nor the importer and runpy, which start programs
 _scope = threading.local()
 
 
