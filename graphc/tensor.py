@@ -16,6 +16,7 @@ from .frontends import modes, views
 from .frontends.execute import array_of, buffer_of
 from .frontends.function import FUNCTIONS, _restore, tensors
 from .frontends.record import Cell, State, recorder, value_of
+from .frontends.symbolic import concrete_type
 from .ir.dtype import DType, from_numpy
 from .ir.errors import GraphcError, ShapeError
 from .ir.graph import Value
@@ -90,7 +91,8 @@ class Storage:
     def write(self, cell: Cell) -> None:
         """Gives the storage a new value; exported memory is written through at once."""
         if self.exported():
-            source = array_of(value_of(cell), cell.type)
+            buffer = value_of(cell)
+            source = array_of(buffer, cell.type)
             array_of(self.cell.buffer, self.cell.type)[...] = source
             if cell.requires_grad:
                 fresh = Cell(cell.type, self.cell.buffer, True)
@@ -171,7 +173,8 @@ class Tensor:
             if old is not None and old.buffer is plain.buffer and plain.buffer is not None:
                 self._seen = storage.version
                 return
-        fresh = Cell(plain.type, value_of(plain), True)
+        buffer = value_of(plain)
+        fresh = Cell(plain.type, buffer, True)
         fresh.owner = weakref.ref(self)
         fresh.hooks = old.hooks if old is not None else None
         self._cell, self._seen = fresh, storage.version
@@ -179,8 +182,8 @@ class Tensor:
     def _write(self, value: Tensor) -> Tensor:
         """Replaces the elements by those of a tensor of the same type; the in-place primitive."""
         fresh, storage = value._read(), self._storage
-        if fresh.type is not self._type:
-            raise GraphcError(f"cannot write {fresh.type.text} into {self._type.text}")
+        if value._type is not self._type:
+            raise GraphcError(f"cannot write {value._type.text} into {self._type.text}")
         if storage.leaf is not None and modes.grad_enabled():
             self._check_writable()
         if self._chain:
@@ -210,7 +213,8 @@ class Tensor:
     def _array(self) -> np.ndarray:
         """The value as a numpy array over private memory: never to be handed out."""
         cell = self._read()
-        return array_of(value_of(cell), cell.type)
+        buffer = value_of(cell)
+        return array_of(buffer, cell.type)
 
     # --- what it is ----------------------------------------------------------------------------
 
@@ -221,7 +225,10 @@ class Tensor:
     @property
     def _type(self) -> TensorType:
         chain = self._chain
-        return chain[-1].outputs[0].type if chain else self._storage.cell.type
+        if chain:
+            return chain[-1].outputs[0].type
+        cell = self._storage.cell
+        return cell.type if cell.type.is_static else concrete_type(cell.type, cell.tape.sizes)
 
     @property
     def dtype(self) -> DType:
@@ -367,6 +374,8 @@ def wrap_view(
             parts.append(wrap(cell))
             continue
         part = new(Tensor)
+        if not all([node.outputs[0].type.is_static for node in chain]):
+            chain = views.concrete(chain, cell.tape.sizes)
         part._storage, part._chain = storage, owner._chain + chain
         part._cell, part._seen = cell, storage.version
         parts.append(part)
@@ -376,7 +385,10 @@ def wrap_view(
 def _viewable(owner: Tensor, chain: views.Chain) -> bool:
     if all([node.op is not views.ops.reshape for node in chain]):
         return True
-    return views.geometry(owner._chain + chain, owner._storage.cell.type.shape) is not None
+    if not all([node.outputs[0].type.is_static for node in chain]):
+        chain = views.concrete(chain, recorder().tape.sizes)
+    base = concrete_type(owner._storage.cell.type, recorder().tape.sizes)
+    return views.geometry(owner._chain + chain, base.shape) is not None
 
 
 def _record(
@@ -384,6 +396,9 @@ def _record(
 ) -> Cell:
     """A step of the tensor layer's own, with one output; a constant one has no derivative."""
     rec = recorder()
+    if rec.tape.sizes and name in rec.state.refused:
+        rec.go_static()
+    before = rec.state
     slots = [rec.slot_of(cell) for cell in cells]
     grad = not constant and modes.grad_enabled() and any([cell.requires_grad for cell in cells])
     stop = not grad and any([cell.requires_grad for cell in cells])
@@ -394,7 +409,14 @@ def _record(
             out = views.ops.detach(out)
         return (out,), (grad and out.type.dtype.kind in "fc",), None
 
-    cell = rec.step((name, modes.word(), static, *slots), slots, made)[0]
+    try:
+        cell = rec.step((name, modes.word(), static, *slots), slots, made)[0]
+    except Exception:
+        if not rec.tape.sizes:
+            raise
+        before.refused.add(name)  # not with symbols, then
+        rec.go_static()
+        return _record(name, static, cells, build, constant)
     rec.cut_if_long()
     return cell
 

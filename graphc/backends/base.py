@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from ..ir.graph import Graph
+from ..ir.dims import Facts, evaluate_dim
+from ..ir.graph import Graph, Value, symbols_of
 from ..ir.interpret import evaluate
 
 
@@ -51,13 +52,15 @@ def view(address: int, dtype: np.dtype, shape: tuple) -> np.ndarray:
     return np.frombuffer(raw, dtype, count).reshape(shape)
 
 
-def compile_graph(graph: Graph, name: str = "graph") -> Executable:
+def compile_graph(
+    graph: Graph, name: str = "graph", dims: Mapping[str, Facts] | None = None
+) -> Executable:
     """Compiles for the CPU, or for the reference interpreter where `settings.backend` says so."""
     if settings.backend == "reference":
         return ReferenceExecutable(graph)
     from .llvm.compile import compile_graph as compile_for_cpu
 
-    return compile_for_cpu(graph, name=name)
+    return compile_for_cpu(graph, name=name, dims=dims)
 
 
 class Settings:

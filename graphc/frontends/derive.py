@@ -17,6 +17,7 @@ from ..ir.errors import GraphcError, UnsupportedError
 from ..ir.graph import Node, Value
 from ..passes.autodiff import vjp_into
 from .record import Cell, Recorder, State, recorder
+from .symbolic import replay
 
 _numbers = itertools.count()
 
@@ -93,19 +94,32 @@ class Segment:
 
 def _from_residuals(template: Any, given: tuple[bool, ...]) -> Callable:
     def build(*values: Value, create: bool) -> tuple[list[Value], list[bool]]:
-        from ..ir.build import Builder
-
         graph = template.backward
         n_fixed = len(graph.params) - len(given)
         cts = iter(values[n_fixed:])
-        seeds = [
-            next(cts) if there else ops.full(0.0, p.type.dtype, p.type.shape, p.type.device)
-            for there, p in zip(given, graph.params[n_fixed:], strict=True)
-        ]
-        grads = Builder.current().replay(graph, [*values[:n_fixed], *seeds])
+        places = graph.params[n_fixed:]
+        missing = [p for there, p in zip(given, places, strict=True) if not there]
+        zeros = iter(_zeros(missing, graph.params[:n_fixed], values))
+        seeds = [next(cts) if there else next(zeros) for there in given]
+        grads = replay(graph, [*values[:n_fixed], *seeds])
         return [ops.detach(g) for g in grads], [False] * len(grads)
 
     return build
+
+
+def _zeros(
+    missing: Sequence[Value], params: Sequence[Value], operands: Sequence[Value]
+) -> list[Value]:
+    """Zeros for cotangents that nobody gave, in the dims of the operands."""
+    from ..ir.build import trace
+
+    if not missing:
+        return []
+    zeros = trace(
+        lambda *_: [ops.full(0.0, p.type.dtype, p.type.shape, p.type.device) for p in missing],
+        *[p.type for p in params],
+    )
+    return replay(zeros, operands[: len(params)])
 
 
 def _replayed(template: Any, given: tuple[bool, ...]) -> Callable:
@@ -115,7 +129,7 @@ def _replayed(template: Any, given: tuple[bool, ...]) -> Callable:
         from ..ir.build import Builder
 
         builder, n = Builder.current(), len(template.graph.params)
-        outputs = builder.replay(template.graph, values[:n])
+        outputs = replay(template.graph, values[:n])
         there = [out for out, present in zip(outputs, given, strict=True) if present]
         wanted = [values[k] for k in template.wanted]
         seeds = _summed(there, values[n:])

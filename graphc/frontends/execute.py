@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +10,15 @@ import numpy as np
 from ..backends.base import compile_graph
 from ..backends.llvm.memory import Buffer, heap
 from ..ir.build import dead_code
-from ..ir.dims import Dim, is_static
+from ..ir.dims import Facts, evaluate_dim
 from ..ir.graph import Graph, symbols_of
-from ..ir.interpret import bind_sizes
 from ..ir.types import TensorType
 from ..passes.clean import clean
 from ..passes.partition import partition
+from .symbolic import SMALLEST, concrete_type
 
 if TYPE_CHECKING:
-    from .record import Cell, State
+    from .record import State, Tape
 
 
 def buffer_of(array: np.ndarray) -> Buffer:
@@ -97,48 +97,49 @@ class Entry:
         self.graph = Graph([graph.params[k] for k in used_params], graph.nodes, graph.results)
         self.types: list[TensorType] = [value.type for value in graph.results]
         self.symbols = symbols_of(self.graph)
-        self.static = not self.symbols
-        self.sizes = [_nbytes(t) if is_static(t.shape) else None for t in self.types]
-        self.executable = compile_graph(self.graph)
+        self.sizes = [_nbytes(t, {}) for t in self.types] if not self.symbols else []
+        facts = {name: Facts(lo=SMALLEST) for name in self.symbols}
+        self.executable = compile_graph(self.graph, dims=facts)
 
-    def outputs(self, cells: list[Cell]) -> list[Buffer]:
-        """New buffers with the values of the graph's results; `cells` are all of the tape's."""
+    def outputs(self, tape: Tape) -> list[Buffer]:
+        """New buffers with the values of the graph's results."""
+        cells = tape.cells
         operands = [cells[slot].buffer for slot in self.inputs]
-        buffers = [heap.alloc(n) for n in self.sizes]
+        if not self.symbols:
+            buffers = [heap.alloc(n) for n in self.sizes]
+            sizes: Sequence[int] = ()
+        else:
+            buffers = [heap.alloc(_nbytes(t, tape.sizes)) for t in self.types]
+            sizes = [tape.sizes[name] for name in self.symbols]
         self.executable.run(
-            [buffer.address for buffer in operands], [buffer.address for buffer in buffers]
+            [buffer.address for buffer in operands], [buffer.address for buffer in buffers], sizes
         )
         return buffers
 
-    def run(self, cells: list[Cell]) -> None:
+    def run(self, tape: Tape) -> None:
         """Computes the live cells, and keeps what a later backward needs."""
-        buffers = self.outputs(cells)
+        buffers = self.outputs(tape)
+        cells = tape.cells
         for slot, buffer in zip(self.live, buffers):
             cell = cells[slot]
             cell.buffer = buffer
             cell.tape = None
+            if not cell.type.is_static:
+                cell.type = concrete_type(cell.type, tape.sizes)
         if self.template is not None:
             from .derive import Segment
 
-            residuals = list(
-                zip(self.types[len(self.live) :], buffers[len(self.live) :], strict=True)
-            )
+            kept = [concrete_type(t, tape.sizes) for t in self.types[len(self.live) :]]
+            residuals = list(zip(kept, buffers[len(self.live) :], strict=True))
             params = [cells[slot] for slot in self.param_slots]
             Segment(self.template, params, residuals, [cells[i] for i in self.seed_slots])
 
 
-def _nbytes(type: TensorType) -> int:
+def _nbytes(type: TensorType, sizes: Mapping[str, int]) -> int:
     count = type.dtype.itemsize
     for d in type.shape:
-        assert not isinstance(d, Dim)
-        count *= d
+        count *= d if isinstance(d, int) else evaluate_dim(d, sizes)
     return count
-
-
-def shapes_of(graph: Graph, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    bind_sizes(graph, shapes, sizes)
-    return sizes
 
 
 def array_of(buffer: Any, type: TensorType) -> np.ndarray:

@@ -13,12 +13,14 @@ from typing import Any
 
 from ..ir import ops
 from ..ir.build import Builder
+from ..ir.dims import AnyDim, Dim
 from ..ir.dtype import DType
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from . import modes
 from .locate import user_line
 from .record import CUT_WHERE_IT_RECURS, Cell, Number, Recorder, recorder
+from .symbolic import expression
 from .views import chain_between
 
 FUNCTIONS: dict[str, Function] = {}
@@ -42,8 +44,10 @@ tensors = _Tensors
 class Function:
     """A callable of torch's name. See `function` for the options."""
 
-    def __init__(self, body: Callable, view: bool | str = False, floats: bool = True) -> None:
-        self.body, self.view, self.floats = body, view, floats
+    def __init__(
+        self, body: Callable, view: bool | str = False, floats: bool = True, ints: bool = False
+    ) -> None:
+        self.body, self.view, self.floats, self.ints = body, view, floats, ints
         self.name = body.__name__
         update_wrapper(self, body)
 
@@ -191,6 +195,7 @@ def function(
     *,
     view: bool | str = False,
     floats: bool = True,
+    ints: bool = False,
     register: bool = True,
 ) -> Any:
     """Makes a torch function of a body over values.
@@ -198,10 +203,11 @@ def function(
     view     the result may share the first operand's storage (it does where the body only moves);
              "strict": where strides do not permit that, torch's error is raised
     floats   a float argument may become a run-time operand
+    ints     an int may too: the function's ints are numbers to compute with, not sizes or dims
     """
 
     def make(body: Callable) -> Function:
-        made = Function(body, view, floats)
+        made = Function(body, view, floats, ints)
         if register:
             FUNCTIONS[made.name] = made
         return made
@@ -212,31 +218,49 @@ def function(
 class Call:
     """One call: tensors found, and the rest turned into a key."""
 
-    __slots__ = ("args", "cells", "floats", "function", "kwargs", "owners")
+    __slots__ = ("args", "cells", "dims", "floats", "function", "kwargs", "owners", "tape")
 
     def __init__(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self.cells: list[Cell] = []
         self.owners: list[Any] = []
-        self.floats: list[float] = []
+        self.floats: list[float] = []  # and the ints of a function that computes with them
+        self.dims: list[AnyDim] = []  # in a trace with symbols: every int, as an expression of them
 
     def record(self) -> Any:
+        rec = recorder()
+        self.tape = rec.tape
+        if rec.tape.sizes and self.function in rec.state.refused:
+            rec.go_static()
         shape = tuple([self._part(a) for a in self.args])
         if self.kwargs:
             shape += tuple([(k, self._part(v)) for k, v in self.kwargs.items()])
-        rec = recorder()
+        before = rec.state
         slots = [rec.slot_of(cell) for cell in self.cells]
+        ints_are_sizes = rec.tape.sizes and not self.dims and not self.function.ints
+        if rec.tape is not self.tape or (ints_are_sizes and _has_ints(shape)):
+            return self._again(rec)  # a symbol, or a tape, is there only now
         mode = modes.word()
         key = (self.function, mode, shape, *slots)
         if self.floats and self.function.floats and key not in rec.state.edges:
             key, slots = self._with_numbers(rec, key, mode, shape, slots)
         try:
             made = rec.step(key, slots, self._build)
-        except GraphcError as error:
-            raise self._located(error) from None
+        except Exception as error:
+            if rec.tape.sizes:  # not with symbols, then: an error of the user's comes again
+                before.refused.add(self.function)
+                rec.go_static()
+                return self._again(rec)
+            if isinstance(error, GraphcError):
+                raise self._located(error) from None
+            raise
         result = self._wrap(rec, made)
         rec.cut_if_long()
         return result
+
+    def _again(self, rec: Recorder) -> Any:
+        self.cells, self.owners, self.floats, self.dims = [], [], [], []
+        return self.record()
 
     # --- the key -------------------------------------------------------------------------------
 
@@ -246,8 +270,19 @@ class Call:
         if cls is float:
             self.floats.append(value)
             return (float, value, str(value)) if value == 0 or value != value else (float, value)
-        if cls is int or cls is str or cls is DType or value is None:
-            return value if cls is not int else (int, value)
+        if cls is int:
+            if self.function.ints:
+                self.floats.append(value)
+                return (int, value)
+            sizes = self.tape.sizes
+            if not sizes:
+                return (int, value)
+            factors = [n for cell in self.cells for n in cell.type.shape if n.__class__ is int]
+            dim = expression(value, sizes, factors)
+            self.dims.append(dim)
+            return (int, value) if dim.__class__ is int else (Dim, dim)
+        if cls is str or cls is DType or value is None:
+            return value
         if cls is bool:
             return (bool, value)
         if isinstance(value, tensors.cls):
@@ -264,7 +299,8 @@ class Call:
 
     def _with_numbers(self, rec: Recorder, key: Any, mode: Any, shape: Any, slots: list[int]):
         """Where other floats were seen in this place, they become operands from now on."""
-        erased = (self.function, mode, _erase(shape), *slots)
+        ints = self.function.ints
+        erased = (self.function, mode, _erase(shape, ints), *slots)
         seen = rec.state.numbers.setdefault(erased, [])
         changing = [f for f in self.floats if not _stays_constant(f)]
         if not changing:
@@ -273,16 +309,20 @@ class Call:
             seen.append(tuple(changing))
             return key, slots
         slots = [*slots, *[rec.number_slot(f) for f in changing]]
-        return (self.function, "numbers", mode, _erase(shape), *slots), slots
+        return (self.function, "numbers", mode, _erase(shape, ints), *slots), slots
 
     # --- building ------------------------------------------------------------------------------
 
     def _build(self, *values: Value) -> tuple[list[Value], list[bool], Any]:
         n = len(self.cells)
-        tensor_values = iter(values[:n])
-        numbers = iter([Number(v, float) for v in values[n:]]) if len(values) > n else None
-        args = [_put(a, tensor_values, numbers) for a in self.args]
-        kwargs = {k: _put(v, tensor_values, numbers) for k, v in self.kwargs.items()}
+        numbers = None
+        if len(values) > n:
+            kinds = {"f": float, "i": int}
+            numbers = iter([Number(v, kinds[v.type.dtype.kind]) for v in values[n:]])
+        dims = iter(self.dims) if self.dims else None
+        put = _Put(iter(values[:n]), numbers, dims, self.function.ints)
+        args = [put(a) for a in self.args]
+        kwargs = {k: put(v) for k, v in self.kwargs.items()}
         result = self.function.body(*args, **kwargs)
         leaves: list[Value] = []
         structure = _structure(result, leaves)
@@ -325,32 +365,47 @@ TENSOR = _TensorMark()
 
 def _stays_constant(number: float) -> bool:
     """Numbers that code is specialised to: those of _ALWAYS_CONSTANT, and nan."""
-    return number in _ALWAYS_CONSTANT or number != number
+    return number in _ALWAYS_CONSTANT or number != number or abs(number) >= 2.0**63
 
 
-def _erase(part: Any) -> Any:
-    """A key's part without the floats that may become operands."""
+def _erase(part: Any, ints: bool) -> Any:
+    """A key's part without the numbers that may become operands."""
     if isinstance(part, tuple):
-        if len(part) >= 2 and part[0] is float:
-            return part if _stays_constant(part[1]) else float
-        return tuple([_erase(item) for item in part])
+        if len(part) >= 2 and (part[0] is float or (ints and part[0] is int)):
+            return part if _stays_constant(part[1]) else part[0]
+        return tuple([_erase(item, ints) for item in part])
     return part
 
 
-def _put(argument: Any, values: Any, numbers: Any) -> Any:
-    """The argument with values in place of tensors, and Numbers in place of floats if given."""
-    if isinstance(argument, tensors.cls):
-        return next(values)
-    if numbers is not None and argument.__class__ is float and not _stays_constant(argument):
-        return next(numbers)
-    if isinstance(argument, (list, tuple)):
-        items = [_put(item, values, numbers) for item in argument]
-        return type(argument)(items) if type(argument) in (list, tuple) else tuple(items)
-    if isinstance(argument, slice):
-        return slice(
-            *[_put(v, values, numbers) for v in (argument.start, argument.stop, argument.step)]
-        )
-    return argument
+def _has_ints(part: Any) -> bool:
+    if isinstance(part, tuple):
+        return (len(part) == 2 and part[0] is int) or any([_has_ints(item) for item in part])
+    return False
+
+
+class _Put:
+    """An argument with values in place of tensors, Numbers of floats, expressions of ints."""
+
+    def __init__(self, values: Any, numbers: Any, dims: Any, ints: bool) -> None:
+        self.values, self.numbers, self.dims = values, numbers, dims
+        self.kinds = (float, int) if ints else (float,)
+
+    def __call__(self, argument: Any) -> Any:
+        cls = argument.__class__
+        if isinstance(argument, tensors.cls):
+            return next(self.values)
+        if cls is int and self.dims is not None:
+            return next(self.dims)
+        if cls in self.kinds and self.numbers is not None and not _stays_constant(argument):
+            return next(self.numbers)
+        if isinstance(argument, (list, tuple)):
+            items = [self(item) for item in argument]
+            return cls(items) if cls in (list, tuple) else tuple(items)
+        if isinstance(argument, slice):
+            return slice(*[self(v) for v in (argument.start, argument.stop, argument.step)])
+        if isinstance(argument, dict):
+            return {k: self(v) for k, v in argument.items()}
+        return argument
 
 
 def _structure(result: Any, leaves: list[Value]) -> Any:

@@ -21,7 +21,7 @@ from ..ir.dtype import BOOL, C128, F64, I64
 from ..ir.errors import GraphcError
 from ..ir.graph import Attrs, Graph, Node, Value
 from ..ir.types import TensorType
-from . import execute, modes
+from . import execute, modes, symbolic
 from .locate import user_location
 
 CUT_AT = 4096  # steps after which a tape is flushed in any case
@@ -61,7 +61,7 @@ class State:
 
     __slots__ = (
         "depth", "edges", "entries", "extra", "grads", "is_param", "key", "next", "nodes",
-        "numbers", "operands", "parent", "site", "slots", "types", "values",
+        "numbers", "operands", "parent", "patterns", "refused", "site", "slots", "types", "values",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +85,8 @@ class State:
         self.operands: Any = None  # (function, slots..., mode) of a step that `Function` predicts
         self.site: Any = None  # where the program was: the user's lines, innermost first
         self.entries: dict[Any, Any] = {}
+        self.patterns: list[State] = []  # following parameters with symbolic sizes
+        self.refused: set[Any] = set()  # functions that cannot be recorded here with symbols
 
     def path(self) -> list[State]:
         """The states from the root (exclusive) to this one."""
@@ -98,12 +100,16 @@ class State:
 class Tape:
     """The cells of one recording, by slot, and the states' values as far as they were needed."""
 
-    __slots__ = ("cells", "first_site", "recorder", "values", "values_at")
+    __slots__ = (
+        "__weakref__", "cells", "first_site", "recorder", "sizes", "static", "values", "values_at",
+    )  # fmt: skip
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.cells: list[Cell] = []
         self.first_site: Any = None
+        self.sizes: dict[str, int] = {}  # what the symbols of the trace are in this recording
+        self.static = False  # no sizes become symbols: some function cannot take them
         self.values: list[Value] = []
         self.values_at: State | None = None
 
@@ -145,17 +151,49 @@ class Recorder:
                 cell.tape.recorder.flush()
             else:
                 cell.tape.recorder.look(cell)
-        key = ("param", cell.type, cell.requires_grad)
-        state = self.state.edges.get(key)
-        if state is None:
-            value = Value(cell.type)
-            state = State(self.state, key, (), (value,), (cell.requires_grad,), is_param=True)
-            self.state.edges[key] = state
         tape = self.tape
+        state = self.state.edges.get(("param", cell.type, cell.requires_grad))
+        if state is None:
+            state = self._new_param(cell.type, cell.requires_grad)
         cell.tape, cell.slot = tape, len(tape.cells)
         tape.cells.append(cell)
         self.state = state
         return cell.slot
+
+    def _new_param(self, type: TensorType, grad: bool) -> State:
+        """The state after a parameter of a type that has not been seen here."""
+        tape, before = self.tape, self.state
+        wanted = type
+        if not tape.static:
+            for state in before.patterns:
+                pattern = state.types[0]
+                if pattern.dtype is type.dtype and len(pattern.shape) == len(type.shape):
+                    bound = symbolic.matches(pattern, type, tape.sizes)
+                    if bound is not None and state.grads[0] == grad:
+                        tape.sizes.update(bound)
+                        return state
+            seen = [
+                s.types[0] for k, s in before.edges.items()
+                if k[0] == "param" and k[2] == grad and s.types[0].device == type.device
+            ]  # fmt: skip
+            share = bool(tape.sizes) and not grad
+            if (seen and not grad) or share:
+                made = symbolic.generalised(type, seen, tape.sizes, len(tape.sizes), share)
+                wanted = made or type
+        state = State(before, None, (), (Value(wanted),), (grad,), is_param=True)
+        state.key = key = ("param", wanted, grad)
+        before.edges[key] = state
+        if wanted is not type:
+            before.patterns.append(state)
+            bound = symbolic.matches(wanted, type, tape.sizes)
+            assert bound is not None
+            tape.sizes.update(bound)
+        return state
+
+    def go_static(self) -> None:
+        """Computes what is pending, and records the next trace with static sizes."""
+        self.flush()
+        self.tape.static = True
 
     def number_slot(self, number: Any) -> int:
         """A Python number as a parameter of the trace: f64, i64 or c128, filled at each flush."""
@@ -266,7 +304,7 @@ class Recorder:
                 entry = execute.Entry(state, live)
                 state.entries[live] = entry
                 self.compiled += 1
-            entry.run(cells)
+            entry.run(tape)
         tape.cells = []
         tape.values = []
         tape.values_at = None

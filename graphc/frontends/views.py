@@ -6,7 +6,8 @@ the inside out, and gives a new value of the whole storage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from ..ir import ops
 from ..ir.build import Builder
 from ..ir.dtype import BOOL
 from ..ir.errors import ShapeError
-from ..ir.graph import Node, Value
+from ..ir.graph import Attrs, Node, Value
+from ..ir.interpret import concrete as concrete_attrs
+from ..ir.types import TensorType
+from .symbolic import concrete_type
 
 Chain = tuple[Node, ...]
 Geometry = tuple[int, tuple[int, ...], tuple[int, ...]]  # offset, shape, strides, in elements
@@ -130,6 +134,23 @@ def _reshaped(
         if left != 1:
             return None
     return tuple(out) if all([n == 1 for n in new[: at + 1]]) else None
+
+
+def concrete(chain: Chain, sizes: Mapping[str, int]) -> Chain:
+    """The chain with sizes in place of symbols: views outlive the trace that named them."""
+    found = []
+    for node in chain:
+        if not node.outputs[0].type.is_static:
+            attrs = Attrs.of(concrete_attrs(node.attrs, sizes))
+            node = _concrete_node(node, attrs, concrete_type(node.outputs[0].type, sizes))
+        found.append(node)
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _concrete_node(node: Node, attrs: Attrs, type: TensorType) -> Node:
+    """One node for each node and sizes, so that equal views have equal chains."""
+    return Node(node.op, node.inputs, [type], attrs, (), node.loc)
 
 
 def replay(value: Value, chain: Chain) -> Value:

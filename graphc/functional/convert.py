@@ -11,6 +11,7 @@ from ..device import name_of
 from ..frontends import views
 from ..frontends.execute import array_of, buffer_of
 from ..frontends.record import Cell, value_of
+from ..frontends.symbolic import concrete_type
 from ..ir import dtype as dtypes
 from ..ir.dtype import DType
 from ..tensor import Export, Tensor, user_attributes
@@ -51,8 +52,8 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 def exported(self: Tensor) -> np.ndarray:
     """A numpy array on the storage's own memory; the storage counts as exported while it lives."""
     storage = self._storage
+    buffer = value_of(storage.cell)
     cell = storage.cell
-    buffer = value_of(cell)
     if not storage.exported():
         if _is_shared(cell):
             fresh = Cell(cell.type, buffer_of(array_of(buffer, cell.type)), cell.requires_grad)
@@ -163,8 +164,14 @@ def size(self: Tensor, dim: int | None = None) -> Any:
     return shape[dim]
 
 
+def whole_type(self: Tensor) -> Any:
+    """The type of the tensor's whole storage."""
+    cell = self._storage.cell
+    return cell.type if cell.type.is_static else concrete_type(cell.type, cell.tape.sizes)
+
+
 def _geometry(self: Tensor) -> views.Geometry:
-    found = views.geometry(self._chain, self._storage.cell.type.shape)
+    found = views.geometry(self._chain, whole_type(self).shape)
     assert found is not None
     return found
 

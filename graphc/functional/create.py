@@ -120,9 +120,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     """A new tensor with a copy of the data."""
     if device is None and isinstance(data, Tensor):
         device = data.device
-    made = from_array(np.ascontiguousarray(_data_array(data, dtype)), name_of(device))
-    if np.ndim(data) == 0 and not isinstance(data, Tensor):
-        made = made if made.shape == () else made.reshape(())
+    made = from_array(_data_array(data, dtype), name_of(device))
     return _finish(made, requires_grad)
 
 

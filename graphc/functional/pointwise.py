@@ -50,7 +50,7 @@ def _scaled(x: Any, alpha: Any, dtype: DType) -> Any:
     return ops.mul(a, b)
 
 
-@function
+@function(ints=True)
 def add(input, other, *, alpha=1):
     """input + alpha * other."""
     dtype = result_type(input, other)
@@ -59,7 +59,7 @@ def add(input, other, *, alpha=1):
     return ops.add(*operands(input, _scaled(other, alpha, dtype), dtype=dtype))
 
 
-@function
+@function(ints=True)
 def sub(input, other, *, alpha=1):
     """input - alpha * other."""
     dtype = result_type(input, other)
@@ -71,14 +71,14 @@ def sub(input, other, *, alpha=1):
     return ops.sub(*operands(input, _scaled(other, alpha, dtype), dtype=dtype))
 
 
-@function
+@function(ints=True)
 def rsub(input, other, *, alpha=1):
     """other - alpha * input."""
     dtype = result_type(input, other)
     return ops.sub(*operands(other, _scaled(input, alpha, dtype), dtype=dtype))
 
 
-@function
+@function(ints=True)
 def mul(input, other):
     """input * other."""
     dtype = result_type(input, other)
@@ -87,7 +87,7 @@ def mul(input, other):
     return ops.mul(*operands(input, other, dtype=dtype))
 
 
-@function
+@function(ints=True)
 def div(input, other, *, rounding_mode=None):
     """input / other; rounding_mode "trunc" rounds towards 0, "floor" down."""
     dtype = result_type(input, other)
@@ -129,13 +129,13 @@ def _floor_divide(input: Any, other: Any) -> Value:
     return ops.select(ops.eq(y, zero), ops.div(x, y), found)
 
 
-@function
+@function(ints=True)
 def floor_divide(input, other):
     """The quotient, rounded down."""
     return _floor_divide(input, other)
 
 
-@function
+@function(ints=True)
 def remainder(input, other):
     """What floor division leaves: it has the sign of the divisor."""
     dtype = result_type(input, other)
@@ -148,7 +148,7 @@ def remainder(input, other):
     return ops.select(differ, ops.add(r, y), r)
 
 
-@function
+@function(ints=True)
 def fmod(input, other):
     """What truncating division leaves: it has the sign of the dividend."""
     return ops.rem(*operands(input, other))
@@ -190,13 +190,13 @@ def _constant_power(x: Value, exponent: Any) -> Value | None:
     return None
 
 
-@function
+@function(ints=True)
 def maximum(input, other):
     """The larger of two, nan where either is nan."""
     return ops.max_(*operands(input, other))
 
 
-@function
+@function(ints=True)
 def minimum(input, other):
     """The smaller of two, nan where either is nan."""
     return ops.min_(*operands(input, other))
@@ -300,37 +300,37 @@ def _compared(op: Pointwise, x: Any, y: Any) -> Value:
     return op(*operands(x, y))
 
 
-@function(floats=False)
+@function(ints=True)
 def eq(input, other):
     """input == other."""
     return _compared(ops.eq, input, other)
 
 
-@function(floats=False)
+@function(ints=True)
 def ne(input, other):
     """input != other."""
     return ops.not_(_compared(ops.eq, input, other))
 
 
-@function(floats=False)
+@function(ints=True)
 def lt(input, other):
     """input < other."""
     return _compared(ops.lt, input, other)
 
 
-@function(floats=False)
+@function(ints=True)
 def le(input, other):
     """input <= other."""
     return _compared(ops.le, input, other)
 
 
-@function(floats=False)
+@function(ints=True)
 def gt(input, other):
     """input > other."""
     return _compared(ops.lt, other, input)
 
 
-@function(floats=False)
+@function(ints=True)
 def ge(input, other):
     """input >= other."""
     return _compared(ops.le, other, input)
@@ -526,7 +526,7 @@ def abs_int(n: int) -> int:
     return n if n >= 0 else -n
 
 
-@function
+@function(ints=True)
 def clamp(input, min=None, max=None):
     """The input, kept within [min, max]; nan stays nan."""
     if min is None and max is None:
@@ -543,7 +543,7 @@ def clamp(input, min=None, max=None):
     return x
 
 
-@function
+@function(ints=True)
 def lerp(input, end, weight):
     """input + weight * (end - input), as torch computes it on either side of a half."""
     x, y, w = operands(input, end, weight, dtype=result_type(input, end))
@@ -554,7 +554,7 @@ def lerp(input, end, weight):
     return ops.select(far, near_start, near_end)
 
 
-@function
+@function(ints=True)
 def addcmul(input, tensor1, tensor2, *, value=1):
     """input + value * tensor1 * tensor2."""
     dtype = result_type(input, tensor1, tensor2)
@@ -562,7 +562,7 @@ def addcmul(input, tensor1, tensor2, *, value=1):
     return ops.add(*operands(input, product, dtype=dtype))
 
 
-@function
+@function(ints=True)
 def addcdiv(input, tensor1, tensor2, *, value=1):
     """input + value * tensor1 / tensor2."""
     dtype = floating_type(result_type(input, tensor1, tensor2))
@@ -570,7 +570,7 @@ def addcdiv(input, tensor1, tensor2, *, value=1):
     return ops.add(*operands(input, quotient, dtype=dtype))
 
 
-@function
+@function(ints=True)
 def where(condition, input, other):
     """input where the condition holds, else other."""
     dtype = result_type(input, other)

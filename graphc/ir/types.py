@@ -32,10 +32,11 @@ class Type:
 class TensorType(Type):
     """dtype, shape (ints or symbolic dims) and device of a tensor."""
 
-    __slots__ = ("device", "dtype", "shape")
+    __slots__ = ("device", "dtype", "is_static", "shape")
     dtype: DType
     shape: tuple[AnyDim, ...]
     device: str
+    is_static: bool  # no symbolic dim
     _all: dict[tuple, TensorType] = {}
 
     def __new__(cls, dtype: DType, shape: Iterable[AnyDim] = (), device: str = "cpu") -> TensorType:
@@ -47,6 +48,7 @@ class TensorType(Type):
                     raise TypeError(f"a dim is an int or a Dim, not {d!r} ({type(d).__name__})")
             found = object.__new__(cls)
             found.dtype, found.shape, found.device = key
+            found.is_static = all([d.__class__ is int for d in key[1]])
             place = "" if device == "cpu" else f"@{device}"
             found.text = f"{dtype.name}[{', '.join(map(str, key[1]))}]{place}"
             found = cls._all.setdefault(key, found)

@@ -46,6 +46,7 @@ class TracingRecorder(Recorder):
     def __init__(self) -> None:
         super().__init__(eager=False)
         self.on_look = self._look
+        self.tape.static = True  # the example's sizes are baked in
 
     def _look(self, cell: Cell) -> None:
         if getattr(_tracing, "quiet", 0) == 0:
@@ -64,7 +65,7 @@ class TracingRecorder(Recorder):
             return
         live = [cell.slot for cell in missing]
         entry = execute.Entry(self.state, live, with_template=False)
-        for cell, buffer in zip(missing, entry.outputs(self.tape.cells), strict=True):
+        for cell, buffer in zip(missing, entry.outputs(self.tape), strict=True):
             cell.buffer = buffer
 
 
@@ -106,7 +107,8 @@ class Trace:
 def _copy_of(tensor: Tensor) -> Cell:
     """The example as a constant of the outer program: tracing does not differentiate through it."""
     cell = tensor._read()
-    return Cell(cell.type, value_of(cell))
+    buffer = value_of(cell)
+    return Cell(cell.type, buffer)
 
 
 class TracedModule:
@@ -204,8 +206,9 @@ def _check_type(name: str, given: TensorType, param: Value) -> None:
 
 def call_graph(graph: Graph, cells: Sequence[Cell]) -> list[Cell]:
     """Records a graph as one step of the program."""
-    from graphc.frontends import modes
+    from graphc.frontends import modes, symbolic
     from graphc.ir import ops
+    from graphc.ir.errors import GraphcError
 
     rec = recorder()
     slots = [rec.slot_of(cell) for cell in cells]
@@ -214,12 +217,18 @@ def call_graph(graph: Graph, cells: Sequence[Cell]) -> list[Cell]:
     stop = any(wants) and not grad
 
     def build(*values: Value) -> tuple:
-        outputs = Builder.current().replay(graph, values)
+        outputs = symbolic.replay(graph, values)
         if stop:
             outputs = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in outputs]
         return outputs, [grad and v.type.dtype.kind in "fc" for v in outputs], None
 
-    return rec.step(("graph", graph, modes.word(), *slots), slots, build)
+    try:
+        return rec.step(("graph", graph, modes.word(), *slots), slots, build)
+    except GraphcError:
+        if not rec.tape.sizes:
+            raise
+        rec.go_static()  # the graph's sizes are numbers, the tape's were symbols
+        return call_graph(graph, cells)
 
 
 def trace(func: Any, example_inputs: Any = None, optimize: Any = None, check_trace: bool = True,
