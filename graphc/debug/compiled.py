@@ -91,8 +91,10 @@ class Compiled:
     @cached_property
     def executable(self) -> Any:
         """The loaded code. CodegenError where this machine cannot run the target's."""
+        from graphc.backends.llvm.compile import load
+
         began = time.perf_counter()
-        made = self._compiler.executable()
+        made = load(self._compiler)
         self.wall_s += time.perf_counter() - began
         return made
 
@@ -126,12 +128,10 @@ def compile_for_view(
 
 def _groups(graph: Graph, plan: Plan, reports: list[Any]) -> list[KernelGroup]:
     """The kernels stand in the order of the groups, each with the nodes of its group."""
-    from graphc.backends.llvm.compile import nodes_of
-
     place = {node: k for k, node in enumerate(graph.nodes)}
     found, at = [], 0
     for group in plan.groups:
-        own = [group.node] if group.node is not None else nodes_of(group)
+        own = nodes_of(group)
         nodes = sorted([n for n in own if not _is_loaded(plan, group, n)], key=place.__getitem__)
         reads, writes = _reads(plan, group, nodes), group.members()
         made = KernelGroup(len(found), group, nodes, reads, writes)
@@ -149,6 +149,14 @@ def _groups(graph: Graph, plan: Plan, reports: list[Any]) -> list[KernelGroup]:
     for made in found:  # what no other kernel reads stays in registers
         made.writes = [value for value in made.writes if value in needed]
     return found
+
+
+def nodes_of(group: Group) -> list[Node]:
+    """The nodes whose values the group computes, or pulls on the way to them."""
+    if group.node is not None:
+        return [group.node]
+    found = [value.node for value in (*group.members(), *group.pulled) if value.node is not None]
+    return list(dict.fromkeys(found))
 
 
 def _is_loaded(plan: Plan, group: Group, node: Node) -> bool:

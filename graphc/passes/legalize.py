@@ -2,6 +2,7 @@
 
 1. `sort` and `searchsorted` of halves go through f32, which holds them exactly.
 2. `copy_to` another device of the same memory is the value itself.
+3. `if` by a predicate of several elements runs both blocks, and selects.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from graphc.ir.build import Builder
 from graphc.ir.dtype import BF16, F16, F32
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import OPS
+
+from .expand import expand_composites
 
 Rewrite = Callable[[Node, tuple[Value, ...]], "tuple[Value, ...] | None"]
 
@@ -38,10 +41,28 @@ def _copy_to(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
     return inputs
 
 
+def _if(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+    predicate, *operands = inputs
+    rank = len(predicate.type.shape)
+    if rank == 0:
+        return None
+    builder = Builder.current()
+    sides = [builder.replay(expand_composites(block), operands) for block in node.blocks]
+    made = []
+    for then, other in zip(*sides):
+        shape = then.type.shape
+        mask, axes = predicate, tuple(range(rank, len(shape)))
+        if axes:
+            mask = OPS["expand"](predicate, shape=shape, axes=axes)
+        made.append(OPS["select"](mask, then, other))
+    return tuple(made)
+
+
 REWRITES: dict[str, Rewrite] = {
     "sort": _sort,
     "searchsorted": _searchsorted,
     "copy_to": _copy_to,
+    "if": _if,
 }
 
 

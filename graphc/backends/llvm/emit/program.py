@@ -32,7 +32,8 @@ class Call:
 
     sizes: the i64 arguments. units: how many units of work there are, or the name of the function
     of the sizes that says so; unit: how many stay together. reads, writes: the buffers, checks
-    that have to be looked at before included. work: estimated nanoseconds.
+    that have to be looked at before included. work: estimated nanoseconds. blocks: the programs
+    that it calls; status: where it leaves the number of a check that failed in one of them.
     """
 
     name: str
@@ -46,11 +47,14 @@ class Call:
     reads: frozenset[Buffer] = frozenset()
     writes: frozenset[Buffer] = frozenset()
     work: float = 0.0
+    blocks: tuple[Program, ...] = ()
+    status: Buffer | None = None
 
     @property
     def module(self) -> str:
         """The text of the kernel as a module of its own."""
-        return "\n".join([*self.declares, *[text for _, text in self.functions]]) + "\n"
+        called = [f"declare i64 @{block.name}(ptr)" for block in self.blocks]
+        return "\n".join([*self.declares, *called, *[text for _, text in self.functions]]) + "\n"
 
     @property
     def exports(self) -> list[str]:
@@ -80,6 +84,7 @@ class Program:
     flags: Mapping[Buffer, int] = field(default_factory=dict)
     copies: Sequence[Copy] = ()
     fork: float = FORK
+    name: str = "run"
 
     def entry(self) -> str:
         """The module of the entry `run`, which imports the kernels."""
@@ -89,14 +94,21 @@ class Program:
 
     def text(self) -> str:
         """One module of the entry and all kernels: for tools, and for other targets."""
-        text = _ProgramText(self)
-        body = text.body()
         functions: dict[str, str] = {}
+        declares: set[str] = set()
+        self._collect(functions, declares)
+        return "\n".join([*sorted(declares), *functions.values()]) + "\n"
+
+    def _collect(self, functions: dict[str, str], declares: set[str]) -> None:
         for region in self.regions:
             for call in region:
                 functions.update(call.functions)
-                text.declares.update(call.declares)
-        return "\n".join([*sorted(text.declares), *functions.values(), *body]) + "\n"
+                declares.update(call.declares)
+                for block in call.blocks:
+                    block._collect(functions, declares)
+        text = _ProgramText(self)
+        functions[self.name] = "\n".join(text.body())
+        declares.update(text.declares)
 
     def _kernel_declares(self) -> list[str]:
         found: dict[str, None] = {}
@@ -184,7 +196,7 @@ class _ProgramText:
             self._look_at_flags(region)
         for copy in program.copies:
             self._copy(copy)
-        head = ["define i64 @run(ptr %T) nounwind {", "entry:", *self.stack]
+        head = [f"define i64 @{program.name}(ptr %T) nounwind {{", "entry:", *self.stack]
         entry = [*head, *self.lines, "  ret i64 0", "}"]
         return [*self.jobs, "\n".join(entry)]
 
@@ -241,7 +253,7 @@ class _ProgramText:
                 self.lines.append(f"  call void @{call.name}({', '.join(arguments)})")
             return
         order = sorted(zip(region, pieces), key=lambda pair: -pair[0].work)  # long ones first
-        job = JobText(f"job{len(self.jobs)}", self.scratch, self.scratch_step)
+        job = JobText(f"{self.program.name}_job{len(self.jobs)}", self.scratch, self.scratch_step)
         total = "0"
         for call, piece in order:
             job.add(call.name, piece, total)
@@ -291,6 +303,16 @@ class _ProgramText:
                 fine = self.let(f"icmp eq i8 {flag}, 0")
                 self.lines.append(f"  br i1 {fine}, label %fine{number}, label %failed{number}")
                 self.lines += [f"failed{number}:", f"  ret i64 {number}", f"fine{number}:"]
+            if call.status is not None:
+                self._look_at_status(self.pointer(call.status))
+
+    def _look_at_status(self, pointer: str) -> None:
+        """A check that failed in a block ends the call with its number."""
+        status = self.let(f"load i64, ptr {pointer}, align 8")
+        fine = self.let(f"icmp eq i64 {status}, 0")
+        label = self.count
+        self.lines.append(f"  br i1 {fine}, label %on{label}, label %off{label}")
+        self.lines += [f"off{label}:", f"  ret i64 {status}", f"on{label}:"]
 
     def _copy(self, copy: Copy) -> None:
         self.declare("void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")

@@ -1,0 +1,291 @@
+"""`Compiler`: one compile, from a graph to the text of its kernels and its entry."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graphc.backends.llvm.control import ControlCall, control_call
+from graphc.backends.llvm.emit.kernel import print_kernel
+from graphc.backends.llvm.emit.printer import Buffer
+from graphc.backends.llvm.emit.program import Call, Copy, Program
+from graphc.backends.llvm.emit.values import knows
+from graphc.backends.llvm.native import NATIVE_KERNELS, native_operands
+from graphc.backends.llvm.regions import buffer_bytes, form_regions, lifetimes_of
+from graphc.backends.llvm.target import Target
+from graphc.ir.dims import AnyDim, Facts, product, symbol
+from graphc.ir.errors import UnsupportedError
+from graphc.ir.graph import Graph, Node, Value, symbols_of
+from graphc.ir.op import Pointwise
+from graphc.ir.types import TensorType
+from graphc.passes.checks import Check, add_checks
+from graphc.passes.expand import expand_composites
+from graphc.passes.fuse.fuse import fuse
+from graphc.passes.fuse.group import NATIVE, REDUCTIONS, SCATTERS, Group, is_anchor
+from graphc.passes.fuse.plan import base_of
+from graphc.passes.fuse.pull import MOVEMENT
+from graphc.passes.fuse.sizes import Sizes
+from graphc.passes.legalize import legalize
+from graphc.passes.loop.ir import Kernel
+from graphc.passes.loop.lower import lower
+from graphc.passes.memory import plan_memory
+from graphc.passes.products import prepare_products
+
+from . import ordering, products  # noqa: F401  (they register kernels)
+
+#: Ops with blocks, each a program that the node's kernel calls.
+CONTROL = frozenset(["if", "while", "scan"])
+_ANCHORS = frozenset([*REDUCTIONS, *SCATTERS, "cumulative"])
+
+
+@dataclass(slots=True)
+class KernelReport:
+    """What `explain` shows of one kernel."""
+
+    name: str
+    kind: str
+    nodes: tuple[Node, ...]
+    locs: tuple[str, ...]
+    text: str
+    bytes: AnyDim
+    flops: AnyDim
+    loops: Kernel | None = None
+
+
+@dataclass(slots=True)
+class CompileStats:
+    """Nanoseconds of each part, and the size of the text."""
+
+    fuse_ns: int = 0
+    lower_ns: int = 0
+    emit_ns: int = 0
+    code_ns: int = 0
+    lines: int = 0
+    nodes: int = 0
+    kernels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What decides the code of a graph, besides the graph. See `compile_graph`."""
+
+    target: Target
+    exact: bool
+    apart: bool
+    fork: float
+    threads: int
+    dims: Mapping[str, Facts]
+
+
+class Compiler:
+    """One compile: graph -> plan -> kernels -> program.
+
+    calls: the kernels in order; reports: what they are; checks: those of the graph, then those of
+    the blocks of its control flow.
+    """
+
+    def __init__(self, graph: Graph, name: str, options: Options) -> None:
+        self.source, self.name, self.options = graph, name, options
+        self.target = options.target
+        self.sizes = Sizes(options.dims)
+        self.stats = CompileStats()
+        self.calls: list[Call] = []
+        self.reports: list[KernelReport] = []
+        self.constants: list[np.ndarray] = []
+        self.constants_of_blocks: dict[Buffer, np.ndarray] = {}
+
+    def run(self) -> None:
+        """Does everything up to the text."""
+        start = time.perf_counter_ns()
+        prepared = prepare_products(legalize(expand_composites(self.source)))
+        self.checked = add_checks(prepared)
+        self.checks: list[Check] = list(self.checked.checks)
+        self.graph = self.checked.graph
+        require_supported(self.graph)
+        self.plan = fuse(
+            self.graph,
+            self.sizes,
+            {*NATIVE_KERNELS, *CONTROL},
+            native_operands,
+            self.options.apart,
+            self.checked.needed,
+            self.target.lanes(32),
+        )
+        fused = time.perf_counter_ns()
+        self._lower()
+        self.program = self._program()
+        self.entry_text = self.program.entry()
+        self.stats.fuse_ns = fused - start
+        self.stats.emit_ns = time.perf_counter_ns() - fused
+        texts = {call.name: call.module for call in self.calls} | {"": self.entry_text}
+        self.stats.lines = sum([text.count("\n") for text in texts.values()])
+        self.stats.nodes, self.stats.kernels = len(self.graph.nodes), len(self.calls)
+
+    @property
+    def text(self) -> str:
+        """The entry and all kernels in one module."""
+        return self.program.text()
+
+    def as_block(self) -> Program:
+        """The program, with a name of its own: for the graph of a block."""
+        digest = hashlib.blake2b(self.entry_text.encode(), digest_size=8).hexdigest()
+        return replace(self.program, name=f"block_{digest}")
+
+    # --- kernels -----------------------------------------------------------------------------
+
+    def _lower(self) -> None:
+        stored = {base_of(value) for value in self.graph.results}
+        for group in self.plan.groups:
+            for expr in group.table:
+                if expr.op == "load":
+                    stored.add(expr.payload.buffer)
+            if group.kind == NATIVE and group.node is not None:
+                stored.update(native_operands(group.node))
+            if group.code.indexed is not None and group.code.indexed.initial is not None:
+                stored.add(group.code.indexed.initial)
+        flag_of = {g.number: g.members()[0] for g in self.plan.groups if g.is_check}
+        for group in self.plan.groups:
+            before = frozenset([flag_of[n] for n in flag_of if group.after >> n & 1])
+            if group.kind != NATIVE:
+                self._kernels(group, before, stored)
+            elif group.node is not None and group.node.op.name in CONTROL:
+                self._control(group.node, before)
+            elif group.node is not None:
+                self._native(group.node, before)
+
+    def _kernels(self, group: Group, before: frozenset[Value], stored: set[Value]) -> None:
+        for kernel in lower(group, f"k{len(self.calls)}", stored, self.target.lanes(32)):
+            text = print_kernel(kernel, self.target, self.sizes)
+            writes = frozenset(kernel.writes)
+            call = Call(
+                text.name,
+                text.functions,
+                text.declares,
+                text.buffers,
+                [symbol(name) for name in text.symbols],
+                text.units,
+                text.unit,
+                text.scratch,
+                frozenset(text.buffers) - writes | before,
+                writes,
+                kernel.work,
+            )
+            self._add(call, kernel.kind, tuple(nodes_of(group)), kernel)
+
+    def _native(self, node: Node, before: frozenset[Value]) -> None:
+        built = NATIVE_KERNELS[node.op.name](node, self.target)
+        kernel = built.kernel
+        writes = frozenset(node.outputs)
+        call = Call(
+            kernel.name,
+            kernel.functions,
+            kernel.declares,
+            tuple(built.buffers),
+            built.sizes,
+            kernel.units if built.units is None else built.units,
+            1,
+            kernel.scratch_bytes if built.scratch is None else built.scratch,
+            frozenset(built.buffers) - writes | before,
+            writes,
+            built.work,
+        )
+        self._add(call, node.op.name, (node,), None)
+
+    def _control(self, node: Node, before: frozenset[Value]) -> None:
+        """A node with blocks: each is compiled, and the node's kernel calls it."""
+        blocks = []
+        for block in node.blocks:
+            compiler = Compiler(block, self.name, self.options)
+            compiler.run()
+            blocks.append(compiler)
+        built: ControlCall = control_call(node, blocks, len(self.checks), self.options.threads)
+        self.checks += [check for block in blocks for check in block.checks]
+        self.constants_of_blocks.update(built.constants)
+        call = built.call
+        call.reads |= before
+        self._add(call, node.op.name, (node,), None)
+
+    def _add(self, call: Call, kind: str, nodes: tuple[Node, ...], loops: Kernel | None) -> None:
+        self.calls.append(call)
+        text = "\n".join([text for _, text in call.functions])
+        locs = tuple(dict.fromkeys([node.loc for node in nodes if node.loc]))
+        size: AnyDim = 0
+        for buffer in (*call.reads, *call.writes):
+            size = size + buffer_bytes(buffer)
+        flops: AnyDim = 0
+        for node in nodes:
+            if isinstance(node.op, Pointwise):
+                flops = flops + product(node.outputs[0].type.shape)
+            elif is_anchor(node):
+                flops = flops + product(node.inputs[0].type.shape)
+        self.reports.append(KernelReport(call.name, kind, nodes, locs, text, size, flops, loops))
+
+    # --- program -----------------------------------------------------------------------------
+
+    def _program(self) -> Program:
+        graph, source = self.graph, self.source
+        table: dict[Buffer, int] = {value: k for k, value in enumerate(graph.params)}
+        assert len(table) == len(source.params), "a parameter stands twice"
+        outputs = len(source.params)
+        copies = []
+        for number, value in enumerate(graph.results[: len(source.results)]):
+            base = base_of(value)
+            if base.node is None or base in table or base.node.op.name == "const":
+                copies.append(Copy(base, outputs + number, buffer_bytes(base)))
+            else:
+                table[base] = outputs + number
+        arena_position = outputs + len(source.results)
+        constants: dict[Buffer, np.ndarray] = {
+            node.outputs[0]: node.attrs["data"].array
+            for node in graph.nodes
+            if node.op.name == "const"
+        }
+        constants |= self.constants_of_blocks
+        self.constants = list(constants.values())
+        self.constant_values = list(constants)
+        for k, buffer in enumerate(constants):
+            table[buffer] = arena_position + 1 + k
+        first_symbol = arena_position + 1 + len(constants)
+        symbols = {name: first_symbol + k for k, name in enumerate(symbols_of(source))}
+        regions = form_regions(self.calls)
+        flags = {check.flag: k + 1 for k, check in enumerate(self.checked.checks)}
+        keep = {copy.source for copy in copies}
+        return Program(
+            regions,
+            table,
+            arena_position,
+            plan_memory(lifetimes_of(regions, table, keep)),
+            symbols,
+            first_symbol + len(symbols),
+            self.sizes.quotient_symbols,
+            flags,
+            copies,
+            self.options.fork,
+        )
+
+
+def require_supported(graph: Graph) -> None:
+    """Raises UnsupportedError for the first node that has no lowering."""
+    for node in graph.nodes:
+        name, op = node.op.name, node.op
+        problem = ""
+        known = name in NATIVE_KERNELS or name in MOVEMENT or name in _ANCHORS or name in CONTROL
+        if not known and not (isinstance(op, Pointwise) and knows(name)):
+            problem = f"the CPU backend has no code for {name}"
+        for value in (*node.inputs, *node.outputs):
+            if not isinstance(value.type, TensorType):
+                problem = f"{name} has an operand of type {value.type.text}"
+            elif value.type.dtype.kind == "c" or value.type.dtype.name.startswith("f8"):
+                problem = f"the CPU backend has no code for {name} of {value.type.text}"
+        if problem:
+            raise UnsupportedError(problem, at=node.loc)
+
+
+def nodes_of(group: Group) -> list[Node]:
+    """The nodes whose values a group computes."""
+    found = [value.node for value in [*group.members(), *group.pulled] if value.node is not None]
+    return list(dict.fromkeys(found))
