@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..ir.dims import Facts, evaluate_dim
-from ..ir.graph import Graph, Value, symbols_of
+from ..ir.dims import Facts
+from ..ir.graph import Graph
 from ..ir.interpret import evaluate
 
 

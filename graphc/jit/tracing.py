@@ -20,7 +20,7 @@ from graphc.frontends.record import (
     recorder,
     value_of,
 )
-from graphc.ir.build import Builder, dead_code
+from graphc.ir.build import dead_code
 from graphc.ir.graph import Graph, Module, Value
 from graphc.ir.types import TensorType
 from graphc.passes.clean import clean
