@@ -1,7 +1,5 @@
 """Parameters and buffers: tensors that a module registers when they are assigned to it."""
 
-from collections import OrderedDict
-
 import graphc as torch
 from graphc.tensor import Tensor
 
@@ -62,19 +60,6 @@ class Parameter(Tensor, metaclass=_ParameterMeta):
 
     def __repr__(self):
         return "Parameter containing:\n" + super().__repr__()
-
-    def __reduce_ex__(self, proto):
-        state = getattr(self, "__dict__", None) or None
-        return _rebuild_parameter, (self.data, self.requires_grad, OrderedDict(), state)
-
-
-def _rebuild_parameter(data, requires_grad, backward_hooks, state=None):
-    param = Parameter(data, requires_grad)
-    # Hooks are closures over live objects: they are not serialised, only their place is.
-    param._backward_hooks = backward_hooks
-    for name, value in (state or {}).items():
-        setattr(param, name, value)
-    return param
 
 
 class _BufferMeta(type(Tensor)):

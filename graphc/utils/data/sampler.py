@@ -78,9 +78,7 @@ class RandomSampler(Sampler[int]):
             # In blocks of 32: the random stream, and so the order, depends on the block size.
             blocks = [32] * (self.num_samples // 32) + [self.num_samples % 32]
             for size in blocks:
-                drawn = torch.randint(
-                    high=count, size=(size,), dtype=torch.int64, generator=generator
-                )
+                drawn = torch.randint(count, (size,), dtype=torch.int64, generator=generator)
                 yield from drawn.tolist()
         else:
             for _ in range(self.num_samples // count):
