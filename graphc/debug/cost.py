@@ -30,8 +30,14 @@ def value_bytes(value: Value, sizes: Sizes) -> int:
 
 
 def flops(node: Node, sizes: Sizes) -> int:
-    """A multiply-add counts as two, any other op on an element as one, movement as none."""
+    """A multiply-add counts as two, any other op on an element as one, movement as none.
+
+    A scan counts each of its steps, a branch the dearer side, a while one step: nobody knows more.
+    """
     name = node.op.name
+    if node.blocks:
+        inside = [sum([flops(inner, sizes) for inner in block.nodes]) for block in node.blocks]
+        return at(node.attrs["length"], sizes) * inside[0] if name == "scan" else max(inside)
     if name == "dot":
         contracted = [node.inputs[0].type.shape[axis] for axis in node.attrs["contract"][0]]
         return 2 * elements(node.outputs[0], sizes) * at(product(contracted), sizes)

@@ -13,7 +13,7 @@ from graphc.ir import composite, ops  # noqa: F401  (declare the ops)
 from graphc.ir.dims import Facts
 from graphc.ir.op import OPS
 from graphc.ir.text import parse
-from tests.debug.digits_graph import network, normalised
+from tests.debug.digits_graph import loop, network, normalised
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +25,10 @@ def test_operations_of_nodes():
     assert by_op["dot"] == 2 * 4 * 10 * 256
     assert by_op["add"] == 4 * 16 * 8 * 8
     assert by_op["reshape"] == 0
+
+
+def test_a_scan_counts_each_step():
+    assert flops(loop().nodes[0], {}) == 4 * 8
 
 
 def test_symbolic_sizes_take_their_hints():

@@ -112,8 +112,8 @@ def train(demo: Demo, epochs: int, seed: int) -> None:
 
     console = demo.console
     progress = console.progress("Training", epochs)
-    progress.at(0)
     with console.step("Training") as said:
+        progress.at(0)
         demo.network, losses = demo.recipe.train(
             *demo.training,
             epochs=epochs,
