@@ -100,7 +100,7 @@ class Stages:
                 continue
             lines = kernel.text.count("\n")
             parts.append(
-                f"kernel {kernel.name} {kernel.kind}: a microkernel, {lines} lines of LLVM IR"
+                f"kernel {kernel.name} {kernel.kind}: {lines} lines of LLVM IR, no loop level"
             )
         return "\n\n".join(parts)
 
