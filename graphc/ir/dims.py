@@ -90,6 +90,9 @@ class Dim:
             raise ShapeError(f"the size {self} is not known to be a multiple of {other}")
         return 0
 
+    def __rmod__(self, other: AnyDim) -> AnyDim:
+        return other - self * (other // self)
+
     def __str__(self) -> str:
         parts = []
         for monomial, c in sorted(self.terms, key=lambda t: (-len(t[0]), t[0])):

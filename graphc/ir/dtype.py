@@ -133,11 +133,9 @@ def promote(a: DType, b: DType) -> DType:
 
 
 def _promote_rare(a: DType, b: DType) -> DType:
-    """float8 and the wide unsigned types promote only with themselves, bool and other kinds."""
+    """The wide unsigned types promote with floats alone, float8 with nothing, as in torch."""
     for x, y in ((a, b), (b, a)):
-        if x.kind in "fc" and y.kind in "iub":
-            return x
-        if y is BOOL:
+        if x in _ORDER and x.kind == "f" and y.kind == "u":
             return x
     raise DTypeError(
         f"Promotion for {a!r} and {b!r} is not supported, attempted to promote {a!r} and {b!r}"

@@ -51,8 +51,7 @@ class Attrs(dict):
 def show(value: Any) -> str:
     """The text of an attribute; the parser reads it back to the same bits."""
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        return quoted(value)
     if isinstance(value, tuple):
         return "(" + ", ".join(map(show, value)) + (",)" if len(value) == 1 else ")")
     if value is None or isinstance(value, (bool, int, float, Dim)):
@@ -65,6 +64,15 @@ def show(value: Any) -> str:
     if value.__class__.__name__ == "DType":
         return value.name
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot be an attribute")
+
+
+def quoted(text: str) -> str:
+    """A string literal on one line, whatever the text holds."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    if not escaped.isprintable():
+        parts = [c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped]
+        escaped = "".join(parts)
+    return f'"{escaped}"'
 
 
 NO_ATTRS = Attrs.of({})

@@ -7,13 +7,14 @@ once a backend exists.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .dims import Dim, divide_exact, evaluate_dim, substitute
 from .errors import ShapeError
-from .graph import Graph, Value
+from .graph import Attrs, Graph, Value
 from .types import TensorType
 
 
@@ -35,7 +36,7 @@ def run(graph: Graph, arguments: Sequence[np.ndarray], sizes: Mapping[str, int])
     """Evaluates with every dim known; blocks of control flow come back here."""
     env: dict[Value, Any] = dict(zip(graph.params, arguments, strict=True))
     for node in graph.nodes:
-        attrs = concrete(node.attrs, sizes) if sizes else node.attrs
+        attrs = concrete(node.attrs, sizes) if _has_dims(node.attrs) else node.attrs
         found = node.op.eval_node(node, [env[value] for value in node.inputs], attrs)
         for value, array in zip(node.outputs, found, strict=True):
             env[value] = _as_type(array, value.type, sizes)
@@ -61,6 +62,17 @@ def _as_type(array: Any, type: Any, sizes: Mapping[str, int]) -> Any:
     if array.shape != expected:
         raise ShapeError(f"evaluated to shape {array.shape}, but the type is {type.text}")
     return array
+
+
+@lru_cache(maxsize=65536)
+def _has_dims(attrs: Attrs) -> bool:
+    return any(_holds_dim(value) for value in attrs.values())
+
+
+def _holds_dim(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return any(map(_holds_dim, value))
+    return isinstance(value, Dim)
 
 
 def concrete(attrs: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -25,23 +25,23 @@ from .data import Data
 from .dims import Facts, parse_dim, symbol
 from .dtype import DTYPES
 from .errors import FormatError, GraphcError
-from .graph import Attrs, Graph, Module, Node, Value
+from .graph import Attrs, Graph, Module, Node, Value, quoted
 from .op import OPS
 from .types import Type, parse_type
 
 
 def print_graph(graph: Graph, name: str = "main", locs: bool = True) -> str:
     """The text of one graph, with a header `graph @name(...)`."""
-    return "\n".join(_graph_lines(graph, f"graph @{name}", "", locs))
+    return "\n".join(_graph_lines(graph, f"graph @{_plain(name)}", "", locs))
 
 
 def print_module(module: Module, locs: bool = True) -> str:
-    lines = [f'module "{module.name}" {{']
+    lines = [f"module {quoted(module.name)} {{"]
     for name, fact in module.dims.items():
         high = "" if fact.hi is None else str(fact.hi)
         lines.append(f"  dim {name} in {fact.lo}..{high} ~ {fact.hint}")
     for name, graph in module.graphs.items():
-        lines += _graph_lines(graph, f"graph @{name}", "  ", locs)
+        lines += _graph_lines(graph, f"graph @{_plain(name)}", "  ", locs)
     lines.append("}")
     return "\n".join(lines)
 
@@ -51,7 +51,7 @@ def _graph_lines(graph: Graph, head: str, indent: str, locs: bool) -> list[str]:
     used: set[str] = set()
 
     def define(value: Value) -> str:
-        text = value.name or str(len(names))
+        text = _given(_plain(value.name)) or str(len(names))
         while text in used:
             text = f"{text}.{len(names)}"
         used.add(text)
@@ -67,7 +67,7 @@ def _graph_lines(graph: Graph, head: str, indent: str, locs: bool) -> list[str]:
         types = ", ".join([value.type.text for value in node.outputs])
         equals, typed = (" = ", f" : {types}") if outputs else ("", "")
         attrs = f" [{node.attrs.text}]" if node.attrs.text else ""
-        loc = f"  # {node.loc}" if locs and node.loc else ""
+        loc = f"  # {_one_line(node.loc)}" if locs and node.loc else ""
         brace = " {" if node.blocks else ""
         lines.append(
             f"{indent}  {outputs}{equals}{node.op.name}({inputs}){attrs}{typed}{brace}{loc}"
@@ -83,6 +83,16 @@ def _graph_lines(graph: Graph, head: str, indent: str, locs: bool) -> list[str]:
     return lines
 
 
+def _plain(name: str) -> str:
+    """A name that the parser reads: users' and files' names may hold anything."""
+    return name if not name or _NAME.fullmatch(name) else re.sub(r"[^\w.]", "_", name)
+
+
+def _one_line(loc: str) -> str:
+    return loc if loc.isprintable() else " ".join(loc.split())
+
+
+_NAME = re.compile(r"[\w.]+")
 _HEAD = re.compile(
     r"\s*(?:graph @(?P<name>[\w.]+)|block )\((?P<params>.*)\) -> \((?P<types>.*)\) \{$"
 )
@@ -93,7 +103,7 @@ _NODE = re.compile(
     r"(?P<block> \{)?(?:  # (?P<loc>.*))?$"
 )
 _DIM = re.compile(r"\s*dim (\w+) in (-?\d+)\.\.(\d*)(?: ~ (\d+))?$")
-_MODULE = re.compile(r'module "([^"]*)" \{$')
+_MODULE = re.compile(r'module ("(?:[^"\\]|\\.)*") \{$')
 _TYPE = re.compile(r"(?:[^,\[\]()]|\[[^\]]*\]|\((?:[^()]|\([^()]*\))*\))+")
 
 
@@ -132,13 +142,17 @@ def _parse_module(lines: _Lines) -> Module:
     match = _MODULE.match(line.rstrip())
     if match is None:
         raise FormatError(f'line {number}: expected module "name" {{, found {_short(line)}')
+    try:
+        title = ast.literal_eval(match.group(1))
+    except (SyntaxError, ValueError):
+        raise FormatError(f"line {number}: cannot read the name {_short(line)}") from None
     dims: dict[str, Facts] = {}
     graphs: dict[str, Graph] = {}
     while True:
         following = lines.peek()
         if following is not None and following.strip() == "}":
             lines.next()
-            return Module(graphs, dims, name=match.group(1))
+            return Module(graphs, dims, name=title)
         if following is not None and following.strip().startswith("dim "):
             number, line = lines.next()
             fact = _DIM.match(line)
@@ -173,7 +187,7 @@ def _parse_graph(lines: _Lines, depth: int) -> tuple[str, Graph]:
     except GraphcError as error:
         if error.message.startswith(("line ", "the text ends")):
             raise
-        raise FormatError(f"line {number}: {error.message}") from None
+        raise FormatError(f"line {number}: {_cut(error.message)}") from None
     if tuple(value.type for value in results) != declared:
         raise FormatError(f"line {number}: the results are not of the types that the head declares")
     return head["name"] or "", Graph(params, nodes, results)
@@ -224,7 +238,7 @@ def _parse_node(match: re.Match, blocks: tuple[Graph, ...], env: dict, number: i
     try:
         types, attrs = _types(match["types"] or ""), _attrs(match["attrs"] or "")
     except FormatError as error:
-        raise FormatError(f"line {number}: {error.message}") from None
+        raise FormatError(f"line {number}: {_cut(error.message)}") from None
     inputs = tuple([env[name] for name in names])
     node = Node(op, inputs, types, attrs, blocks, match["loc"] or "")
     outs = match["outs"].split(", ") if match["outs"] else []
@@ -251,6 +265,10 @@ def _known(names: list[str], env: dict[str, Value], number: int) -> None:
 def _short(text: str) -> str:
     text = text.strip()
     return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= 200 else message[:197] + "..."
 
 
 @lru_cache(maxsize=65536)

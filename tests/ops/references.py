@@ -212,9 +212,8 @@ def _cumulative(x, axis, mode, reverse):
 
 def _conv(x, w, stride, padding, dilation, groups):
     wide = np.pad(x, [(0, 0), (0, 0), *padding])
-    spread = np.zeros(
-        (*w.shape[:2], *[(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]), w.dtype
-    )  # fmt: skip
+    spans = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]
+    spread = np.zeros((*w.shape[:2], *spans), w.dtype)
     spread[(slice(None), slice(None), *[slice(None, None, d) for d in dilation])] = w
     per_in, per_out = w.shape[1], w.shape[0] // groups
     planes = []

@@ -25,6 +25,9 @@ class Control(Op):
         for key, kind in self.attributes:
             if key not in attrs or not kind.check(attrs[key]):
                 raise TypeError(f"{self.name}: {key} must be {kind.name}")
+        for type in types:
+            if not isinstance(type, TensorType):
+                raise TypeError(f"{self.name}: an operand must be a tensor, not {type.text}")
 
     @property
     def pure(self) -> bool:  # type: ignore[override]
@@ -54,16 +57,20 @@ class _If(Control):
     """
 
     def infer(self, attrs, types, blocks=()):
+        self.check(attrs, types)
         if len(blocks) != 2 or not types:
             raise TypeError("if needs a predicate and two blocks")
         predicate, *operands = types
-        if not isinstance(predicate, TensorType) or predicate.dtype is not BOOL:
+        if predicate.dtype is not BOOL:
             raise TypeError(f"the predicate of if is {predicate.text}, not bool")
         for block in blocks:
             _match(block, operands, "a block of if")
         then, other = [[v.type for v in block.results] for block in blocks]
         if then != other:
             raise ShapeError("the blocks of if give results of different types")
+        for t in then if predicate.shape else ():
+            if not isinstance(t, TensorType) or t.shape[: predicate.rank] != predicate.shape:
+                raise ShapeError(f"a predicate {predicate.text} cannot choose along {t.text}")
         return then
 
     def eval_node(self, node, arrays, attrs):
@@ -82,12 +89,14 @@ class _While(Control):
     """Runs the second block while the first, on the same values, gives True."""
 
     def infer(self, attrs, types, blocks=()):
+        self.check(attrs, types)
         if len(blocks) != 2:
             raise TypeError("while needs a condition and a body")
         for block in blocks:
             _match(block, types, "a block of while")
-        condition = blocks[0].results
-        if len(condition) != 1 or condition[0].type.dtype is not BOOL or condition[0].type.shape:
+        results = [v.type for v in blocks[0].results]
+        self.check(attrs, results)
+        if len(results) != 1 or results[0].dtype is not BOOL or results[0].shape:
             raise ShapeError("the condition of while must give one bool scalar")
         if [v.type for v in blocks[1].results] != list(types):
             raise ShapeError("the body of while must give values of the types that it takes")
@@ -108,10 +117,13 @@ class _Scan(Control):
     """
 
     def infer(self, attrs, types, blocks=()):
+        self.check(attrs, types)
         if len(blocks) != 1:
             raise TypeError("scan needs one block")
         block, length = blocks[0], attrs["length"]
         n_carry, n_xs = attrs["carry"], attrs["xs"]
+        if n_carry < 0 or n_xs < 0 or n_carry + n_xs > len(types):
+            raise TypeError(f"scan of {len(types)} operands: {n_carry} carried, {n_xs} with rows")
         rows = []
         for t in types[n_carry : n_carry + n_xs]:
             if not t.shape or t.shape[0] != length:
@@ -119,6 +131,7 @@ class _Scan(Control):
             rows.append(t.with_shape(t.shape[1:]))
         _match(block, [*types[:n_carry], *rows, *types[n_carry + n_xs :]], "the block of scan")
         results = [v.type for v in block.results]
+        self.check(attrs, results)
         if results[:n_carry] != list(types[:n_carry]):
             raise ShapeError("the block of scan must give carried values of the types it takes")
         return results[:n_carry] + [t.with_shape((length, *t.shape)) for t in results[n_carry:]]

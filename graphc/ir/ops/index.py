@@ -4,7 +4,7 @@ import numpy as np
 
 from ..dims import Dim
 from ..dtype import I64
-from ..errors import ShapeError, UnsupportedError
+from ..errors import ShapeError
 from ..op import Structural, op
 from ..schema import Any_, Bool, Case, Dims, Flag, Int, IntAttr, Onnx, Real, many, one_of
 from .constant import full_like
@@ -107,14 +107,16 @@ class scatter(Structural):
 
     def push(tangents, node):
         x, index, updates = node.inputs
-        mode = node.attrs["mode"]
-        if mode not in ("add", "set"):
-            raise UnsupportedError(f"scatter by {mode} has no derivative", at=node.loc)
+        axis, mode = node.attrs["axis"], node.attrs["mode"]
         dx, du = [
             full_like(0.0, v) if t is None else t
             for t, v in ((tangents[0], x), (tangents[2], updates))
         ]
-        return [scatter(dx, index, du, axis=node.attrs["axis"], mode=mode)]
+        if mode in ("add", "set"):
+            return [scatter(dx, index, du, axis=axis, mode=mode)]
+        shares = _shares_of_product if mode == "mul" else _shares_of_extreme
+        share_x, share_u = shares(full_like(1.0, x), node)
+        return [scatter(dx * share_x, index, du * share_u, axis=axis, mode="add")]
 
     def to_onnx(g, node, x, index, updates):
         return g.scatter(node, x, index, updates)
