@@ -33,14 +33,14 @@ def floats(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_a_layer_is_matmul_add_tanh():
+def test_a_layer_is_gemm_and_tanh():
     def layer(x, w, b):
         h = ops.dot(x, w, contract=((1,), (0,)))
         return ops.tanh(ops.add(h, ops.expand(b, shape=h.shape, axes=(0,))))
 
     graph = block(layer, "f32[n, 4]", "f32[4, 3]", "f32[3]")
     model = check(graph, floats(5, 4), floats(4, 3), floats(3))
-    assert op_types(model) == ["MatMul", "Add", "Tanh"]
+    assert op_types(model) == ["Gemm", "Tanh"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "n"
     assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "n"
 

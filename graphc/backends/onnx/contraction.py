@@ -44,7 +44,7 @@ def dot(g: Emitter, node: Node, a: str, b: str) -> str:
     return g.reshape(made, (*batches, *rows, *columns))
 
 
-def conv_transpose(g: Emitter, node: Node, ct: str, w: str) -> str:
+def conv_transpose(g: Emitter, node: Node, ct: str, w: str, bias: str | None = None) -> str:
     """ConvTranspose; `output_padding` is what the strides leave of the wanted size."""
     attrs = node.attrs
     kernel = node.inputs[1].type.shape[2:]
@@ -64,7 +64,7 @@ def conv_transpose(g: Emitter, node: Node, ct: str, w: str) -> str:
         rest.append(left)
     return g.op(
         "ConvTranspose",
-        [ct, w],
+        [ct, w, *([bias] if bias else [])],
         kernel_shape=kernel,
         strides=attrs["stride"],
         pads=pads(attrs["padding"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from graphc.passes.expand import expansion
 
 from .control_flow import value_info
 from .emitter import Emitter, tensor
+from .patterns import match
 from .prune import needed, reads, without_copies
 
 OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 18, 24, 20
@@ -78,6 +80,7 @@ class Exporter:
         self.g = Emitter(opset)
         self.g.block = self.block
         self.env: dict[Value, str] = {}
+        self.uses: Counter[Value] = Counter()  # how many nodes of the present graph read a value
         self.declared: dict[str, TensorType] = {}
 
     # --- inputs ------------------------------------------------------------------------------
@@ -121,12 +124,13 @@ class Exporter:
 
     def inline(self, graph: Graph, operands: Sequence[str]) -> list[str]:
         """Writes the nodes of a closed graph here, on these operands."""
-        outer = self.env
+        outer = self.env, self.uses
         self.env = dict(zip(graph.params, operands, strict=True))
+        self.uses = uses_of(graph)
         for node in graph.nodes:
             self.write(node)
         found = [self.env[value] for value in graph.results]
-        self.env = outer
+        self.env, self.uses = outer
         return found
 
     def block(self, graph: Graph, operands: Sequence[str]) -> list[str]:
@@ -159,6 +163,9 @@ class Exporter:
 
     def _outputs(self, node: Node) -> Sequence[str]:
         op, g = node.op, self.g
+        whole = match(self, node)
+        if whole is not None:
+            return (whole,)
         inputs = [self.env[value] for value in node.inputs]
         facet: Any = getattr(op, "to_onnx", None)
         late = op.onnx is not None and op.onnx.since > g.opset
@@ -216,6 +223,7 @@ class Exporter:
         for i, value in enumerate(graph.results):
             wanted = names[i] if i < len(names) else value.name or f"output_{i}"
             taken.append(self.g.name(wanted, value.type.dtype))
+        self.uses = uses_of(graph)
         for node in graph.nodes:
             self.write(node)
         made = []
@@ -243,6 +251,13 @@ class Exporter:
             producer_name="graphc",
             producer_version=__version__,
         )
+
+
+def uses_of(graph: Graph) -> Counter[Value]:
+    """How often each value is read, as an operand or a result."""
+    found = Counter(value for node in graph.nodes for value in node.inputs)
+    found.update(graph.results)
+    return found
 
 
 def _tuple(made: Any) -> Sequence[str]:

@@ -150,12 +150,12 @@ class conv(Structural):
             return conv_grad_input(ct, w, size=x.type.shape[2:], **attrs)
         return conv_grad_weight(ct, x, size=w.type.shape[2:], **attrs)
 
-    def to_onnx(g, node, x, w):
+    def to_onnx(g, node, x, w, *bias):
         a = node.attrs
         pads = [p[0] for p in a["padding"]] + [p[1] for p in a["padding"]]
         kernel = list(node.inputs[1].type.shape[2:])
         return g.op(
-            "Conv", [x, w], strides=list(a["stride"]), pads=pads, kernel_shape=kernel,
+            "Conv", [x, w, *bias], strides=list(a["stride"]), pads=pads, kernel_shape=kernel,
             dilations=list(a["dilation"]), group=a["groups"],
         )  # fmt: skip
 
@@ -264,8 +264,8 @@ class conv_grad_input(Structural):
             return conv(ct, w, **attrs)
         return conv_grad_weight(g, ct, size=w.type.shape[2:], **attrs)
 
-    def to_onnx(g, node, ct, w):
-        return g.conv_transpose(node, ct, w)
+    def to_onnx(g, node, ct, w, *bias):
+        return g.conv_transpose(node, ct, w, *bias)
 
     samples = (
         Case(
