@@ -112,6 +112,13 @@ def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     return _convolution(input, weight, bias, stride, padding, dilation, groups, 3)
 
 
+@function
+def conv_tbc(input, weight, bias, pad=0):
+    """Convolution over the first axis: input[l, n, c], weight[k, c, o]."""
+    x, w = ops.permute(input, perm=(1, 2, 0)), ops.permute(weight, perm=(2, 1, 0))
+    return ops.permute(_convolution(x, w, bias, 1, pad, 1, 1, 1), perm=(2, 0, 1))
+
+
 def _transposed(input, weight, bias, stride, padding, output_padding, groups, dilation, k):
     x, alone = _batched(input, k)
     stride, dilation = each(stride, k), each(dilation, k)

@@ -229,11 +229,12 @@ def _adaptive_max(input, sizes):
 
 
 def _adaptive_max_nd(input, output_size, return_indices, k):
+    sizes = _targets(output_size, tuple(input.shape[len(input.shape) - k :]))
     if return_indices:
-        from ..ir.errors import UnsupportedError
+        from .patches import _adaptive_with_indices
 
-        raise UnsupportedError("adaptive max pooling with indices is not offered yet")
-    return _adaptive_max(input, _targets(output_size, tuple(input.shape[len(input.shape) - k :])))
+        return _adaptive_with_indices(input, sizes)
+    return _adaptive_max(input, sizes)
 
 
 def adaptive_max_pool1d(input, output_size, return_indices=False):
@@ -269,3 +270,39 @@ def lp_pool3d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
     kernel = each(kernel_size, 3)
     mean = avg_pool3d(input.abs().pow(norm_type), kernel, stride, 0, ceil_mode)
     return (mean * math.prod(kernel)).pow(1.0 / norm_type)
+
+
+# --- with the places of the maxima ---------------------------------------------------------------
+
+
+def max_pool1d_with_indices(input, kernel_size, stride=None, padding=0, dilation=1,
+                            ceil_mode=False, return_indices=False):  # fmt: skip
+    """max_pool1d, and where in the sequence each maximum stands."""
+    return _max_pool_nd(input, kernel_size, stride, padding, dilation, ceil_mode, True, 1)
+
+
+def max_pool2d_with_indices(input, kernel_size, stride=None, padding=0, dilation=1,
+                            ceil_mode=False, return_indices=False):  # fmt: skip
+    """max_pool2d, and where in the flattened image each maximum stands."""
+    return _max_pool_nd(input, kernel_size, stride, padding, dilation, ceil_mode, True, 2)
+
+
+def max_pool3d_with_indices(input, kernel_size, stride=None, padding=0, dilation=1,
+                            ceil_mode=False, return_indices=False):  # fmt: skip
+    """max_pool3d, and where in the flattened volume each maximum stands."""
+    return _max_pool_nd(input, kernel_size, stride, padding, dilation, ceil_mode, True, 3)
+
+
+def adaptive_max_pool1d_with_indices(input, output_size, return_indices=False):
+    """adaptive_max_pool1d, and where each maximum stands."""
+    return _adaptive_max_nd(input, output_size, True, 1)
+
+
+def adaptive_max_pool2d_with_indices(input, output_size, return_indices=False):
+    """adaptive_max_pool2d, and where each maximum stands."""
+    return _adaptive_max_nd(input, output_size, True, 2)
+
+
+def adaptive_max_pool3d_with_indices(input, output_size, return_indices=False):
+    """adaptive_max_pool3d, and where each maximum stands."""
+    return _adaptive_max_nd(input, output_size, True, 3)

@@ -52,7 +52,7 @@ def leaves(result: Any) -> list:
     return [result]
 
 
-def same(ours: Any, theirs: Any, where: str) -> None:
+def same(ours: Any, theirs: Any, where: str, tolerance: float = 1e-6) -> None:
     a, b = leaves(plain(ours)), leaves(plain(theirs))
     assert len(a) == len(b), where
     for x, y in zip(a, b, strict=True):
@@ -60,7 +60,7 @@ def same(ours: Any, theirs: Any, where: str) -> None:
         if isinstance(x, np.ndarray):
             assert x.dtype == y.dtype, f"{where}: {x.dtype} instead of {y.dtype}"
             assert x.shape == y.shape, f"{where}: {x.shape} instead of {y.shape}"
-            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6, err_msg=where)
+            np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, err_msg=where)
         else:
             assert x == y, where
 
