@@ -10,8 +10,8 @@ import numpy as np
 from ..backends.base import compile_graph
 from ..backends.llvm.memory import Buffer, heap
 from ..ir.build import dead_code
-from ..ir.dims import Facts, evaluate_dim
-from ..ir.graph import Graph, symbols_of
+from ..ir.dims import Dim, Facts, evaluate_dim
+from ..ir.graph import Graph, Value, symbols_of
 from ..ir.types import TensorType
 from ..passes.clean import clean
 from ..passes.partition import partition
@@ -92,6 +92,7 @@ class Entry:
     def _compile(self, graph: Graph) -> None:
         used = {value for node in graph.nodes for value in node.inputs}
         used.update(graph.results)
+        used |= _that_name_sizes(graph, used)
         used_params = [k for k, p in enumerate(graph.params) if p in used]
         self.inputs = [self.param_slots[k] for k in used_params]
         self.graph = Graph([graph.params[k] for k in used_params], graph.nodes, graph.results)
@@ -133,6 +134,28 @@ class Entry:
             residuals = list(zip(kept, buffers[len(self.live) :], strict=True))
             params = [cells[slot] for slot in self.param_slots]
             Segment(self.template, params, residuals, [cells[i] for i in self.seed_slots])
+
+
+def _that_name_sizes(graph: Graph, used: set[Value]) -> set[Value]:
+    """Params that nothing reads, but whose shapes bind a symbol that some other shape has."""
+    needed: set[str] = set()
+    for value in (*graph.results, *[v for node in graph.nodes for v in node.outputs]):
+        needed |= _symbols(value)
+    for param in graph.params:
+        if param in used:
+            needed -= _symbols(param)
+    found = set()
+    for param in graph.params:
+        if needed & _symbols(param):
+            needed -= _symbols(param)
+            found.add(param)
+    return found
+
+
+def _symbols(value: Value) -> set[str]:
+    if not isinstance(value.type, TensorType) or value.type.is_static:
+        return set()
+    return {name for d in value.type.shape if isinstance(d, Dim) for name in d.symbols}
 
 
 def _nbytes(type: TensorType, sizes: Mapping[str, int]) -> int:

@@ -21,9 +21,10 @@ from ..ir.errors import ShapeError, UnsupportedError
 from ..ir.graph import Value
 from ..tensor import Tensor, from_array
 from .movement import bracketed, permuted, reshaped
-from .parts import expanded, scalar_name, tensor_name
+from .parts import expanded, place_of, scalar_name, tensor_name
 from .promote import is_number, to_dtype
 from .reduce import number_value
+from .sizes import at_most, clamped
 
 Place = tuple[int, int]  # the first axis that an index tensor replaces, and how many
 
@@ -86,20 +87,16 @@ def _bounds(item: slice, n: Any) -> tuple[Any, Any, int]:
         raise ValueError("slice step cannot be zero")
     if step < 0:
         raise ValueError("step must be greater than zero")
-    if isinstance(n, int):
-        low, high, _ = slice(item.start, item.stop).indices(n)
-        return low, max(low, high), step
-    low = 0 if item.start is None else item.start
-    high = n if item.stop is None else item.stop
-    low, high = [v + n if isinstance(v, int) and v < 0 else v for v in (low, high)]
-    return low, high, step
+    low = 0 if item.start is None else clamped(item.start, n)
+    high = n if item.stop is None else clamped(item.stop, n)
+    return low, high if at_most(low, high) else low, step
 
 
 def _place(item: Any, n: Any, axis: int) -> Any:
-    place = as_int(item)
-    if isinstance(n, int) and not -n <= place < n:
-        raise IndexError(f"index {place} is out of bounds for dimension {axis} with size {n}")
-    return place if place >= 0 else n + place
+    place = place_of(item, n)
+    if place is None:
+        raise IndexError(f"index {item} is out of bounds for dimension {axis} with size {n}")
+    return place
 
 
 def _too_many(items: Sequence[Any], rank: int) -> IndexError:

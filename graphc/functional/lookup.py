@@ -19,6 +19,7 @@ from .index import number_to, within, wrapped
 from .movement import bracketed, reshaped
 from .parts import scalar_name, sliced
 from .promote import axis_of, is_number, result_type, to_dtype
+from .sizes import at_most
 
 _OUTSIDE = -(2**40)  # a place that stays outside whatever is added to it
 
@@ -58,7 +59,7 @@ def gather(input, dim, index, *, sparse_grad=False):
     if len(x.type.shape) != len(places.type.shape):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for i, (n, m) in enumerate(zip(places.type.shape, x.type.shape, strict=True)):
-        if i != axis and isinstance(n, int) and isinstance(m, int) and n > m:
+        if i != axis and not at_most(n, m):
             raise RuntimeError(
                 f"Size does not match at dimension {i} expected index "
                 f"{bracketed(places.type.shape)} to be no larger than self "
@@ -84,8 +85,8 @@ def _source(x: Value, index: Value, src: Any, axis: int, name: str) -> Value:
 
 def _check_sizes(x: Value, index: Value, src: Value | None, axis: int) -> None:
     for i, n in enumerate(index.type.shape):
-        fits = i == axis or not isinstance(n, int) or n <= x.type.shape[i]
-        within_src = src is None or not isinstance(n, int) or n <= src.type.shape[i]
+        fits = i == axis or at_most(n, x.type.shape[i])
+        within_src = src is None or at_most(n, src.type.shape[i])
         if not fits or not within_src:
             end = ""
             if src is not None:

@@ -14,6 +14,7 @@ from ..ir.errors import ShapeError, UnsupportedError
 from ..ir.graph import Value
 from ..tensor import adopt
 from .promote import axis_of
+from .sizes import same
 
 
 def ints_of(given: Sequence[Any]) -> tuple[Any, ...]:
@@ -170,9 +171,9 @@ def squeeze(input, *dims, dim=None):
     """Without the axes of size 1: all of them, or those in `dim`."""
     shape = input.type.shape
     if not dims and dim is None:
-        return reshaped(input, [n for n in shape if n != 1])
+        return reshaped(input, [n for n in shape if not same(n, 1)])
     axes = distinct_axes(given_or(dims, dim), len(shape))
-    return reshaped(input, [n for i, n in enumerate(shape) if i not in axes or n != 1])
+    return reshaped(input, [n for i, n in enumerate(shape) if i not in axes or not same(n, 1)])
 
 
 def distinct_axes(dims: Sequence[int], rank: int) -> list[int]:

@@ -14,6 +14,7 @@ from .lookup import gathered
 from .movement import reshaped
 from .parts import selected, sliced
 from .promote import axis_of
+from .sizes import at_most
 
 
 def _sorted(x: Value, dim: int, descending: bool) -> tuple[Value, Value]:
@@ -50,7 +51,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     """The k largest (or smallest) values along `dim`, and where they were."""
     axis = axis_of(dim, len(input.type.shape))
     n = input.type.shape[axis] if input.type.shape else 1
-    if k < 0 or (isinstance(n, int) and k > n):
+    if not (at_most(0, k) and at_most(k, n)):
         raise RuntimeError("selected index k out of range")
     values, places = _sorted(input, dim, bool(largest))
     if input.type.shape:
@@ -69,7 +70,7 @@ def _kept(values: tuple[Value, Value], axis: int, keepdim: bool) -> tuple[Value,
 
 def _size(x: Value, axis: int, name: str) -> AnyDim:
     n = x.type.shape[axis]
-    if n == 0:
+    if not at_most(1, n):
         raise IndexError(f"{name}(): Expected reduction dim {axis} to have non-zero size.")
     return n
 
@@ -85,7 +86,7 @@ def kthvalue(input, k, dim=-1, keepdim=False):
     if not input.type.shape:
         return return_types.kthvalue(*_of_scalar(input))
     n = _size(input, axis, "kthvalue")
-    if k < 1 or (isinstance(n, int) and k > n):
+    if not (at_most(1, k) and at_most(k, n)):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {axis}")
     values, places = _sorted(input, axis, False)
     found = selected(values, axis, k - 1), selected(places, axis, k - 1)

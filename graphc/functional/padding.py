@@ -12,6 +12,7 @@ from ..ir.graph import Value
 from .movement import bracketed, ints_of
 from .parts import sliced
 from .promote import Number, to_dtype
+from .sizes import at_most
 
 
 def cut(x: Value, axis: int, low: AnyDim, high: AnyDim) -> tuple[Value, AnyDim, AnyDim]:
@@ -21,7 +22,7 @@ def cut(x: Value, axis: int, low: AnyDim, high: AnyDim) -> tuple[Value, AnyDim, 
     stop = n + high if isinstance(high, int) and high < 0 else n
     if start == 0 and stop is n:
         return x, low, high
-    if isinstance(n, int) and start > stop:
+    if not at_most(start, stop):
         raise RuntimeError("narrow(): length must be non-negative.")
     x = sliced(x, axis, start, stop)
     return x, 0 if start != 0 else low, 0 if stop is not n else high
@@ -53,7 +54,7 @@ def padded(x: Value, pads: Sequence[AnyDim], value: float | Number) -> Value:
 
 def _reflected(x: Value, axis: int, low: int, high: int) -> Value:
     n = x.type.shape[axis]
-    if isinstance(n, int) and (low >= n or high >= n):
+    if not (at_most(low + 1, n) and at_most(high + 1, n)):
         raise RuntimeError(
             "Argument #4: Padding size should be less than the corresponding input dimension, but "
             f"got: padding ({low}, {high}) at dimension {axis} of input {bracketed(x.type.shape)}"
@@ -82,7 +83,7 @@ def _edge(x: Value, axis: int, place: AnyDim, count: int) -> Value:
 
 def _circular(x: Value, axis: int, low: int, high: int) -> Value:
     n = x.type.shape[axis]
-    if isinstance(n, int) and (low > n or high > n):
+    if not (at_most(low, n) and at_most(high, n)):
         raise RuntimeError("Padding value causes wrapping around more than once.")
     parts = [x]
     if low > 0:

@@ -8,12 +8,13 @@ from typing import Any
 
 from ..frontends.function import composed, function
 from ..ir import ops
-from ..ir.dims import AnyDim
+from ..ir.dims import AnyDim, Dim
 from ..ir.dtype import DType
 from ..ir.errors import ShapeError, UnsupportedError
 from ..ir.graph import Value
 from .movement import bracketed, given_or, permuted
 from .promote import axis_of
+from .sizes import at_most
 
 # --- expansion -----------------------------------------------------------------------------------
 
@@ -111,14 +112,22 @@ def select(input, dim, index):
     shape = input.type.shape
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    axis, place = axis_of(dim, len(shape)), as_int(index)
-    n = shape[axis]
-    if isinstance(n, int) and not -n <= place < n:
+    axis = axis_of(dim, len(shape))
+    place = place_of(index, shape[axis])
+    if place is None:
         raise IndexError(
-            f"select(): index {place} out of range for tensor of size {bracketed(shape)} at "
+            f"select(): index {index} out of range for tensor of size {bracketed(shape)} at "
             f"dimension {axis}"
         )
-    return selected(input, axis, place if place >= 0 else n + place)
+    return selected(input, axis, place)
+
+
+def place_of(index: Any, n: AnyDim) -> AnyDim | None:
+    """An index that may count from the end, as a place in [0, n); None where it is outside."""
+    place = index if isinstance(index, Dim) else as_int(index)
+    if isinstance(place, int) and place < 0:
+        place = n + place
+    return place if at_most(0, place) and at_most(place + 1, n) else None
 
 
 def _narrowed(x: Value, dim: int, start: int, length: int) -> Value:
@@ -129,15 +138,14 @@ def _narrowed(x: Value, dim: int, start: int, length: int) -> Value:
         raise RuntimeError("narrow(): length must be non-negative.")
     axis = axis_of(dim, len(shape))
     n = shape[axis]
-    if isinstance(n, int) and isinstance(start, int):
-        if not -n <= start <= n:
-            raise IndexError(
-                f"start out of range (expected to be in range of [{-n}, {n}], but got {start})"
-            )
-        start = start + n if start < 0 else start
-        if isinstance(length, int) and start + length > n:
-            raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
-    return sliced(x, axis, start, start + length)
+    begin = n + start if isinstance(start, int) and start < 0 else start
+    if not (at_most(0, begin) and at_most(begin, n)):
+        raise IndexError(
+            f"start out of range (expected to be in range of [{-n}, {n}], but got {start})"
+        )
+    if not at_most(begin + length, n):
+        raise RuntimeError(f"start ({begin}) + length ({length}) exceeds dimension size ({n}).")
+    return sliced(x, axis, begin, begin + length)
 
 
 @function(view=True, register=False)
@@ -194,7 +202,7 @@ def unfold(input, dimension, size, step):
         raise RuntimeError(f"size is {size} but must be >= 0")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
-    if isinstance(n, int) and size > n:
+    if not at_most(size, n):
         raise RuntimeError(f"maximum size for tensor at dimension {axis} is {n} but size is {size}")
     if not shape:
         return ops.reshape(sliced(x, 0, 0, size), shape=(size,))

@@ -15,8 +15,9 @@ from ..ir.errors import ShapeError
 from ..ir.graph import Value
 from ..tensor import Tensor, from_array
 from .movement import bracketed, distinct_axes, given_or, permuted, reshaped, swapped
-from .parts import diagonal_of, selected, sliced
+from .parts import diagonal_of, place_of, selected, sliced
 from .promote import axis_of, to_dtype
+from .sizes import at_most
 
 # --- reversal and rotation -----------------------------------------------------------------------
 
@@ -53,7 +54,12 @@ def rolled(x: Value, axis: int, shift: int) -> Value:
     n = x.type.shape[axis]
     if n == 0 or n == 1:
         return x
-    cut = (n - shift) % n if isinstance(n, int) else (-shift if shift < 0 else n - shift)
+    if isinstance(n, int):
+        cut: AnyDim = (n - shift) % n
+    else:
+        cut = -shift if shift < 0 else n - shift
+        if not (at_most(0, cut) and at_most(cut, n)):
+            raise ShapeError(f"roll by {shift} along an axis of symbolic size {n}")
     if cut == 0 or cut == n:
         return x
     return ops.concat(sliced(x, axis, cut, n), sliced(x, axis, 0, cut), axis=axis)
@@ -245,13 +251,12 @@ def select_scatter(input, src, dim, index):
     """The input with one place along `dim` replaced by src."""
     shape = input.type.shape
     axis = axis_of(dim, len(shape))
-    n = shape[axis]
-    if isinstance(n, int) and not -n <= index < n:
+    place = place_of(index, shape[axis])
+    if place is None:
         raise IndexError(
             f"select(): index {index} out of range for tensor of size {bracketed(shape)} at "
             f"dimension {axis}"
         )
-    place = index if index >= 0 else n + index
     return placed(input, src, lambda x: selected(x, axis, place))
 
 
