@@ -107,7 +107,7 @@ class Storage:
 
 
 new = object.__new__
-INTERNAL = frozenset(("_cell", "_chain", "_grad", "_leaf", "_seen", "_storage"))
+INTERNAL = frozenset(("_base", "_cell", "_chain", "_grad", "_leaf", "_seen", "_storage"))
 
 
 class Tensor:
@@ -117,6 +117,7 @@ class Tensor:
     _chain: views.Chain = ()
     _cell: Cell | None = None  # of a view or a leaf: its own cell, for the storage's version _seen
     _seen = 0
+    _base: Cell | None = None  # of a view of a leaf: the leaf's cell that _cell was made from
     _leaf = False
     _grad: Any = None
 
@@ -150,10 +151,22 @@ class Tensor:
             return self._cell  # type: ignore[return-value]
         if not chain:
             return storage.read()
+        if storage.leaf is not None:
+            leaf = storage.leaf()
+            if leaf is not None and leaf._leaf:
+                return self._read_through(leaf)
         if storage.export is not None and storage.exported():
             return storage.snapshot(chain)
         if self._cell is None or self._seen != storage.version:
             self._cell, self._seen = _replay(storage.cell, chain), storage.version
+        return self._cell
+
+    def _read_through(self, leaf: Tensor) -> Cell:
+        """The cell of a view of a leaf: its derivative leads to the leaf."""
+        base, version = leaf._read(), self._storage.version
+        if self._cell is None or self._seen != version or self._base is not base:
+            self._cell = _replay(base, self._chain[len(leaf._chain) :])
+            self._seen, self._base = version, base
         return self._cell
 
     def _refresh_leaf(self) -> None:
@@ -378,6 +391,7 @@ def wrap_view(
             chain = views.concrete(chain, cell.tape.sizes)
         part._storage, part._chain = storage, owner._chain + chain
         part._cell, part._seen = cell, storage.version
+        part._base = owner._cell if owner._leaf else owner._base
         parts.append(part)
     return _restore(structure, iter(parts))
 

@@ -178,6 +178,15 @@ class GradFn:
     def name(self) -> str:
         return getattr(self._cell.grad_fn, "label", None) or _label(self._cell)
 
+    def register_hook(self, hook: Any) -> Any:
+        """Not offered: the gradients of a node's inputs are no values of their own here."""
+        from ..ir.errors import UnsupportedError
+
+        raise UnsupportedError(
+            "hooks on grad_fn nodes are not offered: nodes are differentiated together",
+            hint="tensor.register_hook and Module.register_full_backward_hook are.",
+        )
+
     def __repr__(self) -> str:
         return f"<{self.name()} object at {id(self._cell):#x}>"
 

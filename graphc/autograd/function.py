@@ -77,14 +77,17 @@ def _with_backward(cls: Any, ctx: FunctionCtx, args: tuple, result: Any) -> Any:
     inputs = [a for a in args if isinstance(a, Tensor)]
     cells: list[Cell] = []
     given: list[Any] = []
+    shown: list[Cell | None] = []  # of every output: its cell, where it has one
     for out in outputs:
         if not isinstance(out, Tensor) or id(out) in ctx._non_differentiable:
             given.append(out)
+            shown.append(out._read() if isinstance(out, Tensor) else None)
             continue
         old = out._read()
         value_of(old)
         cell = Cell(old.type, old.buffer, old.type.dtype.kind in "fc")
         cells.append(cell)
+        shown.append(cell)
         given.append(out if any(out is d for d in ctx._dirty) else wrap(cell))
         if given[-1] is out:
             out._storage.cell = cell
@@ -92,14 +95,19 @@ def _with_backward(cls: Any, ctx: FunctionCtx, args: tuple, result: Any) -> Any:
     positions = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
 
     def pull(cts: list[Cell | None], create_graph: bool) -> list[Cell | None]:
-        grads = []
-        for cell, ct in zip(cells, cts, strict=True):
-            if ct is None and ctx.materialize_grads:
-                from ..functional.create import zeros
+        from ..functional.create import zeros
 
+        by_cell = {id(cell): ct for cell, ct in zip(cells, cts, strict=True)}
+        grads = []
+        for cell in shown:
+            ct = by_cell.get(id(cell))
+            if ct is not None:
+                grads.append(wrap(ct))
+            elif cell is not None and ctx.materialize_grads:
+                value_of(cell)
                 grads.append(zeros(cell.type.shape, dtype=cell.type.dtype))
             else:
-                grads.append(None if ct is None else wrap(ct))
+                grads.append(None)
         before = modes.set_grad(create_graph)
         try:
             found = cls.backward(ctx, *grads)

@@ -132,7 +132,7 @@ def _normals(generator: Any, shape: tuple, dtype: DType) -> np.ndarray:
     return np.ascontiguousarray(pairs).view(dtype.numpy)
 
 
-def randint(low, high=None, size=None, *, generator=None, out=None, dtype=I64, layout=None,
+def randint(low=0, high=None, size=None, *, generator=None, out=None, dtype=I64, layout=None,
             device=None, requires_grad=False, pin_memory=False):  # fmt: skip
     """Integers in [low, high)."""
     if size is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections import namedtuple
 from typing import Any
@@ -168,7 +169,7 @@ def std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
 
 def _check_not_empty(x: Value, name: str, dim: Any) -> None:
     axes = axes_of(dim, len(x.type.shape))
-    if x.type.shape and any([x.type.shape[a] == 0 for a in axes]):
+    if x.type.shape and builtins.any([x.type.shape[a] == 0 for a in axes]):
         what = "" if dim is not None else " with no dim"
         raise IndexError(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0{what}"
@@ -220,7 +221,7 @@ def _extreme(input: Any, dim: Any, keepdim: bool, mode: str) -> Any:
         return combine(*operands(input, dim))
     rank = len(input.type.shape)
     if dim is None:
-        if any([d == 0 for d in input.type.shape]):
+        if builtins.any([d == 0 for d in input.type.shape]):
             raise RuntimeError(
                 f"{mode}(): Expected reduction dim to be specified for input.numel() == 0. "
                 "Specify the reduction dim with the 'dim' argument."
