@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import ops
+from graphc.ir.dims import Dim
 from graphc.ir.errors import FormatError, UnsupportedError
 from graphc.ir.graph import Value
 
@@ -38,6 +39,9 @@ def resize(
     for axis, (size, scale) in enumerate(_targets(g, node, x, scales, sizes)):
         n = value.type.shape[axis]
         if size == n and scale == 1:
+            continue
+        if isinstance(n, Dim) and mode == "nearest" and _repeats(node, scale):
+            value = _repeated(value, axis, int(scale))
             continue
         if not isinstance(n, int) or not 0 < n < _LARGEST or not 0 < size < _LARGEST:
             raise UnsupportedError(f"cannot resize an axis of {n} to {size}")
@@ -117,6 +121,22 @@ def _nearest(node: OnnxNode, places: np.ndarray, n: int) -> np.ndarray:
     if rounded is None:
         raise FormatError(f"there is no nearest_mode {rule!r}")
     return np.clip(rounded(places), 0, n - 1).astype(np.int64)
+
+
+def _repeats(node: OnnxNode, scale: float) -> bool:
+    """Whether nearest only repeats each element: tried on a few, for the rule has no size in it."""
+    if scale != int(scale) or not 1 <= scale <= 64:
+        return False
+    n, times = 8, int(scale)
+    found = _nearest(node, _source_places(node, n, n * times, scale), n)
+    return bool(np.all(found == np.arange(n * times) // times))
+
+
+def _repeated(value: Value, axis: int, times: int) -> Value:
+    shape = value.type.shape
+    wide = (*shape[: axis + 1], times, *shape[axis + 1 :])
+    made = ops.expand(value, shape=wide, axes=(axis + 1,))
+    return ops.reshape(made, shape=(*shape[:axis], shape[axis] * times, *shape[axis + 1 :]))
 
 
 def _linear(value: Value, axis: int, places: np.ndarray, n: int) -> Value:
