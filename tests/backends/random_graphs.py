@@ -11,7 +11,7 @@ import numpy as np
 
 import graphc.ir.ops  # noqa: F401  (declares the ops)
 from graphc.ir.build import Builder
-from graphc.ir.dtype import F32, F64, I32, I64
+from graphc.ir.dtype import BOOL, F32, F64, I32, I64, U8
 from graphc.ir.graph import Graph, Value
 from graphc.ir.op import OPS
 from graphc.ir.ops.constant import full, full_like, iota
@@ -32,6 +32,10 @@ def shape_of(value):
 
 def is_float(value):
     return value.type.dtype.kind == "f"
+
+
+def is_bool(value):
+    return value.type.dtype.kind == "b"
 
 
 class Generator:
@@ -56,17 +60,22 @@ class Generator:
 
     def _type(self, sizes):
         rank = self.random.choice([1, 2, 2, 3, 3])
-        dtype = self.random.choice([F32] * 4 + [F64, I32])
+        dtype = self.random.choice([F32] * 4 + [F64, I32, BOOL])
         return TensorType(dtype, [self.random.choice(sizes) for _ in range(rank)])
 
     def _graph(self) -> Graph:
         last = self.pool[-6:]
         chosen = self.random.sample(last, min(len(last), self.random.randint(1, 3)))
-        results = [v if v.node else emit("neg", v) for v in [*chosen, self.pool[-1]]]
+        results = [
+            v if v.node else emit("not" if is_bool(v) else "neg", v)
+            for v in [*chosen, self.pool[-1]]
+        ]
         return self.builder.graph(dict.fromkeys(results))
 
     def _tame(self, value):
         name = value.node.op.name if value.node else ""
+        if is_bool(value):
+            return value
         if not is_float(value) and name in ("mul", "add", "sub", "reduce_sum", "cumulative"):
             low, high = full_like(-9, value), full_like(9, value)
             return emit("min", emit("max", value, low), high)
@@ -94,7 +103,12 @@ class Generator:
 
     # --- steps -------------------------------------------------------------------------------
 
+    def step_compare(self, x):
+        return emit(self.random.choice(["lt", "le", "eq"]), x, self.like(x))
+
     def step_unary(self, x):
+        if is_bool(x):
+            return emit("not", x)
         if not is_float(x):
             return emit("neg", x)
         name = self.random.choice(["tanh", "abs", "neg", "exp", "sqrt", "floor"])
@@ -105,6 +119,8 @@ class Generator:
     step_unary_again = step_unary
 
     def step_binary(self, x):
+        if is_bool(x):
+            return emit(self.random.choice(["and", "or", "xor"]), x, self.like(x))
         return emit(self.random.choice(["add", "sub", "mul", "max", "min"]), x, self.like(x))
 
     step_binary_again = step_binary
@@ -115,7 +131,7 @@ class Generator:
             shape = broadcast_shapes(shape_of(x), shape_of(y))
         except RuntimeError:
             return self._outer(x, y)
-        name = self.random.choice(["add", "mul"])
+        name = self.random.choice(["and", "xor"] if is_bool(x) else ["add", "mul"])
         return emit(name, broadcast_to(x, shape), broadcast_to(y, shape))
 
     def _outer(self, x, y):
@@ -123,11 +139,14 @@ class Generator:
         if len(a) > 2 or len(b) > 1 or prod(a) * prod(b) > 20000:
             return None
         wide = emit("expand", x, shape=a + b, axes=tuple(range(len(a), len(a + b))))
-        return emit("sub", wide, emit("expand", y, shape=a + b, axes=tuple(range(len(a)))))
+        name = "or" if is_bool(x) else "sub"
+        return emit(name, wide, emit("expand", y, shape=a + b, axes=tuple(range(len(a)))))
 
     def step_reduce(self, x):
         axes = self._axes(x)
         name = self.random.choice(["reduce_sum", "reduce_sum", "reduce_max", "reduce_min"])
+        if is_bool(x) and name == "reduce_sum":
+            x = emit("cast", x, dtype=I64)
         made = emit(name, x, axes=axes)
         if name == "reduce_sum" and is_float(x):
             return self._scaled(made, prod(shape_of(x)[a] for a in axes))
@@ -148,6 +167,11 @@ class Generator:
 
     def step_centered(self, x):
         axis = self.axis(x)
+        if is_bool(x):
+            wide = emit(
+                "expand", emit("reduce_max", x, axes=(axis,)), shape=shape_of(x), axes=(axis,)
+            )
+            return emit("eq", x, wide)
         name = self.random.choice(["reduce_sum", "reduce_max"])
         reduced = emit(name, x, axes=(axis,))
         if is_float(x):
@@ -164,7 +188,8 @@ class Generator:
             return None
         turned = emit("permute", x, perm=(1, 0))
         other = self.like(x, shape_of(turned))
-        return emit("mul", turned, other) if other is not None else turned
+        name = "and" if is_bool(x) else "mul"
+        return emit(name, turned, other) if other is not None else turned
 
     def step_reshape(self, x):
         shape, n = shape_of(x), prod(shape_of(x))
@@ -213,10 +238,15 @@ class Generator:
         index = emit("min", emit("mul", line, full_like(2, line)), full_like(4, line))
         shape = [5 if i == axis else n for i, n in enumerate(shape_of(x))]
         start = full(self.random.choice([0, 1]), x.type.dtype, tuple(shape))
-        mode = self.random.choice(["add", "set", "max"])
+        mode = self.random.choice(["set", "max"] if is_bool(x) else ["add", "set", "max"])
         return emit("scatter", start, index, x, axis=axis, mode=mode)
 
     def step_select(self, x):
+        condition = self.pick_or_none(lambda v: is_bool(v) and shape_of(v) == shape_of(x))
+        if condition is not None:
+            return emit("select", condition, x, self.like(x))
+        if is_bool(x):
+            return None
         limit = full_like(0.3 if is_float(x) else 1, x)
         condition = emit(self.random.choice(["lt", "le"]), x, limit)
         return emit("select", condition, x, emit("neg", x))
@@ -224,10 +254,14 @@ class Generator:
     def step_cast(self, x):
         if is_float(x):
             x = emit("mul", emit("tanh", x), full_like(3.0, x))
-        target = self.random.choice([F32, F64] if is_float(x) else [F32, I64])
+        if is_bool(x):
+            return emit("cast", x, dtype=self.random.choice([F32, I64, I32, U8]))
+        target = self.random.choice([F32, F64, BOOL] if is_float(x) else [F32, I64, BOOL])
         return emit("cast", x, dtype=target)
 
     def step_cumulative(self, x):
+        if is_bool(x):
+            return None
         mode = self.random.choice(["sum", "sum", "max"])
         reverse = self.random.random() < 0.3
         made = emit("cumulative", x, axis=self.axis(x), mode=mode, reverse=reverse)
@@ -271,6 +305,8 @@ def random_inputs(graph: Graph, seed: int) -> list[np.ndarray]:
     for param in graph.params:
         if param.type.dtype.kind == "f":
             made.append(rng.standard_normal(param.type.shape).astype(param.type.dtype.numpy))
+        elif is_bool(param):
+            made.append(rng.random(param.type.shape) < 0.5)
         else:
             made.append(rng.integers(0, 5, param.type.shape).astype(param.type.dtype.numpy))
     return made

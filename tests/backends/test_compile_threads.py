@@ -59,6 +59,15 @@ def test_sums_are_cut_by_their_shapes(name):
     np.testing.assert_allclose(total, x.astype("f8").sum(axes), rtol=2e-3 if "16" in text else 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "i8", "f16", "f64"])
+def test_extremes_of_one_long_row(dtype):
+    type = parse_type(f"{dtype}[100000]")
+    graph = trace(lambda x: [o.reduce_max(x, axes=(0,)), o.reduce_min(x, axes=(0,))], type)
+    x = np.random.default_rng(0).integers(0, 2, 100000).astype(type.dtype.numpy)
+    largest, smallest = assert_same_bits(graph, [x])(x)
+    assert largest == x.max() and smallest == x.min()
+
+
 def test_column_sums_beside_rows():
     def both(x):
         columns = o.reduce_sum(x, axes=(0,))

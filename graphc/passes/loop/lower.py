@@ -157,7 +157,9 @@ class Lowering:
         if kind == COLUMNS and self.partials.lines:
             return [(ROW_BLOCKS, block_rows(domain.reduced_size))]
         if kind == ROWS and not self.kernel.lanes.isdisjoint(schedule.outer):  # rows in lanes
-            return [(v, 1) for v in schedule.outer[:-1]] + [(schedule.outer[-1], 64)]
+            found += [(v, 1) for v in schedule.outer[:-1]]
+            found.append((schedule.outer[-1], 64))
+            return found
         if kind in (MAP, ROWS) or (kind == SCAN and schedule.lanes_inside):
             found += [(v, 1) for v in schedule.outer]
         elif kind in (COLUMNS, SCAN):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import gcd
 from typing import Any
 
-from graphc.backends.llvm.vmath.emitter import memory_element
+from graphc.backends.llvm.vmath.emitter import Vec, memory_element
 from graphc.passes.loop.ir import (
     Accumulate,
     Accumulator,
@@ -338,7 +338,8 @@ def _save_registers(p: Printer, s: SaveRegisters) -> None:
         line = p.element(line, p.scalar(s.place), kind)  # not cached: the line is of this block
     for u, (name,) in enumerate(p.registers.pop(s.accumulator)):
         step = vector_offset(p, s.place, u) if s.place is not None else u * p.width
-        store_vector(p, p.element(line, p.size(step), kind), name, dtype, p.mask)
+        packed = p.vec.pack(Vec(name, dtype))
+        store_vector(p, p.element(line, p.size(step), kind), packed, dtype, p.mask)
 
 
 @prints(ScanStep)
