@@ -129,7 +129,7 @@ class Fit:
             table = np.moveaxis(np.tensordot(inverse, table, axes=([1], [axis])), 0, axis)
         total: AnyDim = 0
         for powers in np.ndindex(table.shape):
-            coefficient = table[powers]
+            coefficient: Any = table[powers]
             if coefficient.denominator != 1:
                 raise self._no_polynomial(values)
             term: AnyDim = int(coefficient)

@@ -7,7 +7,7 @@ import inspect
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def is_in_onnx_export() -> bool:
 def export(
     model: Any,
     args: Any = (),
-    f: str | os.PathLike | None = None,
+    f: str | os.PathLike | BinaryIO | None = None,
     *,
     kwargs: dict[str, Any] | None = None,
     verbose: bool | None = None,

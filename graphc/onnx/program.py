@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 from onnx import ModelProto
 
 from graphc.backends.onnx import check_model, write_model
-from graphc.ir.errors import FormatError
+from graphc.backends.onnx.emitter import tensor
+from graphc.ir.errors import ShapeError
 from graphc.tensor import Tensor, from_array
 
 
@@ -32,13 +35,13 @@ class ONNXProgram:
 
     def save(
         self,
-        destination: str | os.PathLike,
+        destination: str | os.PathLike | BinaryIO,
         *,
         include_initializers: bool = True,
         keep_initializers_as_inputs: bool = False,
         external_data: bool | None = None,
     ) -> None:
-        """Writes the model to a file.
+        """Writes the model to a path or an open file.
 
         external_data: True puts the weights into `<destination>.data`, False keeps them in the
         file, None moves them where the file would exceed 2 GB.
@@ -47,7 +50,10 @@ class ONNXProgram:
         if not include_initializers or keep_initializers_as_inputs:
             model = _with_inputs(model, include_initializers)
             check_model(model)
-        write_model(model, destination, external_data)
+        if isinstance(destination, (str, os.PathLike)):
+            write_model(model, destination, external_data)
+        else:
+            destination.write(model.SerializeToString())
 
     def initialize_inference_session(self, initializer: Any = None) -> None:
         """Opens the session that calls use; `initializer` makes one of the model's bytes."""
@@ -82,8 +88,53 @@ class ONNXProgram:
         names = self.input_names
         if len(args) != len(names):
             raise TypeError(f"the model takes {len(names)} inputs, not {len(args)}")
-        feed = {name: tensor.detach().numpy() for name, tensor in zip(names, args)}
+        feed = {name: value.detach().numpy() for name, value in zip(names, args)}
         return [from_array(np.asarray(array)) for array in session.run(None, feed)]
+
+    def compute_values(
+        self, value_names: Sequence[str], args: Any = (), kwargs: Any = None
+    ) -> list[Tensor]:
+        """The tensors of these names in the model, for these inputs; ValueError for others."""
+        if kwargs:
+            raise TypeError("inputs are given in their order, not by keyword")
+        from onnx import helper
+        from onnx.reference import ReferenceEvaluator
+
+        graph = self.model_proto.graph
+        known = {o for node in graph.node for o in node.output} | set(self.input_names)
+        for name in value_names:
+            if name not in known:
+                raise ValueError(f"Value {name!r} not found in the model.")
+        model = ModelProto()
+        model.CopyFrom(self.model_proto)
+        del model.graph.output[:]
+        model.graph.output.extend([helper.make_empty_tensor_value_info(n) for n in value_names])
+        return self._run(ReferenceEvaluator(model), tuple(args))
+
+    def apply_weights(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Puts tensors in place of the initializers of their names; others give a warning."""
+        stored = {t.name: t for t in self.model_proto.graph.initializer}
+        for name, value in state_dict.items():
+            if name not in stored:
+                warnings.warn(f"Weight {name!r} not found in the model.", stacklevel=2)
+                continue
+            array = value.detach().numpy()
+            made = tensor(array, name)
+            if made.data_type != stored[name].data_type or made.dims != stored[name].dims:
+                raise ShapeError(f"the weight {name} is {array.dtype}{list(array.shape)}")
+            stored[name].CopyFrom(made)
+        self.release()
+
+    def optimize(self) -> None:
+        """Nothing is left to do: what is constant was computed by the export."""
+
+    def rename_axes(self, rename_mapping: Mapping[str, str]) -> None:
+        """Gives symbolic sizes other names."""
+        graph = self.model_proto.graph
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param in rename_mapping:
+                    dim.dim_param = rename_mapping[dim.dim_param]
 
     def release(self) -> None:
         """Closes the session."""
@@ -102,12 +153,10 @@ def _with_inputs(model: ModelProto, keep: bool) -> ModelProto:
     made = ModelProto()
     made.CopyFrom(model)
     known = {i.name for i in made.graph.input}
-    for tensor in model.graph.initializer:
-        if tensor.name not in known:
-            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+    for stored in model.graph.initializer:
+        if stored.name not in known:
+            info = helper.make_tensor_value_info(stored.name, stored.data_type, stored.dims)
             made.graph.input.append(info)
     if not keep:
         del made.graph.initializer[:]
-    if not made.graph.output:
-        raise FormatError("the model has no outputs")
     return made

@@ -286,6 +286,21 @@ def test_weights_may_lie_beside_the_model(tmp_path):
         assert_same(run(loaded, [weight]), [weight * weight])
 
 
+def test_weights_that_one_file_cannot_hold_go_beside_it(tmp_path, monkeypatch):
+    from graphc.backends.onnx import write
+
+    with Builder() as b:
+        x, w = b.param(parse_type("f32[40, 40]"), "x"), b.param(parse_type("f32[40, 40]"), "w")
+        graph = b.graph([ops.mul(x, w)])
+    model = export_graph(graph, weights={"w": floats(40, 40)})
+    monkeypatch.setattr(write, "LARGEST_MESSAGE", 6000)
+    with pytest.raises(FormatError, match="one ONNX file holds at most 2 GB"):
+        write_model(model, tmp_path / "m.onnx", external_data=False)
+    write_model(model, tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx.data").stat().st_size >= 6400
+    assert len(model.graph.initializer[0].raw_data) == 6400  # the model itself keeps its weights
+
+
 def test_an_invalid_model_is_refused():
     model = export_graph(block(ops.exp, "f32[3]"))
     model.graph.node[0].input[0] = "missing"

@@ -147,7 +147,7 @@ def test_weights_beside_the_model_are_read(tmp_path):
     (tmp_path / "sub").mkdir()
     np.arange(8, dtype=np.float32).tofile(tmp_path / "sub" / "w.bin")
     module = _load_from(tmp_path, _external("sub/w.bin", offset=8, length=16))
-    assert module.graphs["main"].nodes[0].attrs["data"].array.tolist() == [2, 3, 4, 5]
+    assert module.weights["w"].tolist() == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """graphc.onnx: torch's parameters, dynamic sizes, loaded models as callables."""
 
+import io
+
 import numpy as np
 import onnx
 import pytest
@@ -118,6 +120,12 @@ def test_weights_beside_the_file(tmp_path):
     close(graphc.onnx.load(tmp_path / "m.onnx")(x), program(x)[0])
 
 
+def test_an_open_file_is_written():
+    file = io.BytesIO()
+    program = graphc.onnx.export(Net(), (image(),), file)
+    close(graphc.onnx.load(file.getvalue())(image()), program(image())[0])
+
+
 def test_a_name_for_a_size_must_be_one():
     with pytest.raises(FormatError, match="is no name for a size"):
         graphc.onnx.export(Net(), (image(),), dynamic_axes={"image": {0: "a b"}})
@@ -177,3 +185,18 @@ def test_a_model_that_loads_only_with_numbers_runs():
     close(loaded(torch.ones(4, 3), torch.ones(1, 3)), torch.full((4, 3), 2.0))
     with pytest.raises(UnsupportedError, match="Give the sizes"):
         loaded.graph
+
+
+def test_a_program_can_be_changed_and_looked_into():
+    layer, x = nn.Linear(4, 3), torch.ones(2, 4)
+    program = graphc.onnx.export(layer, (x,), dynamic_axes={"input": {0: "n"}})
+    program.rename_axes({"n": "batch"})
+    assert dims_of(program.model_proto.graph.input[0]) == ["batch", 4]
+    inner = program.model_proto.graph.node[0].output[0]
+    close(program.compute_values([inner], (x,))[0], layer(x))
+    program.apply_weights({"weight": torch.zeros(3, 4), "bias": torch.ones(3)})
+    close(program(x)[0], torch.ones(2, 3))
+    with pytest.warns(UserWarning, match="'other' not found"):
+        program.apply_weights({"other": x})
+    with pytest.raises(ValueError, match="'nothing' not found"):
+        program.compute_values(["nothing"], (x,))

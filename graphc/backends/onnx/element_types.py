@@ -6,6 +6,7 @@ graph's dtype is not among them (int8 in ReduceSum, bool in Max), the op runs in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -91,7 +92,7 @@ def signature(name: str, opset: int) -> Signature:
     )
 
 
-def _dtypes(texts: list[str]) -> frozenset[DType]:
+def _dtypes(texts: Sequence[str]) -> frozenset[DType]:
     return frozenset(_BY_TYPE_TEXT[text] for text in texts if text in _BY_TYPE_TEXT)
 
 

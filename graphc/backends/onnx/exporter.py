@@ -180,7 +180,7 @@ class Exporter:
 
     def _plain(self, node: Node, inputs: list[str]) -> Sequence[str]:
         """The op that the facet names, with the attributes that it maps."""
-        facet = node.op.onnx
+        facet: Any = node.op.onnx
         attrs = {key: node.attrs[mine] for key, mine in facet.attrs.items()}
         if isinstance(node.op, Pointwise) and len(inputs) > 1:
             inputs = self._broadcast(node, inputs)

@@ -160,8 +160,8 @@ def _gemm(exporter: Exporter, node: Node, bias: str | None = None) -> str | None
     if len(contract[0]) != 1 or a.type.dtype.kind != "f" or (bias is None and contract[1] == (0,)):
         return None
     inputs = [exporter.env[a], exporter.env[b], *([bias] if bias else [])]
-    flags = {"transA": int(contract[0] == (0,)), "transB": int(contract[1] == (1,))}
-    return exporter.g.op("Gemm", inputs, **{key: 1 for key, flag in flags.items() if flag})
+    left, right = contract[0] == (0,), contract[1] == (1,)
+    return exporter.g.op("Gemm", inputs, transA=1 if left else None, transB=1 if right else None)
 
 
 _RULES = {

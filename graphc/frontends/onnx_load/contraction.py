@@ -252,6 +252,6 @@ def conv_transpose(g: Any, node: OnnxNode, x: Item, w: Item, b: Item | None = No
         groups=groups,
     )
     if any(map(any, beyond)):  # nothing reaches there
-        low, high = ((0, 0, *side) for side in zip(*beyond))
-        made = ops.pad(made, low=low, high=high, value=0.0)
+        sides = [(0, 0, *side) for side in zip(*beyond)]
+        made = ops.pad(made, low=sides[0], high=sides[1], value=0.0)
     return _with_bias(g, made, b)

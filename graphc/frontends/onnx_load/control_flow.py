@@ -142,11 +142,7 @@ def loop(g: Loader, node: OnnxNode, trips: Item | None, go: Item | None, *state:
     body = node.graph("body")
     types = [TensorType(I64), TensorType(BOOL), *[item.type for item in state]]
     always = go is None or (go.array is not None and bool(go.array.item()))
-    known = (
-        {1: Item.of_array(go.array if go is not None and always else np.array(True))}
-        if always
-        else {}
-    )
+    known = {1: Item.of_array(np.array(True))} if always else {}
     inner = read(g, body, types, known)
     again = inner.results[0]
     runs_on = again.array is not None and bool(again.array.item())
@@ -193,7 +189,7 @@ def _conditional(
 
     def advance(step: Value, on: Value, end: Value, *rest: Value) -> list[Value]:
         made = Builder.current().replay(body, [step, on, *rest])
-        return [step + 1, _scalar(made[0]), end, *made[1:], *rest[n:]]
+        return [ops.add(step, ops.full_like(1, step)), _scalar(made[0]), end, *made[1:], *rest[n:]]
 
     made = ops.while_loop(trace(condition, *types), trace(advance, *types), *operands)
     return made[3 : 3 + n]

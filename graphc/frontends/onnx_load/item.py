@@ -19,7 +19,7 @@ class Item:
     stand; shape computations are carried out on them. Values of the graph are made when asked for.
     """
 
-    __slots__ = ("_entries", "array", "name", "type")
+    __slots__ = ("_entries", "array", "is_weight", "name", "type")
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Item:
     ) -> None:
         self.type, self.array, self.name = type, array, name
         self._entries = entries
+        self.is_weight = False  # a tensor that the file stores under a name
 
     @staticmethod
     def of_array(array: np.ndarray, name: str = "") -> Item:

@@ -26,7 +26,7 @@ from .node import OnnxNode
 from .reading import tensor_array
 from .registry import LOADERS
 
-_INLINE_ELEMENTS = 16  # larger constants become named weights of the module
+_INLINE_ELEMENTS = 16  # larger constants become weights of the module too
 _DEEPEST = 40  # functions and subgraphs within each other
 
 
@@ -83,7 +83,8 @@ class Loader:
             raise UnsupportedError("sparse initializers are not supported")
         for tensor in graph.initializer:
             array = tensor_array(tensor, self.folder)
-            self.names.items[tensor.name] = Item.of_array(array, tensor.name)
+            item = self.names.items[tensor.name] = Item.of_array(array, tensor.name)
+            item.is_weight = array.ndim > 0 and item.type.dtype.kind == "f"
 
     def run(self, nodes: Sequence[NodeProto]) -> None:
         for proto in nodes:
@@ -223,7 +224,8 @@ class Loader:
         return found
 
     def _materialize(self, item: Item, block: Block) -> Value:
-        if item.array is not None and (item.array.size <= _INLINE_ELEMENTS or block.fold):
+        small = item.array is not None and item.array.size <= _INLINE_ELEMENTS
+        if item.array is not None and (block.fold or (small and not item.is_weight)):
             if not item.shape:
                 return ops.full(item.array.item(), item.type.dtype)
             return ops.const(item.array)
@@ -335,7 +337,8 @@ def _is_little_work(graph: Graph) -> bool:
             count: Any = product(value.type.shape)
             if isinstance(count, Dim) or count > 16 * MOST_KNOWN:
                 return False
-    return all(product(value.type.shape) <= MOST_KNOWN for value in graph.results)
+    counts: list[Any] = [product(value.type.shape) for value in graph.results]
+    return all(count <= MOST_KNOWN for count in counts)
 
 
 # What Python and numpy raise where an attribute or operand is of a wrong kind, number or size.
@@ -362,7 +365,7 @@ def _at_node(error: GraphcError, node: OnnxNode, items: Sequence[Item | None]) -
 def standard_body(name: str, domain: str, opset: int) -> FunctionProto | None:
     """The function by which the ONNX standard defines an op, where that needs no types."""
     try:
-        schema = defs.get_schema(name, opset, domain)
+        schema: Any = defs.get_schema(name, opset, domain)
     except defs.SchemaError:
         return None
     return schema.function_body if schema.has_function else None
@@ -375,7 +378,7 @@ def _typed_body(node: OnnxNode, items: list) -> FunctionProto | None:
     if node.domain not in ("", "ai.onnx"):
         return None
     try:
-        schema = defs.get_schema(node.type, node.opset, "")
+        schema: Any = defs.get_schema(node.type, node.opset, "")
     except defs.SchemaError:
         return None
     if not schema.has_context_dependent_function:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, defs
 
@@ -30,7 +32,7 @@ class ModelFile:
     name: str
 
 
-def read_model(source: str | Path | bytes | ModelProto) -> ModelFile:
+def read_model(source: str | os.PathLike | bytes | ModelProto) -> ModelFile:
     """Parses a path, bytes or message; FormatError where it is no ONNX model."""
     if isinstance(source, ModelProto):
         return ModelFile(source, None, source.graph.name)
@@ -154,9 +156,10 @@ def _is_loaded(node: NodeProto, domain: str, versions: Mapping[str, int]) -> boo
     if standard_body(node.op_type, "", version) is not None:
         return True
     try:
-        return defs.get_schema(node.op_type, version, "").has_context_dependent_function
+        schema: Any = defs.get_schema(node.op_type, version, "")
     except defs.SchemaError:
         return False
+    return schema.has_context_dependent_function
 
 
 def _all_nodes(bodies: Iterable[Iterable[NodeProto]], depth: int = 0) -> Iterable[NodeProto]:

@@ -51,7 +51,8 @@ def _moments(value: Value, axes: tuple[int, ...], eps: float) -> tuple[Value, Va
     """The mean and 1 / sqrt(variance + eps)."""
     centre = mean(value, axes)
     delta = ops.sub(value, ops.expand(centre, shape=value.type.shape, axes=axes))
-    return centre, ops.rsqrt(mean(ops.mul(delta, delta), axes) + eps)
+    variance = mean(ops.mul(delta, delta), axes)
+    return centre, ops.rsqrt(ops.add(variance, ops.full_like(eps, variance)))
 
 
 def _normalized(value: Value, axes: tuple[int, ...], eps: float) -> Value:

@@ -33,7 +33,9 @@ def _ceil_extra(node: OnnxNode, kernel: Any, space: Any, strides: Any, pads: Any
     return extra
 
 
-def _windows(value: Value, pads: Any, extra: list, fill: Any, kernel: Any, strides: Any, dil: Any):
+def _windows(
+    value: Value, pads: Any, extra: list, fill: Any, kernel: Any, strides: Any, dil: Any
+) -> Value:
     low = (0, 0, *[p[0] for p in pads])
     high = (0, 0, *[p[1] + e for p, e in zip(pads, extra)])
     if any(low) or any(high):

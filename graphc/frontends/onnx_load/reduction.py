@@ -110,9 +110,10 @@ def top_k(g: Any, node: OnnxNode, x: Item, k: Item | None = None) -> tuple[Value
     """The first k of the order; equals keep theirs."""
     axis = axis_of(node.int("axis", -1), x.rank)
     (count,) = (node.int("k"),) if k is None else g.sizes(k, "k")
-    if isinstance(x.shape[axis], int) and isinstance(count, int) and count > x.shape[axis]:
-        raise UnsupportedError(f"k is {count}, but {x.type.text} has {x.shape[axis]} elements")
-    g.assume_order(count, x.shape[axis])
+    size = x.shape[axis]
+    if isinstance(size, int) and isinstance(count, int) and count > size:
+        raise UnsupportedError(f"k is {count}, but {x.type.text} has {size} elements")
+    g.assume_order(count, size)
     made = ops.sort(g.value(x), axis=axis, descending=bool(node.int("largest", 1)))
     values, places = [cut(part, axis, 0, count) for part in made]
     return values, ops.cast(places, dtype=I64) if places.type.dtype is not I64 else places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,12 +113,13 @@ def _nearest(node: OnnxNode, places: np.ndarray, n: int) -> np.ndarray:
     rule = node.text("nearest_mode", "round_prefer_floor" if node.opset >= 11 else "floor")
     if node.type == "Upsample":
         rule = "floor"
-    rounded = {
+    rules: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "round_prefer_floor": lambda p: np.ceil(p - 0.5),
         "round_prefer_ceil": lambda p: np.floor(p + 0.5),
         "floor": np.floor,
         "ceil": np.ceil,
-    }.get(rule)
+    }
+    rounded = rules.get(rule)
     if rounded is None:
         raise FormatError(f"there is no nearest_mode {rule!r}")
     return np.clip(rounded(places), 0, n - 1).astype(np.int64)
