@@ -108,6 +108,24 @@ def test_a_size_that_changes_the_operations_is_refused():
         graphc.onnx.export(function, (torch.ones(2),), dynamic_axes={"x": {0: "n"}})
 
 
+def test_a_training_step_keeps_its_batch_open():
+    def step(x, labels, weight, momentum):
+        weight = weight.detach().requires_grad_()
+        loss = nn.functional.cross_entropy(torch.relu(x) @ weight, labels)
+        (grad,) = torch.autograd.grad(loss, [weight])
+        momentum = 0.9 * momentum + grad
+        return loss, weight - 0.1 * momentum, momentum
+
+    def inputs(n):
+        x = torch.tensor(np.random.default_rng(n).normal(size=(n, 4)).astype(np.float32))
+        return x, torch.arange(n) % 3, torch.ones(4, 3), torch.zeros(4, 3)
+
+    axes = {"x": {0: "n"}, "labels": {0: "n"}}
+    program = graphc.onnx.export(step, inputs(4), dynamic_axes=axes)
+    for found, expected in zip(program(*inputs(9)), step(*inputs(9))):
+        close(found, expected)
+
+
 def test_verify_compares_with_a_runtime():
     graphc.onnx.export(Net().eval(), (image(),), verify=True)
 

@@ -46,6 +46,7 @@ class Emitter:
         self.op_name = ""
         self._constants: dict[tuple, str] = {}
         self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}
         # Where the size of a symbol is found: its tensor and axis, the symbol's coefficient and
         # the rest of that axis' size, and the depth of the scope that holds the tensor.
         self._symbols: dict[str, tuple[str, int, int, int, int]] = {}
@@ -59,10 +60,10 @@ class Emitter:
 
     def name(self, wanted: str, dtype: DType | None = None) -> str:
         """A fresh tensor name that begins with `wanted`."""
-        found, count = wanted or "value", 1
+        stem = found = wanted or "value"
         while found in self._taken:
-            count += 1
-            found = f"{wanted or 'value'}_{count}"
+            self._counts[stem] = self._counts.get(stem, 1) + 1
+            found = f"{stem}_{self._counts[stem]}"
         self._taken.add(found)
         if dtype is not None:
             self.dtypes[found] = dtype

@@ -71,6 +71,7 @@ class Loader:
         }
         self.block = Block()
         self.names = Names(opsets={i.domain: i.version for i in model.opset_import})
+        self.inputs: set[str] = set()
         self.weights: dict[str, np.ndarray] = {}
         self.facts: dict[str, Facts] = {}
         self.depth = 0
@@ -241,9 +242,8 @@ class Loader:
         if item.array is None:
             raise FormatError("a tensor is used outside of the subgraph that computes it")
         wanted = item.name or "constant"
-        taken = {p.name for p in self.block.builder.params}
         name, count = wanted, 1
-        while name in taken:
+        while name in self.weights or name in self.inputs:
             count += 1
             name = f"{wanted}_{count}"
         item.name = name

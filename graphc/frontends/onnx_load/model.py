@@ -60,6 +60,7 @@ def load_module(file: ModelFile, shapes: Mapping[str, Sequence[AnyDim]] | None =
             if declared.name not in stored:
                 given = (shapes or {}).get(declared.name)
                 type = _input_type(declared.name, declared.type, given)
+                loader.inputs.add(declared.name)
                 value = loader.block.builder.param(type, declared.name)
                 loader.names.items[declared.name] = loader.item(value)
         loader.run(graph.node)
