@@ -83,7 +83,6 @@ def _backend(op: Op) -> Iterator[Facet]:
     build = NATIVE_KERNELS.get(op.name)
     if build is not None:
         yield Facet("native kernel", *_function_line(build), "LLVM IR by hand")
-    yield from _cost(op)
 
 
 def _vector_maths(op: Op) -> Iterator[Facet]:
@@ -93,15 +92,6 @@ def _vector_maths(op: Op) -> Iterator[Facet]:
     if expansion is not None:
         function = getattr(expansion, "function", expansion)
         yield Facet("vector code", *_function_line(function), "LLVM IR on vectors")
-
-
-def _cost(op: Op) -> Iterator[Facet]:
-    from graphc.passes.fuse import expr
-
-    if isinstance(op, Pointwise) and op.name in expr.COST:
-        file = Path(inspect.getsourcefile(expr) or "")
-        line = _line_with(file, f'"{op.name}"')
-        yield Facet("cost", _relative(file), line, f"{expr.COST[op.name]} (when to keep a value)")
 
 
 # --- lines ---------------------------------------------------------------------------------------

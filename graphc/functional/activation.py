@@ -36,7 +36,7 @@ def _gelu(input, approximate):
 
 
 def gelu(input, approximate="none"):
-    """input * Phi(input), by erf or by the tanh approximation."""
+    """input * Phi(input), exactly or by an approximation."""
     return _gelu(input, approximate)
 
 
@@ -129,11 +129,11 @@ def celu(input, alpha=1.0, inplace=False):
 
 @function(register=False)
 def _mish(input):
-    return ops.mul(input, ops.tanh(composite.softplus(input)))
+    return composite.mish(input)
 
 
 def mish(input, inplace=False):
-    """input * tanh(softplus(input))."""
+    """A smooth relative of relu: see the composite."""
     return _finish(_mish(input), input, inplace)
 
 
@@ -145,8 +145,8 @@ def softsign(input):
 
 @function(register=False)
 def tanhshrink(input):
-    """input - tanh(input)."""
-    return ops.sub(input, ops.tanh(input))
+    """The input less its hyperbolic tangent."""
+    return composite.tanhshrink(input)
 
 
 @function(register=False, floats=False)

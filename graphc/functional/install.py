@@ -7,6 +7,7 @@ from typing import Any
 
 from ..frontends.function import FUNCTIONS, Function, predicted
 from ..ir.dtype import BOOL
+from ..ir.op import OPS
 from ..tensor import Tensor
 from . import (  # noqa: F401
     convert,
@@ -40,17 +41,16 @@ NOT_METHODS = {
     "view_as_real", "view_as_complex", "atleast_1d", "atleast_2d", "atleast_3d", "constant_pad_nd",
 }  # fmt: skip
 
-# Functions with a variant that writes its result into the first operand.
+# Functions with a variant that writes its result into the first operand, besides the ops whose
+# declarations say so.
 INPLACE = """
-abs absolute acos acosh add addbmm addcdiv addcmul addmm addmv addr arccos arccosh arcsin arcsinh
-arctan arctan2 arctanh asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_left_shift
-bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clip copysign cos cosh cumprod
-cumsum deg2rad digamma div divide eq erf erfc erfinv exp exp2 expm1 fix floor floor_divide fmod frac
-ge greater greater_equal gt hypot index_add index_copy index_fill index_put ldexp le lerp less
-less_equal lgamma log log10 log1p log2 logical_and logical_not logical_or logical_xor logit lt
-masked_fill masked_scatter mul multiply nan_to_num ne neg negative nextafter not_equal pow put
-rad2deg reciprocal relu remainder round rsqrt scatter scatter_add scatter_reduce sgn sigmoid sign
-sin sinc sinh sqrt square sub subtract tan tanh tril triu true_divide trunc xlogy index_reduce
+add addbmm addcdiv addcmul addmm addmv addr arctan2 atan2 baddbmm bitwise_and bitwise_left_shift
+bitwise_or bitwise_right_shift bitwise_xor clamp clip copysign cumprod cumsum deg2rad div divide
+eq floor_divide fmod frac ge greater greater_equal gt hypot index_add index_copy index_fill
+index_put index_reduce ldexp le lerp less less_equal log10 logical_and logical_not logical_or
+logical_xor logit lt masked_fill masked_scatter mul multiply nan_to_num ne nextafter not_equal pow
+put rad2deg reciprocal remainder round scatter scatter_add scatter_reduce sgn sinc square sub
+subtract tril triu true_divide xlogy
 """.split()
 
 
@@ -129,7 +129,8 @@ def install() -> None:
     for name, function in FUNCTIONS.items():
         if name not in NOT_METHODS and name not in Tensor.__dict__:
             setattr(Tensor, name, _method(function))
-    for name in INPLACE:
+    of_ops = [n for op in OPS.values() if op.torch and op.torch.inplace for n in op.torch.names]
+    for name in (*INPLACE, *of_ops):
         if name in FUNCTIONS and name + "_" not in Tensor.__dict__:
             method = _in_place(FUNCTIONS[name])
             method.__name__ = method.__qualname__ = name + "_"

@@ -2,13 +2,14 @@
 
 A declaration is a class whose functions take no `self`; `@op("name")` makes it the op object.
 
-    @op("tanh")
-    class tanh(Pointwise):
-        "Hyperbolic tangent."
+    @op("exp")
+    class exp(Pointwise):
+        "e to the x."
         x: Float | Complex                        # schema: operands, then attributes
-        def eval(x): return np.tanh(x)            # meaning: the reference of every backend
-        def partials(x, out): return (1.0 - out * out,)
-        onnx = Onnx("Tanh", since=6)
+        def eval(x): return np.exp(x)             # meaning: the reference of every backend
+        def partials(x, out): return (out,)
+        onnx = Onnx("Exp", since=13)
+        cost = 8
         samples = (Uniform(-4, 4), Special("inf nan -0.0"))
 
 Facets:
@@ -25,6 +26,7 @@ Facets:
     onnx | to_onnx, from_onnx      export and load;  no_onnx: the reason for none
     torch                          PyTorch's names
     samples                        what the generated tests run it on
+    cost                           of one element, an addition being 1: when to compute it again
     pure, commutative, dear        effects; x op y = y op x; worth keeping rather than running twice
 """
 
@@ -67,6 +69,7 @@ class Op:
     torch: Torch | None = None
     samples: tuple = ()
     composite = False
+    cost = 1
 
     def __call__(self, *inputs: Any, **attrs: Any) -> Any:
         """Builds the node in the current builder; numbers beside values become constants."""

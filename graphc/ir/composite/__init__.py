@@ -4,7 +4,7 @@ They stay one node until no backend and no ONNX opset claims them. What lives he
 family, each declaration complete. What must not: primitives, tensors, passes.
 """
 
-from .activation import gelu, log_sigmoid, relu, sigmoid, silu, softplus
+from .activation import gelu, log_sigmoid, mish, relu, sigmoid, silu, softplus, tanhshrink
 from .attention import attention
 from .normalize import (
     batch_norm,

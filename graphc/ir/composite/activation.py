@@ -119,3 +119,29 @@ class softplus(Composite):
 
     no_onnx = "ONNX's Softplus has no beta and no threshold; goes out as its expansion"
     samples = (Uniform(-4, 4), Special("nan 0.0 30.0 -30.0"))
+
+
+@op("mish")
+class mish(Composite):
+    """x * tanh(softplus(x))."""
+
+    x: Float
+
+    def expand(x):
+        return ops.mul(x, ops.tanh(softplus(x)))
+
+    onnx = Onnx("Mish", 18)
+    samples = (Uniform(-4, 4), Special("nan 0.0 1.0 -1.0 30.0"))
+
+
+@op("tanhshrink")
+class tanhshrink(Composite):
+    """x - tanh(x)."""
+
+    x: Float
+
+    def expand(x):
+        return ops.sub(x, ops.tanh(x))
+
+    no_onnx = "goes out as its expansion"
+    samples = (Uniform(-4, 4), Special("nan 0.0 1.0 -1.0"))

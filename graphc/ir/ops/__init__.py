@@ -1,4 +1,3 @@
-
 """The primitives, one file a family. `from graphc.ir import ops; ops.add(x, y)` builds a node.
 
 What lives here: declarations of primitives and the few functions that compose them by definition
@@ -70,46 +69,7 @@ from .reduce import (
     reduce_prod,
     reduce_sum,
 )
-from .unary import (
-    abs_,
-    acos,
-    acosh,
-    asin,
-    asinh,
-    atan,
-    atanh,
-    ceil,
-    cos,
-    cosh,
-    detach,
-    digamma,
-    erf,
-    erfc,
-    erfinv,
-    exp,
-    exp2,
-    expm1,
-    floor,
-    imag,
-    isnan,
-    lgamma,
-    log,
-    log1p,
-    log2,
-    neg,
-    not_,
-    popcount,
-    real,
-    round_,
-    rsqrt,
-    sign,
-    sin,
-    sinh,
-    sqrt,
-    tan,
-    tanh,
-    trunc,
-)
+from .unary import *  # noqa: F403
 
 for _symbol, _op in {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow_}.items():
     setattr(Value, f"__{_symbol}__", lambda x, y, op=_op: op(x, y))

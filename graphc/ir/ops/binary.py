@@ -81,6 +81,7 @@ class div(Pointwise):
         return (1.0 / y, -out / y)
 
     onnx = Onnx("Div", 14)
+    cost = 3
     samples = (Uniform(0.5, 4), EDGES)
 
 
@@ -106,6 +107,7 @@ class quo(Pointwise):
 
     no_derivative = "takes no floats"
     onnx = Onnx("Div", 14)
+    cost = 6
     samples = (Uniform(1, 9),)
 
 
@@ -125,6 +127,7 @@ class rem(Pointwise):
     def to_onnx(g, node, x, y):
         return g.op("Mod", [x, y], fmod=1)
 
+    cost = 6
     samples = (Uniform(1, 9),)
 
 
@@ -158,6 +161,7 @@ class pow_(Pointwise):
         return (dx, dy)
 
     onnx = Onnx("Pow", 15)
+    cost = 18
     samples = (Uniform(0.5, 3), EDGES)
 
 
@@ -249,6 +253,7 @@ class atan2(Pointwise):
         return (x * inverse, -y * inverse)
 
     no_onnx = "the standard domain has no atan2"
+    cost = 14
     samples = (Uniform(0.5, 4), EDGES)
 
 
@@ -261,6 +266,7 @@ class nextafter(Pointwise):
     eval = np.nextafter
     no_derivative = "its steps have no useful derivative; torch has none either"
     no_onnx = "the standard domain has no nextafter"
+    cost = 6
     samples = (Uniform(-4, 4), EDGES)
 
 

@@ -332,14 +332,14 @@ def flat_index(index, axis: int, shape: tuple):
 
     index has any shape of that rank; its other axes name themselves.
     """
-    from .binary import add, mul
+    from .binary import add, cast, mul
     from .constant import dim_value, full_like, iota
 
     total = None
     stride: int | Dim = 1
     for i in reversed(range(len(shape))):
         if i == axis:
-            line = index
+            line = index if index.type.dtype is I64 else cast(index, dtype=I64)
         else:
             line = iota(index.type.shape, i, I64, index.type.device)
         if isinstance(stride, Dim):

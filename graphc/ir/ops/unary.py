@@ -144,6 +144,7 @@ class sqrt(Pointwise):
 
     onnx = Onnx("Sqrt", 13)
     torch = torch_name("sqrt")
+    cost = 4
     samples = (Uniform(0.1, 4), Special("inf nan 0.0 -0.0 -1.0"))
 
 
@@ -163,6 +164,7 @@ class rsqrt(Pointwise):
         return g.op("Reciprocal", [g.op("Sqrt", [x])])
 
     torch = torch_name("rsqrt")
+    cost = 5
     samples = (Uniform(0.1, 4), Special("inf nan 0.0 -1.0"))
 
 
@@ -178,6 +180,7 @@ class exp(Pointwise):
 
     onnx = Onnx("Exp", 13)
     torch = torch_name("exp")
+    cost = 8
     samples = (Uniform(-4, 4), EDGES, Special("88.0 -87.0 -100.0 90.0"))
 
 
@@ -195,6 +198,7 @@ class exp2(Pointwise):
         return g.op("Pow", [g.scalar(2.0, node.inputs[0].type.dtype), x])
 
     torch = torch_name("exp2")
+    cost = 8
     samples = (Uniform(-4, 4), EDGES)
 
 
@@ -212,6 +216,7 @@ class expm1(Pointwise):
         return g.expm1(x)
 
     torch = torch_name("expm1")
+    cost = 10
     samples = (Uniform(-1, 1), EDGES, Special("1e-8"))
 
 
@@ -227,6 +232,7 @@ class log(Pointwise):
 
     onnx = Onnx("Log", 13)
     torch = torch_name("log")
+    cost = 9
     samples = (Uniform(0.1, 4), EDGES)
 
 
@@ -244,6 +250,7 @@ class log2(Pointwise):
         return g.log2(x)
 
     torch = torch_name("log2")
+    cost = 9
     samples = (Uniform(0.1, 4), EDGES)
 
 
@@ -261,6 +268,7 @@ class log1p(Pointwise):
         return g.log1p(x)
 
     torch = torch_name("log1p")
+    cost = 11
     samples = (Uniform(-0.9, 4), EDGES, Special("1e-8"))
 
 
@@ -276,6 +284,7 @@ class sin(Pointwise):
 
     onnx = Onnx("Sin", 7)
     torch = torch_name("sin")
+    cost = 12
     samples = (Uniform(-4, 4), EDGES, Special("1e5"))
 
 
@@ -291,6 +300,7 @@ class cos(Pointwise):
 
     onnx = Onnx("Cos", 7)
     torch = torch_name("cos")
+    cost = 12
     samples = (Uniform(-4, 4), EDGES, Special("1e5"))
 
 
@@ -306,6 +316,7 @@ class tan(Pointwise):
 
     onnx = Onnx("Tan", 7)
     torch = torch_name("tan")
+    cost = 16
     samples = (Uniform(-1, 1), EDGES)
 
 
@@ -321,6 +332,7 @@ class asin(Pointwise):
 
     onnx = Onnx("Asin", 7)
     torch = torch_name("asin", "arcsin")
+    cost = 12
     samples = (Uniform(-0.9, 0.9), EDGES)
 
 
@@ -336,6 +348,7 @@ class acos(Pointwise):
 
     onnx = Onnx("Acos", 7)
     torch = torch_name("acos", "arccos")
+    cost = 12
     samples = (Uniform(-0.9, 0.9), EDGES)
 
 
@@ -351,6 +364,7 @@ class atan(Pointwise):
 
     onnx = Onnx("Atan", 7)
     torch = torch_name("atan", "arctan")
+    cost = 12
     samples = (Uniform(-4, 4), EDGES)
 
 
@@ -366,6 +380,7 @@ class sinh(Pointwise):
 
     onnx = Onnx("Sinh", 9)
     torch = torch_name("sinh")
+    cost = 14
     samples = (Uniform(-2, 2), EDGES)
 
 
@@ -381,6 +396,7 @@ class cosh(Pointwise):
 
     onnx = Onnx("Cosh", 9)
     torch = torch_name("cosh")
+    cost = 14
     samples = (Uniform(-2, 2), EDGES)
 
 
@@ -396,6 +412,7 @@ class tanh(Pointwise):
 
     onnx = Onnx("Tanh", 13)
     torch = torch_name("tanh")
+    cost = 12
     samples = (Uniform(-4, 4), EDGES)
 
 
@@ -411,6 +428,7 @@ class asinh(Pointwise):
 
     onnx = Onnx("Asinh", 9)
     torch = torch_name("asinh", "arcsinh")
+    cost = 20
     samples = (Uniform(-4, 4), EDGES)
 
 
@@ -426,6 +444,7 @@ class acosh(Pointwise):
 
     onnx = Onnx("Acosh", 9)
     torch = torch_name("acosh", "arccosh")
+    cost = 20
     samples = (Uniform(1.1, 4), EDGES)
 
 
@@ -441,6 +460,7 @@ class atanh(Pointwise):
 
     onnx = Onnx("Atanh", 9)
     torch = torch_name("atanh", "arctanh")
+    cost = 16
     samples = (Uniform(-0.9, 0.9), EDGES)
 
 
@@ -456,6 +476,7 @@ class erf(Pointwise):
 
     onnx = Onnx("Erf", 13)
     torch = torch_name("erf")
+    cost = 12
     samples = (Uniform(-3, 3), EDGES)
 
 
@@ -471,6 +492,7 @@ class erfc(Pointwise):
 
     no_onnx = "Sub of Erf would lose the accuracy that the op is for"
     torch = torch_name("erfc")
+    cost = 20
     samples = (Uniform(-3, 3), EDGES)
 
 
@@ -486,6 +508,7 @@ class erfinv(Pointwise):
 
     no_onnx = "the standard domain has no inverse error function"
     torch = torch_name("erfinv")
+    cost = 14
     samples = (Uniform(-0.9, 0.9), Special("1.0 -1.0 nan 2.0 0.0"))
 
 
@@ -501,6 +524,7 @@ class lgamma(Pointwise):
 
     no_onnx = "the standard domain has no gamma function"
     torch = torch_name("lgamma")
+    cost = 40
     samples = (Uniform(0.2, 6), Special("inf nan 0.0 -1.0 1.0 2.0"))
 
 
@@ -513,6 +537,7 @@ class digamma(Pointwise):
     no_derivative = "polygamma of order 1 is not an op yet"
     no_onnx = "the standard domain has no gamma function"
     torch = torch_name("digamma")
+    cost = 40
     samples = (Uniform(0.2, 6), Special("inf nan 1.0"))
 
 
@@ -619,3 +644,6 @@ class detach(Pointwise):
     flat = True
     onnx = Onnx("Identity", 13)
     samples = (Uniform(-4, 4),)
+
+# Every op that this file declares, under the name of its class.
+__all__ = [name for name, value in globals().items() if isinstance(value, Pointwise)]  # noqa: PLE0605

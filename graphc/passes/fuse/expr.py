@@ -14,19 +14,18 @@ from typing import Any, NamedTuple
 from graphc.ir.dims import AnyDim
 from graphc.ir.dtype import BOOL, DType
 from graphc.ir.graph import Value
+from graphc.ir.op import OPS
 
 from .affine import Affine, Guards, Variable
 
-#: Estimated cost of an op in units of an addition; everything else costs one.
-COST = {
-    "div": 3, "rem": 6, "quo": 6, "sqrt": 4, "rsqrt": 5, "exp": 8, "exp2": 8, "expm1": 10,
-    "log": 9, "log2": 9, "log1p": 11, "tanh": 12, "erf": 12, "erfinv": 14, "sin": 12, "cos": 12,
-    "tan": 16, "asin": 12, "acos": 12, "atan": 12, "atan2": 14, "sinh": 14, "cosh": 14,
-    "sigmoid": 10, "pow": 18, "lgamma": 40, "digamma": 40,
-}  # fmt: skip
-
 #: From this cost on, a value that several kernels or stages read is kept, not computed again.
 KEEP_COST = 8
+
+
+def cost_of(op: str) -> int:
+    """What an op costs for one element, an addition being 1."""
+    declared = OPS.get(op)
+    return 1 if declared is None else declared.cost
 
 
 class Access(NamedTuple):
@@ -61,7 +60,7 @@ class Expr:
             reads.add(payload)
         self.variables: frozenset[Variable] = frozenset(variables)
         self.reads: frozenset[Value] = frozenset(reads)
-        own = COST.get(op, 1) if args or op in ("iota", "guard") else 0
+        own = cost_of(op) if args or op in ("iota", "guard") else 0
         self.cost: int = own + sum([arg.cost for arg in args])
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ from graphc.ir.op import Pointwise
 from .affine import NotFused, SplitVariable
 from .candidates import Candidates
 from .domain import Domain, merge_dims
-from .expr import COST, KEEP_COST, Expr
+from .expr import KEEP_COST, Expr
 from .group import (
     COLUMNS,
     MAP,
@@ -95,8 +95,8 @@ def _is_dear(value: Value) -> bool:
     node = value.node
     if node is None or not isinstance(node.op, Pointwise):
         return False
-    return COST.get(node.op.name, 0) >= 3 or (
-        sum([COST.get(v.node.op.name, 0) for v in node.inputs if v.node]) >= KEEP_COST
+    return node.op.cost >= 3 or (
+        sum([v.node.op.cost for v in node.inputs if v.node and v.node.op.cost > 1]) >= KEEP_COST
     )
 
 

@@ -13,7 +13,6 @@ from . import (
     rounding,
     trigonometric,
 )
-from .cost import COST
 from .emitter import Vec, VectorEmitter, memory_element
 
-__all__ = ["COST", "Vec", "VectorEmitter", "memory_element"]
+__all__ = ["Vec", "VectorEmitter", "memory_element"]
