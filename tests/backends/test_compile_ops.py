@@ -291,3 +291,44 @@ def test_searchsorted(right):
         "f32[23]",
         arrays=[x, values],
     )
+
+
+COMPLEX = {
+    "arithmetic": lambda x, y: [o.add(x, y), o.sub(x, y), o.mul(x, y), o.div(x, y), o.neg(x)],
+    "functions": lambda x, y: [getattr(o, name)(x) for name in ("exp", "log", "sqrt", "sin")],
+    "more functions": lambda x, y: [o.cos(x), o.tanh(x), o.real(x), o.imag(y)],
+    "movement": lambda x, y: [
+        o.permute(o.concat(x, y, axis=0), perm=(1, 0)),
+        o.pad(o.flip(x, axes=(1,)), low=(1, 0), high=(0, 2), value=1 + 2j),
+        o.select(o.eq(x, y), x, y),
+    ],
+    "sums": lambda x, y: [
+        o.reduce_sum(x, axes=(0,)),
+        o.cumulative(x, axis=1, mode="sum"),
+        o.dot(x, y, contract=((1,), (1,))),
+    ],
+    "casts": lambda x, y: [
+        o.cast(x, dtype=F64),
+        o.cast(o.real(x), dtype=x.type.dtype),
+        o.complex(o.imag(x), o.real(y)),
+        full(1 - 2j, x.type.dtype, (3,)),
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", ["c64", "c128"])
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_numbers(name, dtype):
+    rng = np.random.default_rng(0)
+    arrays = [
+        (rng.standard_normal((6, 9)) + 1j * rng.standard_normal((6, 9))).astype(
+            parse_type(dtype + "[]").dtype.numpy
+        )
+        for _ in range(2)
+    ]
+    graph = trace(COMPLEX[name], *[parse_type(f"{dtype}[6, 9]")] * 2)
+    found = compile_graph(graph)(*arrays)
+    tolerance = 1e-4 if dtype == "c64" else 1e-11
+    for array, expected in zip(found, evaluate(graph, *arrays), strict=True):
+        assert array.dtype == expected.dtype
+        np.testing.assert_allclose(array, expected, rtol=tolerance, atol=tolerance)

@@ -23,6 +23,7 @@ from graphc.ir.graph import Graph, Node, Value, symbols_of
 from graphc.ir.op import Pointwise
 from graphc.ir.types import TensorType
 from graphc.passes.checks import Check, add_checks
+from graphc.passes.complex_parts import split_complex
 from graphc.passes.expand import expand_composites
 from graphc.passes.fuse.fuse import fuse
 from graphc.passes.fuse.group import NATIVE, REDUCTIONS, SCATTERS, Group, is_anchor
@@ -101,7 +102,8 @@ class Compiler:
     def run(self) -> None:
         """Does everything up to the text."""
         start = time.perf_counter_ns()
-        prepared = prepare_products(legalize(expand_composites(self.source)))
+        plain = split_complex(expand_composites(self.source))
+        prepared = prepare_products(legalize(plain))
         self.checked = add_checks(prepared)
         self.checks: list[Check] = list(self.checked.checks)
         self.graph = self.checked.graph
