@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from graphc.backends.onnx import Names, check_model, export_graph, write_model
+from graphc.frontends.onnx_load import load_module, read_model
 from graphc.ir import composite, ops
 from graphc.ir.build import Builder, trace
 from graphc.ir.dims import symbol
@@ -12,16 +13,23 @@ from graphc.ir.dtype import BOOL, F32, I64
 from graphc.ir.errors import FormatError, UnsupportedError
 from graphc.ir.interpret import evaluate
 from graphc.ir.types import TensorType, parse_type
+from graphc.ir.verify import verify
 
 from .onnx_cases import block, random_array
 from .onnx_runner import assert_same, run
 
 
 def check(graph, *arrays, **options):
-    """Exports, checks and runs a graph; the model."""
+    """Exports, checks and runs a graph, and loads it back; the model."""
     model = export_graph(graph, **options)
     check_model(model)
-    assert_same(run(model, arrays), evaluate(graph, *arrays))
+    expected = evaluate(graph, *arrays)
+    assert_same(run(model, arrays), expected)
+    module = load_module(read_model(model))
+    verify(module)
+    loaded = module.graphs["main"]
+    weights = [module.weights[p.name] for p in loaded.params[len(arrays) :]]
+    assert_same(evaluate(loaded, *arrays, *weights), expected)
     return model
 
 

@@ -113,6 +113,21 @@ def test_a_slice_to_a_symbolic_size_makes_a_fact():
     assert module.dims["t"].hi == 16
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("2*n + 1", "2*n + 1"),
+        ("batch-size", "batch_size"),
+        ("3", "d3"),
+        ("a b", "a_b"),
+        ("n*n", "n_n"),
+    ],
+)
+def test_names_of_sizes(name, text):
+    proto = model([node("Relu", "x", "y")], [info("x", FLOAT, [name])], [info("y", FLOAT, None)])
+    assert load(proto).graphs["main"].params[0].type.text == f"f32[{text}]"
+
+
 def test_unnamed_sizes_get_symbols_and_may_be_given():
     proto = model([node("Relu", "x", "y")], [info("x", FLOAT, [None, 3])], [info("y", FLOAT, None)])
     assert load(proto).graphs["main"].params[0].type.text == "f32[x_0, 3]"

@@ -11,8 +11,8 @@ from typing import Any
 
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, defs
 
-from graphc.ir.dims import AnyDim, Facts, symbol
-from graphc.ir.errors import FormatError, UnsupportedError
+from graphc.ir.dims import AnyDim, Dim, Facts, parse_dim, symbol
+from graphc.ir.errors import FormatError, GraphcError, UnsupportedError
 from graphc.ir.graph import Module
 from graphc.ir.types import TensorType
 
@@ -98,13 +98,21 @@ def _input_type(name: str, declared: TypeProto, given: Sequence[AnyDim] | None) 
         if d.HasField("dim_value") and d.dim_value >= 0:
             sizes.append(d.dim_value)
         else:
-            sizes.append(symbol(_symbol_name(d.dim_param or f"{name}_{axis}")))
+            sizes.append(_named_size(d.dim_param or f"{name}_{axis}"))
     return TensorType(dtype, sizes)
 
 
-def _symbol_name(text: str) -> str:
+def _named_size(text: str) -> AnyDim:
+    """The size of a name: `2*n + 1` as it says, where inputs tell n; other texts as one symbol."""
+    try:
+        size = parse_dim(text)
+    except GraphcError:
+        size = 0
+    if isinstance(size, Dim) and len(size.symbols) == 1:
+        if all(len(monomial) <= 1 for monomial, _ in size.terms):
+            return size
     name = re.sub(r"\W", "_", text, flags=re.ASCII)
-    return name if re.match(r"[A-Za-z_]", name) else f"d{name}"
+    return symbol(name if re.match(r"[A-Za-z_]", name) else f"d{name}")
 
 
 def _check_opset(model: ModelProto) -> None:
