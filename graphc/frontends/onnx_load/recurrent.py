@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from graphc.ir import composite, ops
+from graphc.ir import composite, ops  # noqa: F401  (declares every op)
 from graphc.ir.build import trace
 from graphc.ir.dtype import I64
 from graphc.ir.errors import FormatError, UnsupportedError
 from graphc.ir.graph import Value
+from graphc.ir.op import OPS
 
 from .item import Item
 from .movement import cut
@@ -18,10 +19,9 @@ from .node import OnnxNode
 from .registry import loads
 
 Activation = Callable[[Value], Value]
+_OFFERED = ("Sigmoid", "Tanh", "Relu")  # what every layer of trained models uses
 _ACTIVATIONS: dict[str, Activation] = {
-    "sigmoid": lambda x: composite.sigmoid(x),
-    "tanh": lambda x: ops.tanh(x),
-    "relu": lambda x: composite.relu(x),
+    op.onnx.name.lower(): op for op in OPS.values() if op.onnx and op.onnx.name in _OFFERED
 }
 _DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
