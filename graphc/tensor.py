@@ -387,7 +387,7 @@ def wrap_view(
             parts.append(wrap(cell))
             continue
         part = new(Tensor)
-        if not all([node.outputs[0].type.is_static for node in chain]):
+        if not views.is_static(chain):
             chain = views.concrete(chain, cell.tape.sizes)
         part._storage, part._chain = storage, owner._chain + chain
         part._cell, part._seen = cell, storage.version
@@ -399,7 +399,7 @@ def wrap_view(
 def _viewable(owner: Tensor, chain: views.Chain) -> bool:
     if all([node.op is not views.ops.reshape for node in chain]):
         return True
-    if not all([node.outputs[0].type.is_static for node in chain]):
+    if not views.is_static(chain):
         chain = views.concrete(chain, recorder().tape.sizes)
     base = concrete_type(owner._storage.cell.type, recorder().tape.sizes)
     return views.geometry(owner._chain + chain, base.shape) is not None

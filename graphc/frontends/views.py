@@ -136,11 +136,21 @@ def _reshaped(
     return tuple(out) if all([n == 1 for n in new[: at + 1]]) else None
 
 
+def _is_static(node: Node) -> bool:
+    """Whether no symbol stands in a node: a slice of a symbolic axis may have a static result."""
+    return node.outputs[0].type.is_static and node.inputs[0].type.is_static
+
+
+def is_static(chain: Chain) -> bool:
+    """Whether no symbol stands in a chain."""
+    return all([_is_static(node) for node in chain])
+
+
 def concrete(chain: Chain, sizes: Mapping[str, int]) -> Chain:
     """The chain with sizes in place of symbols: views outlive the trace that named them."""
     found = []
     for node in chain:
-        if not node.outputs[0].type.is_static:
+        if not _is_static(node):
             attrs = Attrs.of(concrete_attrs(node.attrs, sizes))
             node = _concrete_node(node, attrs, concrete_type(node.outputs[0].type, sizes))
         found.append(node)

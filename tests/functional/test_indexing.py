@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import graphc
+from graphc.frontends.record import recorder
 from tests.functional.peer_expressions import check, check_error, check_gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch's deprecations
@@ -496,6 +497,29 @@ def test_basic_indexing_gives_views_and_advanced_gives_copies():
 def test_a_loop_over_masks_of_different_counts():
     x = graphc.arange(5.0)
     assert [float(x[x > k].mean()) for k in range(4)] == [2.5, 3.0, 3.5, 4.0]
+
+
+def test_a_loop_over_parts_compiles_once_or_twice():
+    x = (graphc.arange(400.0) * 1).reshape(100, 4)
+    float(x.sum())
+    before = recorder().compiled
+    sums = [float((x[k : k + 4] * 2).sum()) for k in range(0, 100, 4)]
+    rows = [float(x[k].sum()) for k in range(50)]
+    assert recorder().compiled - before <= 5
+    assert sums[1] == 2 * sum(range(16, 32)) and rows[3] == 12 + 13 + 14 + 15
+
+
+def test_parts_that_were_read_are_views_still():
+    x = graphc.arange(12.0).reshape(4, 3).clone()
+    parts = []
+    for k in range(4):
+        float(x[k].sum())
+        parts.append(x[k])
+    parts[2].zero_()
+    x[3] = 7.0
+    assert x.tolist()[2] == [0.0, 0.0, 0.0] and parts[3].tolist() == [7.0, 7.0, 7.0]
+    with pytest.raises(IndexError):
+        [x[k] for k in range(5)]
 
 
 def test_padding_row_gets_no_gradient():

@@ -1,0 +1,61 @@
+"""Parts of tensors that are computed already, read from memory instead of being recorded.
+
+`x[k:k + 32]` in a loop over k would be another trace for every k. Where a place of the program
+indexes a computed tensor by other integers than before, the part is copied and enters the trace as
+a parameter, so that all k share one. The result is a view of the storage as ever.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from ..frontends import views
+from ..frontends.execute import array_of, buffer_of
+from ..frontends.record import Cell, recorder
+from ..ir.build import Builder
+from ..ir.graph import Value
+from ..ir.types import TensorType
+from ..tensor import Tensor
+from .index_basic import basic
+
+
+def read_part(x: Tensor, items: tuple) -> Tensor | None:
+    """The view x[items] with its value read, or None where it is to be recorded."""
+    storage = x._storage
+    cell = storage.cell
+    if x._chain:
+        cell = x._cell if x._seen == storage.version else None  # type: ignore[assignment]
+    if cell is None or cell.buffer is None or storage.export is not None or x.requires_grad:
+        return None
+    rec = recorder()
+    if not rec.eager or rec.outer is not None:
+        return None
+    index = tuple([_hashable(item) for item in items])
+    form = tuple([item.__class__ for item in items])
+    if rec.state.numbers.setdefault(("part", cell.type, form), index) == index:
+        return None
+    chain = _chain(cell.type, index)
+    array = views.numpy_view(array_of(cell.buffer, cell.type), chain)
+    if array is None:
+        return None
+    made = object.__new__(Tensor)
+    made._storage, made._chain = storage, x._chain + chain
+    made._cell = Cell(cell.type.with_shape(array.shape), buffer_of(array))
+    made._seen = storage.version
+    return made
+
+
+def _hashable(item: Any) -> Any:
+    return (item.start, item.stop, item.step) if item.__class__ is slice else item
+
+
+@lru_cache(maxsize=4096)
+def _chain(type: TensorType, index: tuple) -> views.Chain:
+    """The movement ops of a basic index of a tensor of that type."""
+    items = [slice(*item) if item.__class__ is tuple else item for item in index]
+    with Builder() as builder:
+        base = Value(type)
+        chain = views.chain_between(builder.nodes, base, basic(base, items))
+    assert chain is not None
+    return chain
