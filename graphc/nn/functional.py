@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from graphc.frontends.function import FUNCTIONS
 from graphc.functional import install  # noqa: F401  (registers every function)
 from graphc.functional.activation import (
     alpha_dropout,
@@ -110,10 +111,6 @@ from graphc.functional.patches import (
     max_unpool3d,
     unfold,
 )
-from graphc.functional.pointwise import (
-    sigmoid,
-    tanh,
-)
 from graphc.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -154,6 +151,8 @@ from graphc.functional.search import one_hot
 
 native_channel_shuffle = channel_shuffle
 
+from graphc.ir.op import OPS
+
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d",
@@ -178,11 +177,15 @@ __all__ = [
     "native_channel_shuffle", "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance",
     "pdist", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss", "prelu", "relu", "relu6",
     "relu_", "rms_norm", "rrelu", "rrelu_", "scaled_dot_product_attention", "selu", "selu_",
-    "sigmoid", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax", "softmin", "softplus",
-    "softshrink", "softsign", "tanh", "tanhshrink", "threshold", "threshold_",
+    "silu", "smooth_l1_loss", "soft_margin_loss", "softmax", "softmin", "softplus",
+    "softshrink", "softsign", "tanhshrink", "threshold", "threshold_",
     "triplet_margin_loss", "triplet_margin_with_distance_loss", "unfold", "upsample",
     "upsample_bilinear", "upsample_nearest",
 ]  # fmt: skip
+
+
+# Functions of one operand that are ops: their declarations name them.
+_OF_OPS = {n for op in OPS.values() if op.torch and op.torch.method for n in op.torch.names}
 
 
 def __getattr__(name: str):
@@ -190,4 +193,6 @@ def __getattr__(name: str):
         from graphc.nn.attention_forward import multi_head_attention_forward
 
         return multi_head_attention_forward
+    if name in _OF_OPS:
+        return FUNCTIONS[name]
     raise AttributeError(f"module 'graphc.nn.functional' has no attribute '{name}'")
