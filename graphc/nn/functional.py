@@ -148,10 +148,9 @@ from graphc.functional.resize import (
     upsample_nearest,
 )
 from graphc.functional.search import one_hot
+from graphc.ir.op import OPS
 
 native_channel_shuffle = channel_shuffle
-
-from graphc.ir.op import OPS
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
