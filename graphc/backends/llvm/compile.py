@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from weakref import WeakValueDictionary
 
 import numpy as np
 
-from graphc.backends.llvm import jit
-from graphc.backends.llvm.assemble import Compiler, KernelReport, Options, nodes_of
-from graphc.backends.llvm.emit.program import FORK, Call, Program
+from graphc.backends.llvm.assemble import Compiler, CompileStats, KernelReport, Options, nodes_of
+from graphc.backends.llvm.emit.program import FORK
 from graphc.backends.llvm.entry import Entry, make_entry
+from graphc.backends.llvm.image import (
+    ENTRY,
+    Image,
+    find_image,
+    image_key,
+    image_of,
+    keep_image,
+    load_image,
+)
 from graphc.backends.llvm.memory import ScratchPool
 from graphc.backends.llvm.pool import get_num_threads
 from graphc.backends.llvm.target import Target, get_target
@@ -19,10 +26,8 @@ from graphc.ir.dims import Facts, evaluate_dim
 from graphc.ir.errors import BoundsError, DivisionError
 from graphc.ir.graph import Graph, symbols_of
 from graphc.ir.interpret import as_array, bind_sizes
-from graphc.passes.checks import Check
 from graphc.passes.fuse.plan import Refusal
 from graphc.passes.loop.parallel import CHUNKS
-from graphc.passes.memory import ALIGNMENT, align
 
 #: Nanoseconds of estimated work from which other Python threads may run during a call.
 LONG_CALL = 20_000.0
@@ -44,7 +49,27 @@ def compile_graph(
     of estimated work from which a region of kernels runs on several threads. Raises
     UnsupportedError, with the op and its line, for what has no lowering.
     """
-    return load(prepare(graph, target, exact, name, dims, apart, fork))
+    options = _options(target, exact, dims, apart, fork)
+    key = image_key(graph, options)
+    image = find_image(key)
+    if image is not None:
+        return Executable(graph, name, options, image)
+    compiler = Compiler(graph, name, options)
+    compiler.run()
+    made = load(compiler)
+    keep_image(key, made.image)
+    return made
+
+
+def _options(
+    target: Target | str | None,
+    exact: bool,
+    dims: Mapping[str, Facts] | None,
+    apart: bool,
+    fork: float,
+) -> Options:
+    chosen = target if isinstance(target, Target) else get_target(target)
+    return Options(chosen, exact, apart, fork, min(CHUNKS, get_num_threads()), dims or {})
 
 
 def prepare(
@@ -57,46 +82,16 @@ def prepare(
     fork: float = FORK,
 ) -> Compiler:
     """A compile up to the text: its plan, kernels and text, for any target. See `compile_graph`."""
-    chosen = target if isinstance(target, Target) else get_target(target)
-    threads = min(CHUNKS, get_num_threads())
-    options = Options(chosen, exact, apart, fork, threads, dims or {})
-    compiler = Compiler(graph, name, options)
+    compiler = Compiler(graph, name, _options(target, exact, dims, apart, fork))
     compiler.run()
     return compiler
 
 
 def load(compiler: Compiler) -> Executable:
     """The machine code of a compile. Raises CodegenError for the target of another machine."""
-    start = time.perf_counter_ns()
-    kernels = load_kernels(compiler.calls, compiler.target)
-    code = jit.load(compiler.entry_text, ["run"], kernels, compiler.target)
-    compiler.stats.code_ns = time.perf_counter_ns() - start
-    return Executable(compiler, compiler.program, code)
-
-
-_kernels: WeakValueDictionary[tuple[str, str], jit.Code] = WeakValueDictionary()
-
-
-def load_kernels(calls: Sequence[Call], target: Target) -> dict[str, jit.Code]:
-    """The machine code of kernels, by exported name. Each distinct text is compiled once."""
-    found: dict[str, jit.Code] = {}
-    for call in calls:
-        if call.name in found:
-            continue
-        key = (call.name, target.fingerprint)
-        code = _kernels.get(key)
-        if code is None:
-            blocks = {block.name: load_block(block, target) for block in call.blocks}
-            code = jit.load(call.module, call.exports, blocks, target)
-            _kernels[key] = code
-        found.update(dict.fromkeys(call.exports, code))
-    return found
-
-
-def load_block(program: Program, target: Target) -> jit.Code:
-    """The machine code of the program of a block."""
-    calls = [call for region in program.regions for call in region]
-    return jit.load(program.entry(), [program.name], load_kernels(calls, target), target)
+    return Executable(
+        compiler.source, compiler.name, compiler.options, image_of(compiler), compiler
+    )
 
 
 class Executable:
@@ -109,36 +104,59 @@ class Executable:
     failed check, which `raise_failure` turns into the error.
     """
 
-    def __init__(self, compiler: Compiler, program: Program, code: jit.Code) -> None:
-        self.name, self.target, self._program = compiler.name, compiler.target, program
-        self.kernels: list[KernelReport] = compiler.reports
-        self.refusals: list[Refusal] = compiler.plan.refusals
-        self.compile_stats = compiler.stats
-        self._source, self._params = compiler.source, compiler.source.params
-        self.symbols = symbols_of(compiler.source)
-        self._checks: list[Check] = compiler.checks
-        self._constants = compiler.constants
-        self.constant_addresses = tuple([array.ctypes.data for array in self._constants])
-        self._slots, self._quotients = program.arena.slots, program.quotients
-        self._scratch = [call.scratch for region in program.regions for call in region]
+    def __init__(
+        self,
+        graph: Graph,
+        name: str,
+        options: Options,
+        image: Image,
+        compiler: Compiler | None = None,
+    ) -> None:
+        self.name, self.target, self.image = name, options.target, image
+        self.symbols = symbols_of(graph)
+        self.threads = options.threads
+        self.constant_addresses = tuple([array.ctypes.data for array in image.constants])
+        self._source, self._options, self._compiler = graph, options, compiler
         self._arenas: dict[tuple[int, ...], ScratchPool] = {}
-        pointers = len(compiler.source.params) + len(compiler.source.results)
-        pointers += 1 + len(self._constants)
-        self.threads = compiler.options.threads
-        work = sum([call.work for region in program.regions for call in region])
+        start = time.perf_counter_ns()
+        code = load_image(image, options.target)
+        self._code_ns = time.perf_counter_ns() - start
+        pointers = len(graph.params) + len(graph.results) + 1 + len(image.constants)
         self.entry: Entry = make_entry(
             code,
-            "run",
+            ENTRY,
             pointers,
             len(self.symbols) + 1,
-            self.name,
-            release_gil=work > LONG_CALL,
+            name,
+            release_gil=image.work > LONG_CALL,
         )
+
+    @property
+    def compiler(self) -> Compiler:
+        """The compile, done again where the code came from the disk."""
+        if self._compiler is None:
+            self._compiler = Compiler(self._source, self.name, self._options)
+            self._compiler.run()
+        return self._compiler
+
+    @property
+    def kernels(self) -> list[KernelReport]:
+        return self.compiler.reports
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        return self.compiler.plan.refusals
+
+    @property
+    def compile_stats(self) -> CompileStats:
+        stats = self.compiler.stats
+        stats.code_ns = self._code_ns
+        return stats
 
     @property
     def text(self) -> str:
         """The LLVM text of the entry and all kernels in one module."""
-        return self._program.text()
+        return self.compiler.text
 
     @property
     def arena_bytes(self) -> int:
@@ -147,12 +165,7 @@ class Executable:
 
     def arena_size(self, sizes: Sequence[int]) -> int:
         """Bytes of the arena, scratch included, where the symbols have these sizes."""
-        env = dict(zip(self.symbols, sizes, strict=True))
-        for name, (dividend, divisor) in self._quotients.items():
-            env[name] = evaluate_dim(dividend, env) // divisor
-        total = sum([align(evaluate_dim(slot, env)) for slot in self._slots])
-        scratch = max([evaluate_dim(size, env) for size in self._scratch], default=0)
-        return total + align(scratch) * self.threads + ALIGNMENT
+        return self.image.arena_size(dict(zip(self.symbols, sizes, strict=True)), self.threads)
 
     def arena(self, sizes: Sequence[int] = ()) -> ScratchPool:
         """The arenas for calls with these sizes; each call leases one."""
@@ -186,7 +199,7 @@ class Executable:
 
     def raise_failure(self, number: int) -> None:
         """Raises the error of the check of that number."""
-        check = self._checks[number - 1]
+        check = self.compiler.checks[number - 1]
         if check.kind == "division":
             raise DivisionError("ZeroDivisionError", at=check.node.loc)
         raise BoundsError(
@@ -199,7 +212,7 @@ class Executable:
         """Runs on numpy arrays and returns new ones; for tests and tools."""
         given = [
             np.ascontiguousarray(as_array(array, param)).reshape(np.shape(array))
-            for array, param in zip(arrays, self._params, strict=True)
+            for array, param in zip(arrays, self._source.params, strict=True)
         ]
         sizes: dict[str, int] = {}
         bind_sizes(self._source, [array.shape for array in given], sizes)

@@ -1,0 +1,190 @@
+"""`Image`: all that has to be known to load and run a compiled graph, as text that a disk keeps.
+
+Two processes make the same image of the same graph, so an image is kept under the graph's
+structural hash, the options and the target. It holds no source lines: what a report or an error
+wants of those is found by compiling again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from graphc.backends.llvm import jit
+from graphc.backends.llvm.assemble import Compiler, Options
+from graphc.backends.llvm.cache import DiskCache, cache_key
+from graphc.backends.llvm.emit.program import Call, Program
+from graphc.backends.llvm.target import Target
+from graphc.ir.diff import structural_hash
+from graphc.ir.dims import AnyDim, evaluate_dim, parse_dim
+from graphc.ir.graph import Graph
+from graphc.passes.memory import ALIGNMENT, align
+
+ENTRY = "run"
+#: Graphs with more bytes of constants than this are compiled anew in each process.
+MAX_CONSTANT_BYTES = 1 << 20
+
+graph_cache = DiskCache("graphs")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module: its text, what it exports, and the exports of earlier modules that it uses."""
+
+    text: str
+    exports: Sequence[str]
+    imports: Sequence[str]
+
+
+@dataclass(slots=True)
+class Image:
+    """modules: each after those it imports, the entry last. slots and scratches: the arena, as
+    texts of sizes; quotients: symbol -> (dividend, divisor). constants: arrays of the graph.
+    work: estimated nanoseconds of a call."""
+
+    modules: list[Module]
+    slots: list[str]
+    scratches: list[str]
+    quotients: dict[str, tuple[str, int]]
+    constants: list[np.ndarray]
+    work: float
+
+    def arena_size(self, sizes: Mapping[str, int], threads: int) -> int:
+        """Bytes of the arena, with scratch for that many threads."""
+        known = dict(sizes)
+
+        def size(text: str) -> int:
+            return evaluate_dim(_dim(text), known)
+
+        for name, (dividend, divisor) in self.quotients.items():
+            known[name] = size(dividend) // divisor
+        total = sum([align(size(slot)) for slot in self.slots])
+        scratch = max([size(text) for text in self.scratches], default=0)
+        return total + align(scratch) * threads + ALIGNMENT
+
+
+def _dim(text: str) -> AnyDim:
+    return int(text) if text.isdigit() else parse_dim(text)
+
+
+def image_of(compiler: Compiler) -> Image:
+    """The image of a finished compile."""
+    program = compiler.program
+    modules: dict[str, Module] = {}
+    _collect(program, compiler.entry_text, modules)
+    calls = [call for region in program.regions for call in region]
+    return Image(
+        list(modules.values()),
+        [str(slot) for slot in program.arena.slots],
+        list(dict.fromkeys([str(call.scratch) for call in calls])),
+        {name: (str(a), b) for name, (a, b) in program.quotients.items()},
+        compiler.constants,
+        sum([call.work for call in calls]),
+    )
+
+
+def _collect(program: Program, entry: str, modules: dict[str, Module]) -> None:
+    """The modules of a program and of the blocks that its kernels call, in order."""
+    imports: dict[str, None] = {}
+    for region in program.regions:
+        for call in region:
+            if call.name not in modules:
+                for block in call.blocks:
+                    if block.name not in modules:
+                        _collect(block, block.entry(), modules)
+                modules[call.name] = _module(call)
+            imports.update(dict.fromkeys(call.exports))
+    modules[program.name] = Module(entry, [program.name], list(imports))
+
+
+def _module(call: Call) -> Module:
+    return Module(call.module, call.exports, [block.name for block in call.blocks])
+
+
+# --- machine code --------------------------------------------------------------------------------
+
+_loaded: WeakValueDictionary[tuple[str, str], jit.Code] = WeakValueDictionary()
+
+
+def load_image(image: Image, target: Target) -> jit.Code:
+    """The code of the entry. Each distinct kernel is compiled once, and loaded once a process."""
+    found: dict[str, jit.Code] = {}
+    for module in image.modules:
+        name = module.exports[0]
+        imports = {used: found[used] for used in module.imports}
+        if name == ENTRY:
+            return jit.load(module.text, module.exports, imports, target)
+        key = (name, target.fingerprint)
+        code = _loaded.get(key)
+        if code is None:
+            code = _loaded[key] = jit.load(module.text, module.exports, imports, target)
+        found.update(dict.fromkeys(module.exports, code))
+    raise AssertionError("an image ends with its entry")
+
+
+# --- the disk ------------------------------------------------------------------------------------
+
+
+def image_key(graph: Graph, options: Options) -> str:
+    """The key of a graph's image.
+
+    The structural hash is blind to unused parameters and to the order of independent nodes, which
+    the table of the entry and the numbers of checks are not.
+    """
+    dims = [(name, facts.lo, facts.hi, facts.hint) for name, facts in sorted(options.dims.items())]
+    rest = (options.exact, options.apart, options.fork, options.threads, dims)
+    params = "; ".join([param.type.text for param in graph.params])
+    order = " ".join([node.op.name for node in graph.nodes])
+    target = options.target.fingerprint
+    return cache_key(
+        "graph", _compiler_stamp(), structural_hash(graph), params, order, repr(rest), target
+    )
+
+
+@cache
+def _compiler_stamp() -> str:
+    """Differs when the source of the compiler does."""
+    package = Path(__file__).parents[2]
+    stamp = hashlib.blake2b(digest_size=16)
+    for folder in ("ir", "passes", "backends/llvm"):
+        for path in sorted((package / folder).rglob("*.py")):
+            status = path.stat()
+            stamp.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return stamp.hexdigest()
+
+
+def find_image(key: str) -> Image | None:
+    """The image that was kept under the key, in this process or another."""
+    found = graph_cache.get(key)
+    if found is None:
+        return None
+    fields: dict[str, Any] = json.loads(found)
+    fields["modules"] = [Module(**module) for module in fields["modules"]]
+    fields["constants"] = [_array(*constant) for constant in fields["constants"]]
+    return Image(**fields)
+
+
+def keep_image(key: str, image: Image) -> None:
+    """Keeps an image, unless its constants are large."""
+    if sum([array.nbytes for array in image.constants]) > MAX_CONSTANT_BYTES:
+        return
+    fields = {name: getattr(image, name) for name in Image.__dataclass_fields__}
+    fields["modules"] = [asdict(module) for module in image.modules]
+    fields["constants"] = [
+        (array.dtype.str, array.shape, base64.b64encode(array.tobytes()).decode())
+        for array in image.constants
+    ]
+    graph_cache.put(key, json.dumps(fields).encode())
+
+
+def _array(dtype: str, shape: Sequence[int], body: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(body), np.dtype(dtype)).reshape(shape)

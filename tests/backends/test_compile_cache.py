@@ -1,0 +1,81 @@
+"""Compiled graphs on disk: an image is found again by structure, options and compiler."""
+
+import numpy as np
+import pytest
+
+from graphc.backends.llvm import image
+from graphc.backends.llvm.compile import compile_graph
+from graphc.backends.llvm.settings import settings
+from graphc.ir.build import trace
+from graphc.ir.dims import Facts
+from graphc.ir.errors import BoundsError
+from graphc.ir.graph import Graph
+from graphc.ir.ops.constant import const
+from graphc.ir.types import parse_type
+from tests.backends.test_compile_ops import o, softmax
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "cache", True)
+    monkeypatch.setattr(settings, "cache_dir", tmp_path)
+
+
+def found_again(graph, **options):
+    """Whether a second compile takes the image from the disk."""
+    executable = compile_graph(graph, **options)
+    return executable, executable._compiler is None
+
+
+def test_the_second_compile_comes_from_the_disk_with_the_same_bits():
+    graph = trace(softmax, parse_type("f32[b, 33]"))
+    x = np.random.default_rng(0).random((7, 33), "f4")
+    first, cached = found_again(graph)
+    assert not cached
+    second, cached = found_again(graph)
+    assert cached
+    assert first(x)[0].tobytes() == second(x)[0].tobytes()
+    assert [kernel.kind for kernel in second.kernels] == ["rows"]
+
+
+def test_constants_and_checks_come_back():
+    table = np.arange(10, dtype="f4")
+    graph = trace(lambda i: o.gather(const(table), i, axis=0), parse_type("i64[3]"))
+    for _ in range(2):
+        executable, cached = found_again(graph)
+        np.testing.assert_array_equal(executable(np.array([9, 0, 4]))[0], [9, 0, 4])
+        with pytest.raises(BoundsError, match="size 10"):
+            executable(np.array([9, 10, 4]))
+    assert cached
+
+
+def test_what_decides_the_code_is_in_the_key():
+    graph = trace(lambda x: o.neg(o.reduce_sum(x, axes=(1,))), parse_type("f32[b, 33]"))
+    compile_graph(graph)
+    for options in ({"apart": True}, {"fork": 1.0}, {"dims": {"b": Facts(hi=10)}}):
+        assert not found_again(graph, **options)[1]
+    assert found_again(graph)[1]
+
+
+def test_an_unused_parameter_is_another_graph():
+    graph = trace(lambda x, y: o.neg(y), parse_type("f32[3]"), parse_type("f32[3]"))
+    shorter = Graph(graph.params[1:], graph.nodes, graph.results)
+    compile_graph(graph)
+    executable, cached = found_again(shorter)
+    assert not cached
+    np.testing.assert_array_equal(executable(np.ones(3, "f4"))[0], -np.ones(3, "f4"))
+
+
+def test_large_constants_are_not_kept(monkeypatch):
+    monkeypatch.setattr(image, "MAX_CONSTANT_BYTES", 16)
+    graph = trace(lambda x: o.add(x, const(np.arange(10, dtype="f4"))), parse_type("f32[10]"))
+    compile_graph(graph)
+    assert not found_again(graph)[1]
+
+
+def test_a_change_of_the_compiler_makes_images_anew(monkeypatch):
+    graph = trace(lambda x: o.exp(x), parse_type("f32[10]"))
+    compile_graph(graph)
+    assert found_again(graph)[1]
+    monkeypatch.setattr(image, "_compiler_stamp", lambda: "another")
+    assert not found_again(graph)[1]
