@@ -134,12 +134,12 @@ def lengths(torch: Any, steps: int = 200) -> Round:
 
 def masked_means(torch: Any) -> Round:
     """x[mask].mean() for 100 masks, each with another number of elements."""
-    torch.manual_seed(0)
-    x, shares = torch.randn(4096), torch.rand(4096)
-    limits = [0.2 + 0.006 * i for i in range(100)]
+    random = np.random.default_rng(0)
+    x, shares = torch.tensor(random.standard_normal(4096, np.float32)), random.random(4096)
+    masks = [torch.tensor(shares < 0.2 + 0.006 * i) for i in range(100)]
 
     def run() -> list[float]:
-        return [x[shares < limit].mean().item() for limit in limits]
+        return [x[mask].mean().item() for mask in masks]
 
     return run
 
