@@ -219,9 +219,12 @@ def poisson(input, generator=None):
 
 
 def _fill(self: Tensor, array: np.ndarray) -> Tensor:
-    made = from_array(
-        np.asarray(array).astype(self.dtype.numpy).reshape(self.shape), self._type.device
-    )
+    """Writes drawn numbers in the order in which the elements lie in memory, as torch does."""
+    shape, strides = tuple(self.shape), self.stride()
+    order = sorted(range(len(shape)), key=lambda i: -strides[i])
+    laid = np.asarray(array).astype(self.dtype.numpy).reshape([shape[i] for i in order])
+    back = sorted(range(len(order)), key=order.__getitem__)
+    made = from_array(np.ascontiguousarray(laid.transpose(back)).reshape(shape), self._type.device)
     return self._write(made)
 
 
