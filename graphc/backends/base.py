@@ -6,8 +6,11 @@ An executable's `run(inputs, outputs, sizes)` takes addresses of contiguous row-
 from __future__ import annotations
 
 import ctypes
+import gc
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +18,8 @@ import numpy as np
 from ..ir.dims import Facts
 from ..ir.graph import Graph
 from ..ir.interpret import evaluate
+
+log = logging.getLogger("graphc.verify")
 
 
 class Executable(Protocol):
@@ -52,24 +57,70 @@ def view(address: int, dtype: np.dtype, shape: tuple) -> np.ndarray:
     return np.frombuffer(raw, dtype, count).reshape(shape)
 
 
-def compile_graph(
-    graph: Graph, name: str = "graph", dims: Mapping[str, Facts] | None = None
+def build(
+    graph: Graph,
+    *,
+    name: str = "graph",
+    dims: Mapping[str, Facts] | None = None,
+    exact: bool = True,
+    verify: str | None = None,
 ) -> Executable:
-    """Compiles for the CPU, or for the reference interpreter where `settings.backend` says so."""
-    if settings.backend == "reference":
-        return ReferenceExecutable(graph)
-    from .llvm.compile import compile_graph as compile_for_cpu
+    """The one way from a graph to code that runs: the passes of `core_graph`, then the backend
+    that `settings.backend` names.
 
-    return compile_for_cpu(graph, name=name, dims=dims)
+    dims: facts of symbolic dims. exact: the bits are a function of the graph alone, whatever is
+    fused with what. verify: "structure" or "numeric" checks every step (by default
+    `settings.verify`): VerifyError names the pass or kernel that broke something.
+    """
+    verify = settings.verify if verify is None else verify
+    with _collector_waits():
+        core = core_graph(graph, dims=dims, verify=verify)
+        if settings.backend == "reference":
+            return ReferenceExecutable(core)
+        if verify == "numeric":
+            from .llvm.verify import compile_verified
+
+            return compile_verified(core, name=name, dims=dims, exact=exact)
+        from .llvm.compile import compile_graph
+
+        return compile_graph(core, name=name, dims=dims, exact=exact)
+
+
+def core_graph(
+    graph: Graph, *, dims: Mapping[str, Facts] | None = None, verify: str | None = None
+) -> Graph:
+    """What a backend is given for a graph: composites expanded, rules applied, loops as scans."""
+    from ..passes.pipeline import Context, default_pipeline
+
+    context = Context(dims=dims or {})
+    core = default_pipeline(verify).run(graph, context)
+    for note in context.notes:
+        log.warning("%s", note)
+    return core
+
+
+@contextmanager
+def _collector_waits() -> Iterator[None]:
+    """A compile makes many objects and no garbage cycles: looking for them costs a third of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Settings:
-    """backend: "llvm", or "reference" for the numpy interpreter (tests only)."""
+    """backend: "llvm", or "reference" for the numpy interpreter (tests only).
+    verify: None, "structure" or "numeric": how the steps of a compile are checked.
+    """
 
-    __slots__ = ("backend",)
+    __slots__ = ("backend", "verify")
 
     def __init__(self) -> None:
         self.backend = os.environ.get("GRAPHC_BACKEND", "llvm")
+        self.verify = os.environ.get("GRAPHC_VERIFY") or None
 
 
 settings = Settings()

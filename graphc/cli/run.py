@@ -89,9 +89,9 @@ def made_up(program: Program) -> list[Any]:
 
 def execute(program: Program, arrays: list[Any]) -> dict[str, Any]:
     """Compiles the graph and runs it; the outputs by name."""
-    from graphc.backends.llvm.compile import compile_graph
+    from graphc.backends.base import build
 
-    executable = compile_graph(program.graph, name=program.name, dims=program.module.dims)
+    executable = build(program.graph, name=program.name, dims=program.module.dims)
     given = iter(arrays)
     bound = [
         program.weights[p.name] if p.name in program.weights else next(given)

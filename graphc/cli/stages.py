@@ -1,7 +1,7 @@
 """A program at each stage of the pipeline, as text and as a picture.
 
 tensor   the graph as it was traced, loaded or written
-core     composites expanded, rules applied, cleaned
+core     composites expanded, rules applied, cleaned, long loops rolled into scans
 fused    kernels: which nodes share one, and what was refused
 loop     each kernel as loops over buffers
 llvm     the IR text that LLVM compiles
@@ -33,9 +33,10 @@ class Stages:
 
     @property
     def core(self) -> Graph:
-        from graphc.passes.pipeline import default_pipeline
+        from graphc.backends.base import core_graph
 
-        return default_pipeline(verify="structure").run(self.program.graph)
+        program = self.program
+        return core_graph(program.graph, dims=program.module.dims, verify="structure")
 
     @property
     def compiled(self) -> Any:

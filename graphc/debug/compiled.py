@@ -114,15 +114,15 @@ def compile_for_view(
     name: str = "graph",
     dims: Mapping[str, Facts] | None = None,
 ) -> Compiled:
-    """Cleans and compiles a graph up to its text, for any target.
+    """Compiles a graph as `backends.base.build` does, up to its text, for any target.
 
     Raises UnsupportedError for what has no kernel.
     """
+    from graphc.backends.base import core_graph
     from graphc.backends.llvm.compile import prepare
-    from graphc.passes.pipeline import default_pipeline
 
     began = time.perf_counter()
-    compiler = prepare(default_pipeline().run(graph), target, name=name, dims=dims)
+    compiler = prepare(core_graph(graph, dims=dims), target, name=name, dims=dims)
     return Compiled(compiler, graph, time.perf_counter() - began)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends.base import compile_graph
+from ..backends.base import build
 from ..backends.llvm.memory import Buffer, heap
 from ..ir.build import dead_code
 from ..ir.dims import Dim, Facts, evaluate_dim
@@ -51,11 +52,27 @@ class SegmentTemplate:
         self.needs = [value in live for value in kept_params]
 
 
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How entries are compiled; see `backends.base.build`."""
+
+    exact: bool = True
+    verify: str | None = None
+
+
 class Entry:
     """Runs one trace for one set of live slots."""
 
-    def __init__(self, state: State, live: Sequence[int], with_template: bool = True) -> None:
+    def __init__(
+        self,
+        state: State,
+        live: Sequence[int],
+        with_template: bool = True,
+        options: BuildOptions = BuildOptions(),
+    ) -> None:
         from .record import path_graph
+
+        self.options = options
 
         values, grads, origins = [], [], []
         for step in state.path():
@@ -100,7 +117,9 @@ class Entry:
         self.symbols = symbols_of(self.graph)
         self.sizes = [_nbytes(t, {}) for t in self.types] if not self.symbols else []
         facts = {name: Facts(lo=SMALLEST) for name in self.symbols}
-        self.executable = compile_graph(self.graph, dims=facts)
+        self.executable = build(
+            self.graph, dims=facts, exact=self.options.exact, verify=self.options.verify
+        )
 
     def outputs(self, tape: Tape) -> list[Buffer]:
         """New buffers with the values of the graph's results."""

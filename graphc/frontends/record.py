@@ -136,6 +136,7 @@ class Recorder:
         self.on_look: Callable[[Cell], None] | None = None
         self.flushes = 0
         self.compiled = 0  # entries that were built
+        self.options = execute.BuildOptions()
         self.written: dict[Any, None] = {}  # storages that a recorder that does not flush changed
 
     # --- steps -------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ class Recorder:
             self.flushes += 1
             entry = state.entries.get(live)
             if entry is None:
-                entry = execute.Entry(state, live)
+                entry = execute.Entry(state, live, options=self.options)
                 state.entries[live] = entry
                 self.compiled += 1
             entry.run(tape)

@@ -11,6 +11,7 @@ import functools
 import logging
 from typing import Any
 
+from graphc.frontends.execute import BuildOptions
 from graphc.frontends.locate import user_line
 from graphc.frontends.record import Cell, Recorder, pop_recorder, push_recorder
 from graphc.ir.errors import GraphcError
@@ -34,6 +35,7 @@ class CompilingRecorder(Recorder):
         super().__init__(eager=False)
         self.owner = owner
         self.on_look = self._look
+        self.options = BuildOptions(owner.exact, owner.verify)
 
     def _look(self, cell: Cell) -> None:
         line = user_line()
@@ -96,6 +98,7 @@ def compile(
 
     fullgraph        a look at a value within is an error
     recompile_limit  more compiles than this are an error
+    verify           "structure" or "numeric": every step of a compile is checked
     exact            the bits are those of eager mode
     """
     if model is None:
@@ -106,5 +109,7 @@ def compile(
         )  # fmt: skip
     if disable:
         return model
+    if verify not in (None, "structure", "numeric"):
+        raise ValueError(f'verify is None, "structure" or "numeric", not {verify!r}')
     limit = RECOMPILE_LIMIT if recompile_limit is None else recompile_limit
     return CompiledFunction(model, fullgraph, limit, verify, exact)

@@ -107,14 +107,17 @@ class Expand(Pass):
 
 @dataclass(frozen=True)
 class Roll(Pass):
-    """Makes scans of segments that repeat; best before derivatives are taken."""
+    """Makes scans of segments that repeat; best before derivatives are taken.
+
+    least_saved: nodes. most_moved: bytes that a round may take from memory and leave there.
+    """
 
     least_saved: int = LEAST_SAVED
+    most_moved: int | None = None
     name: ClassVar[str] = "roll"
-    takes: ClassVar[Stage] = Stage.TENSOR
 
     def run(self, graph: Graph, context: Context) -> Graph:
-        return roll(graph, self.least_saved)
+        return roll(graph, self.least_saved, self.most_moved)
 
 
 def function_pass(
@@ -155,7 +158,10 @@ class Pipeline:
         if self.verify:
             check_stage(graph, stage, context.claimed, "the input")
         arrays = self._samples(graph, context)
+        done: dict[Pass, Graph] = {}  # passes are idempotent: what one made it leaves as it is
         for number, each in enumerate(self.passes):
+            if done.get(each) is graph:
+                continue
             if not isinstance(graph, Graph) or stage > each.takes:
                 raise VerifyError(
                     f"the pass {each} takes {each.takes.name} graphs, not {stage.name}"
@@ -167,7 +173,7 @@ class Pipeline:
             stage = stage if each.gives is None else each.gives
             if self.verify:
                 self._check(graph, made, number, stage, arrays, context)
-            graph = made
+            graph = done[each] = made
         return graph
 
     def _samples(self, graph: Graph, context: Context) -> Any:
@@ -228,6 +234,15 @@ def _refuse_composites(graph: Graph, claimed: frozenset[str], where: str) -> Non
             _refuse_composites(block, claimed, where)
 
 
+#: A loop is worth a scan from this many nodes saved (each costs some 100 us to compile) ...
+ROLL_SAVED = 256
+#: ... where a round leaves no more than fits into the first cache.
+ROLL_MOVED = 16 << 10
+
+
 def default_pipeline(verify: str | None = None, keep: Sequence[str] = ()) -> Pipeline:
-    """From a TENSOR graph, all of whose derivatives are taken, to a clean CORE graph."""
-    return Pipeline((Clean(), Expand(keep=tuple(keep)), Clean(final=True)), verify)
+    """From a TENSOR graph, all of whose derivatives are taken, to a clean CORE graph in which
+    loops are scans: what a backend compiles."""
+    final = Clean(final=True)
+    passes = (final, Expand(keep=tuple(keep)), final, Roll(ROLL_SAVED, ROLL_MOVED))
+    return Pipeline(passes, verify)

@@ -12,6 +12,9 @@ linear. A run of equal segments becomes a scan where its operands agree:
 
 Runs that save less than `LEAST_SAVED` nodes, hold effects, or whose operands do not agree stay.
 Best before autodiff: afterwards both halves would have to be rolled.
+
+A round of a scan goes through memory where a kernel over the whole run would keep its values in
+registers: `most_moved` bounds the bytes that a round may carry, take as rows and leave as rows.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.ir.diff import structural_hash
+from graphc.ir.dims import AnyDim
 from graphc.ir.graph import Graph, Node, has_effect
 from graphc.ir.op import OPS
 
-from .roll_body import Segments, rebuild
+from .roll_body import Segments, bytes_moved, rebuild
 
 LEAST_COUNT = 3
 LEAST_SAVED = 32
@@ -50,10 +54,10 @@ class Run:
         return self.period * (self.count - 1)
 
 
-def roll(graph: Graph, least_saved: int = LEAST_SAVED) -> Graph:
+def roll(graph: Graph, least_saved: int = LEAST_SAVED, most_moved: int | None = None) -> Graph:
     """The graph with repeated segments as scans; itself where there are none. A loop of loops is
     rolled from the inside out."""
-    while True:
+    while len(graph.nodes) > least_saved:
         ordered = hoist_constants(graph)
         for run in find_runs(ordered):
             if run.saved < least_saved:
@@ -61,15 +65,18 @@ def roll(graph: Graph, least_saved: int = LEAST_SAVED) -> Graph:
             segments = [
                 ordered.nodes[run.start + k * run.period :][: run.period] for k in range(run.count)
             ]
-            rolled = _roll_segments(ordered, run.start, segments)
+            rolled = _roll_segments(ordered, run.start, segments, most_moved)
             if rolled is not None:
                 graph = rolled
                 break
         else:
             return graph
+    return graph
 
 
-def _roll_segments(graph: Graph, start: int, segments: Sequence[Sequence[Node]]) -> Graph | None:
+def _roll_segments(
+    graph: Graph, start: int, segments: Sequence[Sequence[Node]], most_moved: int | None
+) -> Graph | None:
     """Where the first or the last segments do not agree, those between may."""
     for first, last in ((0, 0), (1, 0), (0, 1), (1, 1)):
         inner = segments[first : len(segments) - last]
@@ -77,8 +84,18 @@ def _roll_segments(graph: Graph, start: int, segments: Sequence[Sequence[Node]])
             return None
         wiring = Segments.of(inner)
         if wiring is not None:
-            return rebuild(graph, start + first * len(segments[0]), inner, wiring)
+            begin = start + first * len(segments[0])
+            if most_moved is not None and not _moves_at_most(
+                most_moved, bytes_moved(graph, begin, inner, wiring)
+            ):
+                return None
+            return rebuild(graph, begin, inner, wiring)
     return None
+
+
+def _moves_at_most(limit: int, size: AnyDim) -> bool:
+    """A symbolic size counts as small enough only if it does not depend on the symbol."""
+    return isinstance(size, int) and size <= limit
 
 
 def hoist_constants(graph: Graph) -> Graph:

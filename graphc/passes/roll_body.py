@@ -9,6 +9,7 @@ from typing import Any
 
 from graphc.ir import ops
 from graphc.ir.build import Builder
+from graphc.ir.dims import AnyDim, product
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import OPS
 
@@ -115,12 +116,33 @@ def _slice_rows(nodes: Sequence[Node]) -> SliceRows | None:
     return SliceRows(source, axis, line[0], step)
 
 
+def bytes_moved(
+    graph: Graph, start: int, segments: Sequence[Sequence[Node]], wiring: Segments
+) -> AnyDim:
+    """What one round of the scan takes and leaves in memory, its constants apart."""
+    outside = _readers_after(graph, start, segments)
+    values = [segments[0][i].outputs[k] for i, k in wiring.carries]
+    values += [rows[0] for rows in wiring.rows.values()]
+    values += [segments[0][i].outputs[k] for i, k in _read_outside(segments, wiring, outside)]
+    values += [segments[0][i].outputs[0] for i in wiring.slices]
+    total: AnyDim = 0
+    for value in values:
+        total = total + product(value.type.shape) * value.type.dtype.itemsize
+    return total
+
+
+def _readers_after(graph: Graph, start: int, segments: Sequence[Sequence[Node]]) -> set[Value]:
+    """What is read after the segments."""
+    end = start + len(segments) * len(segments[0])
+    return {v for node in graph.nodes[end:] for v in node.inputs} | set(graph.results)
+
+
 def rebuild(
     graph: Graph, start: int, segments: Sequence[Sequence[Node]], wiring: Segments
 ) -> Graph:
     """The graph with the segments, which begin at node `start`, as one scan."""
     end = start + len(segments) * len(segments[0])
-    outside = {v for node in graph.nodes[end:] for v in node.inputs} | set(graph.results)
+    outside = _readers_after(graph, start, segments)
     stacked = _read_outside(segments, wiring, outside)
     body = _body(segments[0], wiring, stacked)
     with Builder(graph.params) as b:

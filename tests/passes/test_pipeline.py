@@ -113,7 +113,8 @@ def test_the_default_pipeline_is_exact_on_derivatives(name):
     context = Context()
     default_pipeline(verify="numeric").run(grad(graph_of(name)), context)
     assert context.notes == []
-    assert [ran.name for ran in context.report] == ["clean", "expand", "clean"]
+    ran = [ran.name for ran in context.report]
+    assert ran in (["clean", "expand", "roll"], ["clean", "expand", "clean", "roll"])
 
 
 def test_where_numeric_verification_did_not_run_it_says_so():
