@@ -134,6 +134,7 @@ class Recorder:
         self.outer: Recorder | None = None
         self.modes = modes.of_thread()
         self.on_look: Callable[[Cell], None] | None = None
+        self.on_draw: Callable[[], None] | None = None  # called when random numbers are drawn
         self.flushes = 0
         self.compiled = 0  # entries that were built
         self.options = execute.BuildOptions()

@@ -15,6 +15,7 @@ from ..device import device as device_class
 from ..device import name_of
 from ..frontends import modes
 from ..frontends.random_stream import RandomStream
+from ..frontends.record import recorder
 from ..ir.dtype import I64, U8, DType
 from ..tensor import Tensor, from_array
 from .create import _finish, sizes_of
@@ -92,6 +93,9 @@ def set_rng_state(new_state: Tensor) -> None:
 def draw(generator: Generator | None, fill: str, *args: Any, **kwargs: Any) -> np.ndarray:
     """One fill of the stream, under the generator's lock."""
     generator = generator or default_generator
+    on_draw = recorder().on_draw
+    if on_draw is not None:
+        on_draw()
     with generator.lock:
         return getattr(generator.stream, fill)(*args, **kwargs)
 

@@ -46,6 +46,7 @@ class TracingRecorder(Recorder):
     def __init__(self) -> None:
         super().__init__(eager=False)
         self.on_look = self._look
+        self.on_draw = self._draw
         self.tape.static = True  # the example's sizes are baked in
 
     def _look(self, cell: Cell) -> None:
@@ -57,6 +58,14 @@ class TracingRecorder(Recorder):
                 stacklevel=4,
             )
         self.compute([cell])
+
+    def _draw(self) -> None:
+        warnings.warn(
+            "a traced function draws random numbers: the graph will hold those of the example "
+            f"(trace a module in evaluation mode, with .eval())\n  {user_line()}",
+            TracerWarning,
+            stacklevel=4,
+        )
 
     def compute(self, cells: Sequence[Cell]) -> None:
         """Gives cells their values; the recording stays."""
