@@ -11,6 +11,7 @@ import numpy as np
 
 import graphc.ir.ops  # noqa: F401  (declares the ops)
 from graphc.ir.build import Builder
+from graphc.ir.dims import evaluate_dim, product, symbol
 from graphc.ir.dtype import BOOL, F32, F64, I32, I64, U8
 from graphc.ir.graph import Graph, Value
 from graphc.ir.op import OPS
@@ -38,12 +39,25 @@ def is_bool(value):
     return value.type.dtype.kind == "b"
 
 
-class Generator:
-    """One random graph; the steps are methods whose names start with `step_`."""
+#: Symbolic sizes, and the values that stand for them where a step has to choose.
+SYMBOLS = {"a": 7, "b": 20, "c": 64}
+LEAST = 4
 
-    def __init__(self, seed: int) -> None:
+
+class Generator:
+    """One random graph; the steps are methods whose names start with `step_`.
+
+    symbolic: some sizes are symbols, of which no step assumes more than that they are LEAST or
+    more.
+    """
+
+    def __init__(self, seed: int, symbolic: bool = False) -> None:
         self.random = random.Random(seed)
+        self.symbolic = symbolic
         sizes = self.random.sample(SIZES, 4)
+        if symbolic:
+            names = [symbol(name) for name in self.random.sample(sorted(SYMBOLS), 2)]
+            sizes = [*names, names[0] * 8, self.random.choice([3, 16, 33])]
         self.builder = Builder()
         with self.builder:
             self.pool: list[Value] = [
@@ -52,11 +66,20 @@ class Generator:
             steps = [name for name in dir(self) if name.startswith("step_")]
             for _ in range(self.random.randint(4, 16)):
                 value = self.pick()
-                if prod(shape_of(value)) <= LARGEST:
+                if self.count(value) <= LARGEST:
                     made = getattr(self, self.random.choice(steps))(value)
                     if made is not None and shape_of(made):
                         self.pool.append(self._tame(made))
             self.graph = self._graph()
+
+    def hint(self, size):
+        return evaluate_dim(size, SYMBOLS)
+
+    def count(self, value, axes=None):
+        """The number of elements, along some axes or all, for the hints of the symbols."""
+        shape = shape_of(value)
+        chosen = range(len(shape)) if axes is None else axes
+        return prod([self.hint(shape[axis]) for axis in chosen])
 
     def _type(self, sizes):
         rank = self.random.choice([1, 2, 2, 3, 3])
@@ -74,7 +97,7 @@ class Generator:
 
     def _tame(self, value):
         name = value.node.op.name if value.node else ""
-        if is_bool(value):
+        if value.type.dtype.kind in "bu":
             return value
         if not is_float(value) and name in ("mul", "add", "sub", "reduce_sum", "cumulative"):
             low, high = full_like(-9, value), full_like(9, value)
@@ -104,6 +127,8 @@ class Generator:
     # --- steps -------------------------------------------------------------------------------
 
     def step_compare(self, x):
+        if is_float(x):  # apart: how close values compare is a matter of rounding
+            return emit("lt", x, emit("add", self.like(x), full_like(0.37, x)))
         return emit(self.random.choice(["lt", "le", "eq"]), x, self.like(x))
 
     def step_unary(self, x):
@@ -136,7 +161,7 @@ class Generator:
 
     def _outer(self, x, y):
         a, b = shape_of(x), shape_of(y)
-        if len(a) > 2 or len(b) > 1 or prod(a) * prod(b) > 20000:
+        if len(a) > 2 or len(b) > 1 or self.count(x) * self.count(y) > 20000:
             return None
         wide = emit("expand", x, shape=a + b, axes=tuple(range(len(a), len(a + b))))
         name = "or" if is_bool(x) else "sub"
@@ -149,7 +174,7 @@ class Generator:
             x = emit("cast", x, dtype=I64)
         made = emit(name, x, axes=axes)
         if name == "reduce_sum" and is_float(x):
-            return self._scaled(made, prod(shape_of(x)[a] for a in axes))
+            return self._scaled(made, self.count(x, axes))
         return made
 
     step_reduce_again = step_reduce
@@ -192,14 +217,23 @@ class Generator:
         return emit(name, turned, other) if other is not None else turned
 
     def step_reshape(self, x):
-        shape, n = shape_of(x), prod(shape_of(x))
+        shape, n = shape_of(x), product(shape_of(x))
         options = [(n,), (1, *shape), (*shape, 1)]
+        if not isinstance(n, int):
+            return emit("reshape", x, shape=self.random.choice(options))
         for k in (2, 4, 5, 7, 8, 16):
             if n % k == 0:
                 options += [(k, n // k), (n // k, k)]
         return emit("reshape", x, shape=self.random.choice(options))
 
     def step_slice(self, x):
+        if self.symbolic:
+            start = tuple(self.random.randint(0, 1) for _ in shape_of(x))
+            stop = tuple(n if n == 1 else n - self.random.randint(0, 1) for n in shape_of(x))
+            start = tuple(0 if n == 1 else a for a, n in zip(start, shape_of(x), strict=True))
+            if any(self.hint(n) - 2 < LEAST or "-" in str(n) for n in shape_of(x)):
+                return None
+            return emit("slice", x, start=start, stop=stop, step=(1,) * len(start))
         start = [self.random.randint(0, n // 3) for n in shape_of(x)]
         stop = [self.random.randint(a + 1, n) for a, n in zip(start, shape_of(x), strict=True)]
         step = [self.random.choice([1, 1, 2]) for _ in start]
@@ -228,7 +262,8 @@ class Generator:
         length, factor = self.random.choice([3, 9, 20]), self.random.choice([1, 2])
         line = iota((length,), 0, self.random.choice([I32, I64]))
         line = emit("mul", line, full_like(factor, line))
-        last = full_like(shape_of(x)[axis] - 1, line)
+        last = shape_of(x)[axis] - 1
+        last = full_like(last if isinstance(last, int) else LEAST - 3, line)
         return emit("gather", x, emit("min", line, last), axis=axis)
 
     def step_scatter(self, x):
@@ -271,7 +306,7 @@ class Generator:
         if not is_float(x):
             return None
         axes = self._axes(x)
-        count = prod(shape_of(x)[a] for a in axes)
+        count = self.count(x, axes)
 
         def wide(value):
             return emit("expand", value, shape=shape_of(x), axes=axes)
@@ -295,18 +330,19 @@ class Generator:
         return emit("div", e, wide(emit("reduce_sum", e, axes=(axis,))))
 
 
-def random_graph(seed: int) -> Graph:
-    return Generator(seed).graph
+def random_graph(seed: int, symbolic: bool = False) -> Graph:
+    return Generator(seed, symbolic).graph
 
 
-def random_inputs(graph: Graph, seed: int) -> list[np.ndarray]:
+def random_inputs(graph: Graph, seed: int, sizes: dict | None = None) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     made = []
     for param in graph.params:
+        shape = [evaluate_dim(d, sizes or {}) for d in param.type.shape]
         if param.type.dtype.kind == "f":
-            made.append(rng.standard_normal(param.type.shape).astype(param.type.dtype.numpy))
+            made.append(rng.standard_normal(shape).astype(param.type.dtype.numpy))
         elif is_bool(param):
-            made.append(rng.random(param.type.shape) < 0.5)
+            made.append(rng.random(shape) < 0.5)
         else:
-            made.append(rng.integers(0, 5, param.type.shape).astype(param.type.dtype.numpy))
+            made.append(rng.integers(0, 5, shape).astype(param.type.dtype.numpy))
     return made

@@ -6,7 +6,7 @@ import pytest
 from graphc.backends.llvm.compile import compile_graph
 from graphc.backends.llvm.target import TARGETS, runs_here
 from graphc.ir.interpret import evaluate
-from tests.backends.random_graphs import random_graph, random_inputs
+from tests.backends.random_graphs import SYMBOLS, random_graph, random_inputs
 
 LEVELS = [name for name in ("x86-64", "avx2", "avx512") if runs_here(TARGETS[name])]
 
@@ -49,3 +49,13 @@ def test_each_level_of_instructions_gives_the_interpreters_results(level, seed):
     found = compile_graph(graph, target=level)(*inputs)
     for array, expected in zip(found, evaluate(graph, *inputs), strict=True):
         assert difference(array, expected) < 1e-3, str(graph)
+
+
+@pytest.mark.parametrize("seed", range(400, 412))
+def test_random_graphs_of_symbolic_sizes(seed):
+    graph = random_graph(seed, symbolic=True)
+    executable = compile_graph(graph)
+    for sizes in (SYMBOLS, {"a": 17, "b": 4, "c": 9}, {"a": 4, "b": 65, "c": 16}):
+        inputs = random_inputs(graph, seed, sizes)
+        for array, expected in zip(executable(*inputs), evaluate(graph, *inputs), strict=True):
+            assert difference(array, expected) < 1e-3, (sizes, str(graph))
