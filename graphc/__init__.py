@@ -5,6 +5,8 @@
 Names load when they are first used, so that importing the package costs next to nothing.
 """
 
+import sys
+
 __version__ = "0.1.0"
 
 _SUBMODULES = (
@@ -16,9 +18,19 @@ _SUBMODULES = (
 )  # fmt: skip
 
 
+class _Namespace(type(sys)):
+    """The package; its functions `tensor` and `device` are not hidden by modules of that name."""
+
+    def __setattr__(self, name, value):
+        if name not in ("tensor", "device") or not isinstance(value, type(sys)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Namespace
+
+
 def __getattr__(name):
     import importlib
-    import sys
 
     if name.startswith("__"):
         raise AttributeError(name)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import autograd, tensor
+from . import autograd, memory_layout, tensor
 from .device import device
 from .frontends import modes
 from .frontends.function import FUNCTIONS
-from .functional import convert, create, install, random
+from .functional import convert, create, install, legacy, random, torch_names, window
 from .ir.dtype import DTYPES, DType
 from .ir.dtype import promote as _promote
 from .tensor import Size, Tensor
@@ -25,6 +25,8 @@ randint randperm rand_like randn_like randint_like normal bernoulli multinomial 
 _AUTOGRAD = """
 no_grad enable_grad set_grad_enabled inference_mode is_grad_enabled is_inference_mode_enabled
 """.split()
+
+_WINDOWS = "bartlett_window blackman_window hamming_window hann_window kaiser_window".split()
 
 
 def load(names: dict[str, Any]) -> None:
@@ -44,23 +46,39 @@ def load(names: dict[str, Any]) -> None:
         cdouble=DTYPES["c128"], dtype=DType, device=device, Size=Size, strided=convert.strided,
         pi=math.pi, e=math.e, inf=math.inf, nan=math.nan, newaxis=None,
         from_numpy=create.from_numpy_array, equal=convert.equal, allclose=convert.allclose,
-        contiguous_format="contiguous_format", preserve_format="preserve_format",
-        channels_last="channels_last",
+        layout=memory_layout.layout, memory_format=memory_layout.memory_format,
+        contiguous_format=memory_layout.contiguous_format,
+        preserve_format=memory_layout.preserve_format,
+        channels_last=memory_layout.channels_last, channels_last_3d=memory_layout.channels_last_3d,
     )  # fmt: skip
+    names.update(torch_names.names())
+    names.update({name: getattr(window, name) for name in _WINDOWS})
+    names.update({function.__name__: function for function in legacy.FUNCTIONS})
     for module, listed in ((create, _CREATE), (random, _RANDOM), (autograd, _AUTOGRAD)):
         names.update({name: getattr(module, name) for name in listed})
     own = (
         is_tensor, is_floating_point, is_complex, numel, result_type, promote_types, can_cast,
         get_default_dtype, set_default_dtype, set_default_device, get_default_device, typename,
-        set_num_threads, get_num_threads, set_printoptions, set_flush_denormal, compile, save, load_,
-        is_storage, as_torch, finfo, iinfo, get_num_interop_threads, set_num_interop_threads,
-        use_deterministic_algorithms, are_deterministic_algorithms_enabled,
+        set_num_threads, get_num_threads, set_printoptions, set_flush_denormal, compile, save,
+        load_, is_storage, as_torch, finfo, iinfo, get_num_interop_threads, set_num_interop_threads,
+        from_dlpack, to_dlpack, use_deterministic_algorithms, are_deterministic_algorithms_enabled,
         set_float32_matmul_precision, get_float32_matmul_precision, manual_seed_all,
     )  # fmt: skip
     names.update({function.__name__.rstrip("_"): function for function in own})
     names["load"] = load_
+    _name_in_place_functions(names)
     names["_tensor_module"] = tensor
     names["Tensor"] = Tensor  # last: it tells that everything is there
+
+
+def _name_in_place_functions(names: dict[str, Any]) -> None:
+    """torch.exp_(x) and so on, which write into x."""
+    from .functional import noise
+
+    for name in legacy.IN_PLACE:
+        names[name] = getattr(Tensor, name)
+    for name in ("celu_", "rrelu_", "selu_", "threshold_"):
+        names[name] = getattr(noise, name)
 
 
 def is_tensor(obj):
@@ -224,6 +242,20 @@ def load_(
     from .serialization import load as read
 
     return read(f, map_location, weights_only=weights_only)
+
+
+def from_dlpack(ext_tensor, *, device=None, copy=None):
+    """A tensor on the memory of another library's tensor; see `graphc.utils.dlpack`."""
+    from .utils import dlpack
+
+    return dlpack.from_dlpack(ext_tensor, device=device, copy=copy)
+
+
+def to_dlpack(tensor):
+    """A DLPack capsule on a tensor's memory."""
+    from .utils import dlpack
+
+    return dlpack.to_dlpack(tensor)
 
 
 def as_torch():

@@ -295,6 +295,8 @@ class Call:
             return ("slice", *[self._part(v) for v in (value.start, value.stop, value.step)])
         if isinstance(value, dict):
             return ("dict", *[(k, self._part(v)) for k, v in value.items()])
+        if cls.__module__.partition(".")[0] == "torch":
+            raise _foreign(self.function.name, value)
         return value
 
     def _with_numbers(self, rec: Recorder, key: Any, mode: Any, shape: Any, slots: list[int]):
@@ -349,6 +351,14 @@ class Call:
         if not error.at:
             error.at = user_line()
         return error
+
+
+def _foreign(name: str, value: Any) -> Exception:
+    """The error of a value of PyTorch's own."""
+    text = f"{name.strip('_')} was given a {type(value).__name__} of PyTorch's own"
+    if not hasattr(value, "__dlpack__"):
+        return TypeError(f"{text}: {value!r}. Use graphc's.")
+    return TypeError(f"{text}. graphc.from_dlpack(tensor) makes a graphc tensor on its memory.")
 
 
 def _stopped(value: Value) -> bool:

@@ -11,12 +11,15 @@ from ..ir.op import OPS
 from ..tensor import Tensor
 from . import (  # noqa: F401
     convert,
+    distance,
     embed,
     index,
     join,
+    legacy,
     linalg,
     lookup,
     movement,
+    numeric,
     order,
     padding,
     parts,
@@ -26,6 +29,7 @@ from . import (  # noqa: F401
     reduce,
     search,
     split,
+    statistics,
 )
 from .create import cast_to
 from .pointwise import ALIASES
@@ -45,12 +49,12 @@ NOT_METHODS = {
 # declarations say so.
 INPLACE = """
 add addbmm addcdiv addcmul addmm addmv addr arctan2 atan2 baddbmm bitwise_and bitwise_left_shift
-bitwise_or bitwise_right_shift bitwise_xor clamp clip copysign cumprod cumsum deg2rad div divide
-eq floor_divide fmod frac ge greater greater_equal gt hypot index_add index_copy index_fill
-index_put index_reduce ldexp le lerp less less_equal log10 logical_and logical_not logical_or
-logical_xor logit lt masked_fill masked_scatter mul multiply nan_to_num ne nextafter not_equal pow
-put rad2deg reciprocal remainder round scatter scatter_add scatter_reduce sgn sinc square sub
-subtract tril triu true_divide xlogy
+bitwise_or bitwise_right_shift bitwise_xor clamp clamp_max clamp_min clip conj_physical copysign
+cumprod cumsum deg2rad div divide eq float_power floor_divide fmod frac gcd ge greater greater_equal
+gt hypot index_add index_copy index_fill index_put index_reduce lcm ldexp le lerp less less_equal
+log10 logical_and logical_not logical_or logical_xor logit lt masked_fill masked_scatter mul
+multiply nan_to_num ne nextafter not_equal pow put rad2deg reciprocal remainder renorm round scatter
+scatter_add scatter_reduce sgn sinc square sub subtract tril triu true_divide xlogy
 """.split()
 
 
@@ -146,7 +150,7 @@ def install() -> None:
         setattr(Tensor, f"__{symbol}__", predicted(FUNCTIONS[name])[0])
     convert.install(Tensor)
     random.install(Tensor)
-    for module in (index, lookup, movement, parts, split):
+    for module in (index, legacy, lookup, movement, parts, split):
         for name, method in getattr(module, "METHODS", {}).items():
             setattr(Tensor, name, method)
 

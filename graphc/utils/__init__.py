@@ -2,7 +2,7 @@
 
 import importlib
 
-__all__ = ["data", "hooks"]
+__all__ = ["checkpoint", "data", "dlpack", "hooks"]
 
 
 def __getattr__(name):
