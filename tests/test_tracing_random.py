@@ -1,7 +1,8 @@
-"""Random numbers in a traced function: the graph holds those of the example, and tracing says so."""
+"""Random numbers in a traced function: the graph holds the example's, and tracing says so."""
+
+import pytest
 
 import graphc as torch
-import pytest
 from graphc import nn
 
 

@@ -49,8 +49,8 @@ def diff(a: Graph, b: Graph) -> str:
 
     from .text import print_graph
 
-    texts = [print_graph(_anonymous(g), locs=False).splitlines() for g in (a, b)]
-    return "\n".join(unified_diff(*texts, "a", "b", lineterm=""))
+    before, after = [print_graph(_anonymous(g), locs=False).splitlines() for g in (a, b)]
+    return "\n".join(unified_diff(before, after, "a", "b", lineterm=""))
 
 
 def _anonymous(graph: Graph) -> Graph:

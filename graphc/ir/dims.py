@@ -94,7 +94,7 @@ class Dim:
         return other - self * (other // self)
 
     def __str__(self) -> str:
-        parts = []
+        parts: list[str] = []
         for monomial, c in sorted(self.terms, key=lambda t: (-len(t[0]), t[0])):
             factors = [*([] if c in (1, -1) and monomial else [str(abs(c))]), *monomial]
             sign = ("-" if c < 0 else "") if not parts else (" - " if c < 0 else " + ")

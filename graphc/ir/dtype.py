@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
@@ -19,7 +21,7 @@ class DType:
 
     __slots__ = ("itemsize", "kind", "name", "numpy", "torch_name")
 
-    def __init__(self, name: str, torch_name: str, numpy: object, kind: str) -> None:
+    def __init__(self, name: str, torch_name: str, numpy: Any, kind: str) -> None:
         self.name, self.torch_name, self.kind = name, torch_name, kind
         self.numpy = np.dtype(numpy)
         self.itemsize = self.numpy.itemsize
@@ -57,13 +59,13 @@ class DType:
     def __repr__(self) -> str:
         return f"torch.{self.torch_name}"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return dtype, (self.name,)
 
     def __copy__(self) -> DType:
         return self
 
-    def __deepcopy__(self, memo) -> DType:
+    def __deepcopy__(self, memo: Any) -> DType:
         return self
 
 

@@ -92,7 +92,7 @@ class Value:
         return self.type.shape
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         return self.type.dtype
 
     def __repr__(self) -> str:

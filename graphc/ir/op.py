@@ -149,7 +149,7 @@ class Op:
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return OPS.__getitem__, (self.name,)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from .dims import AnyDim, Dim, parse_dim
 from .dtype import DType, dtype
@@ -25,7 +26,7 @@ class Type:
 
     __repr__ = __str__
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return parse_type, (self.text,)
 
 
@@ -70,7 +71,7 @@ class _Simple(Type):
     _interned: dict[str, _Simple] = {}
 
     @classmethod
-    def _intern(cls, text: str, **fields: object):
+    def _intern(cls, text: str, **fields: object) -> Any:
         found = _Simple._interned.get(text)
         if found is None:
             found = object.__new__(cls)

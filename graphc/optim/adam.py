@@ -106,7 +106,7 @@ class Adam(PerParameterOptimizer):
         states = [self.state[param] for param in params]
         if len({float(state["step"]) for state in states}) != 1:
             return False
-        step = [counters.advance(state) for state in states][0]
+        step = max(counters.advance(state) for state in states)
         averages = [state["exp_avg"] for state in states]
         squares = [state["exp_avg_sq"] for state in states]
         largest = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []

@@ -228,7 +228,7 @@ def _div(x: Pair, y: Pair, name: str = "div") -> Pair:
 
 @splits("dot")
 def _dot(x: Pair, y: Pair, name: str, **attrs: Any) -> Pair:
-    def product(a: Value, b: Value) -> Value:
+    def product(a: Value, b: Value) -> Any:
         return OPS["dot"](a, b, **attrs)
 
     (a, b), (c, d) = x, y

@@ -13,7 +13,6 @@ from graphc.backends.llvm.objectfile import undefined_symbols
 from graphc.backends.llvm.symbols import LIBRARY
 from graphc.backends.llvm.target import TARGETS, Target
 from graphc.backends.llvm.vmath import VectorEmitter
-from graphc.backends.llvm.vmath.emitter import EXPANSIONS
 from graphc.ir.dtype import dtype
 from tests.backends import extended_functions as extended
 from tests.backends.vmath_runner import LEVELS, Pointwise, module_text, same

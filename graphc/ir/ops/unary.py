@@ -646,4 +646,4 @@ class detach(Pointwise):
     samples = (Uniform(-4, 4),)
 
 # Every op that this file declares, under the name of its class.
-__all__ = [name for name, value in globals().items() if isinstance(value, Pointwise)]  # noqa: PLE0605
+__all__ = [name for name, value in globals().items() if isinstance(value, Pointwise)]
