@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,9 +29,10 @@ from graphc.passes.fuse.fuse import fuse
 from graphc.passes.fuse.group import NATIVE, REDUCTIONS, SCATTERS, Group, is_anchor
 from graphc.passes.fuse.plan import base_of
 from graphc.passes.fuse.pull import MOVEMENT
+from graphc.passes.fuse.signature import signature
 from graphc.passes.fuse.sizes import Sizes
 from graphc.passes.legalize import legalize
-from graphc.passes.loop.ir import Kernel
+from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
 from graphc.passes.memory import plan_memory
 from graphc.passes.products import prepare_products
@@ -97,6 +98,7 @@ class Compiler:
         self.calls: list[Call] = []
         self.reports: list[KernelReport] = []
         self.constants: list[np.ndarray] = []
+        self._printed: dict[Hashable, tuple[list[Value], list[tuple[Call, Kernel]]]] = {}
         self.constants_of_blocks: dict[Buffer, np.ndarray] = {}
 
     def run(self) -> None:
@@ -160,6 +162,16 @@ class Compiler:
                 self._native(group.node, before)
 
     def _kernels(self, group: Group, before: frozenset[Value], stored: set[Value]) -> None:
+        """The kernels of a group; those of an equal group before it are taken for other buffers."""
+        key, buffers = signature(group, stored)
+        nodes = tuple(nodes_of(group))
+        known = self._printed.get(key)
+        if known is not None:
+            places: dict[Buffer, Buffer] = dict(zip(known[0], buffers))
+            for call, kernel in known[1]:
+                self._add(_rebound(call, places, before), kernel.kind, nodes, kernel)
+            return
+        made = []
         for kernel in lower(group, f"k{len(self.calls)}", stored, self.target.lanes(32)):
             text = print_kernel(kernel, self.target, self.sizes)
             writes = frozenset(kernel.writes)
@@ -172,11 +184,13 @@ class Compiler:
                 text.units,
                 text.unit,
                 text.scratch,
-                frozenset(text.buffers) - writes | before,
+                frozenset(text.buffers) - writes,
                 writes,
                 kernel.work,
             )
-            self._add(call, kernel.kind, tuple(nodes_of(group)), kernel)
+            made.append((call, kernel))
+            self._add(replace(call, reads=call.reads | before), kernel.kind, nodes, kernel)
+        self._printed[key] = (buffers, made)
 
     def _native(self, node: Node, before: frozenset[Value]) -> None:
         built = NATIVE_KERNELS[node.op.name](node, self.target)
@@ -268,6 +282,19 @@ class Compiler:
             copies,
             self.options.fork,
         )
+
+
+def _rebound(call: Call, places: dict[Buffer, Buffer], before: frozenset[Value]) -> Call:
+    """The same kernel on other buffers; partial ones are made anew, once for all its kernels."""
+    for buffer in call.buffers:
+        if buffer not in places and isinstance(buffer, Partial):
+            places[buffer] = replace(buffer)
+    return replace(
+        call,
+        buffers=tuple([places[buffer] for buffer in call.buffers]),
+        reads=frozenset([places[buffer] for buffer in call.reads]) | before,
+        writes=frozenset([places[buffer] for buffer in call.writes]),
+    )
 
 
 def require_supported(graph: Graph) -> None:

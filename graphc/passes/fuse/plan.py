@@ -72,6 +72,8 @@ class Plan:
         for number in bits(needed):
             reached |= self.closure[number]
         self.closure[group.number] |= reached
+        if group.number == len(self.groups) - 1:  # nothing depends on the newest yet
+            return
         bit = 1 << group.number
         for number, known in enumerate(self.closure):
             if known & bit:
