@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from graphc.backends.base import core_graph
 from graphc.backends.llvm.compile import load, prepare
 from graphc.ir.diff import structural_hash
 from graphc.ir.graph import Graph
@@ -49,8 +50,9 @@ def one_round(graph: Graph, clock: Clock) -> Graph:
     halves = clock("partition", partition, joint, len(graph.params), 1)
     for half in halves[:2]:
         clock("clean, halves", clean, half)
-    clock("hash", structural_hash, joint)
-    compiler = clock("fuse, lower, emit", prepare, joint)
+    core = clock("pipeline to CORE", core_graph, joint)
+    clock("hash", structural_hash, core)
+    compiler = clock("fuse, lower, emit", prepare, core)
     clock("LLVM, distinct kernels", load, compiler)
     return joint
 
