@@ -12,6 +12,7 @@ from .frontends.function import FUNCTIONS
 from .functional import convert, create, install, legacy, random, torch_names, window
 from .ir.dtype import DTYPES, DType
 from .ir.dtype import promote as _promote
+from .ir.errors import PUBLIC
 from .tensor import Size, Tensor
 
 _CREATE = """
@@ -51,6 +52,7 @@ def load(names: dict[str, Any]) -> None:
         preserve_format=memory_layout.preserve_format,
         channels_last=memory_layout.channels_last, channels_last_3d=memory_layout.channels_last_3d,
     )  # fmt: skip
+    names.update({error.__name__: error for error in PUBLIC})
     names.update(torch_names.names())
     names.update({name: getattr(window, name) for name in _WINDOWS})
     names.update({function.__name__: function for function in legacy.FUNCTIONS})

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from .device import device
+from .frontends.locate import located
 from .frontends.torch_file import (
     TensorRecord,
     TorchCall,
@@ -17,6 +18,7 @@ from .frontends.torch_file import (
     load_file,
     save_file,
 )
+from .ir.errors import GraphcError
 from .tensor import ForeignBuffer, Size, Tensor, wrap
 
 PathOrFile = str | os.PathLike[str] | IO[bytes]
@@ -91,11 +93,14 @@ def load(f: PathOrFile, map_location: Any = None, *, weights_only: bool = True) 
     a malformed file, EOFError for one that ends early.
     """
     makers = _Storages()
-    return load_file(
-        f, make_tensor=makers.tensor, make_parameter=_make_parameter,
-        map_location=map_location, weights_only=weights_only, allowed=get_safe_globals(),
-        names={"torch.Size": Size, "torch.device": device}, place_storage=_placed,
-    )  # fmt: skip
+    try:
+        return load_file(
+            f, make_tensor=makers.tensor, make_parameter=_make_parameter,
+            map_location=map_location, weights_only=weights_only, allowed=get_safe_globals(),
+            names={"torch.Size": Size, "torch.device": device}, place_storage=_placed,
+        )  # fmt: skip
+    except GraphcError as error:
+        raise located(error) from None
 
 
 class _Placed:

@@ -15,6 +15,7 @@ import numpy as np
 from .frontends import modes, views
 from .frontends.execute import array_of, buffer_of
 from .frontends.function import FUNCTIONS, _restore, tensors
+from .frontends.locate import user_line
 from .frontends.record import Cell, State, recorder, value_of
 from .frontends.symbolic import concrete_type
 from .ir.dtype import DType, from_numpy
@@ -213,7 +214,11 @@ class Tensor:
         detached = any([node.op is views.ops.detach for node in self._chain])
         if leaf is not None and leaf._leaf and (leaf is self or not detached):
             kind = "a leaf Variable" if leaf is self else "a view of a leaf Variable"
-            raise LeafError(f"{kind} that requires grad is being used in an in-place operation.")
+            raise LeafError(
+                f"{kind} that requires grad is being used in an in-place operation.",
+                at=user_line(),
+                hint="Write to it within torch.no_grad(), or make a new tensor.",
+            )
 
     def _write_out(self, value: Tensor) -> Tensor:
         """What `out=` does: resizes where shapes differ, converts, and writes."""

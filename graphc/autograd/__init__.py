@@ -9,7 +9,9 @@ from typing import Any
 
 from ..frontends import modes
 from ..frontends.derive import add_cells, gradients
+from ..frontends.locate import located
 from ..frontends.record import Cell, recorder, value_of
+from ..ir.errors import GraphcError
 from ..tensor import Tensor, wrap
 from . import anomaly_mode, function, grad_mode
 from .anomaly_mode import detect_anomaly, set_detect_anomaly
@@ -99,6 +101,8 @@ def backward(
             if target is not None:
                 _accumulate_grad(target, ct, create_graph)
                 accumulated.append(target)
+    except GraphcError as error:
+        raise located(error) from None
     finally:
         modes.set_grad(before)
     if not create_graph:
@@ -145,6 +149,8 @@ def grad(
         seeds = [_ones_for(t, g) for t, g in zip(roots, given, strict=True)]
         found = gradients(root_cells, seeds, cells, retain_graph=keep, create_graph=create_graph)
         anomaly_mode.check(found)
+    except GraphcError as error:
+        raise located(error) from None
     finally:
         modes.set_grad(before)
     result = []

@@ -18,7 +18,7 @@ from ..ir.dtype import DType
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from . import modes
-from .locate import user_line
+from .locate import located
 from .record import CUT_WHERE_IT_RECURS, Cell, Number, Recorder, recorder
 from .symbolic import expression
 from .views import chain_between
@@ -252,7 +252,7 @@ class Call:
                 rec.go_static()
                 return self._again(rec)
             if isinstance(error, GraphcError):
-                raise self._located(error) from None
+                raise located(error) from None
             raise
         result = self._wrap(rec, made)
         rec.cut_if_long()
@@ -346,11 +346,6 @@ class Call:
             strict = self.function.view == "strict"
             return tensors.wrap_view(self.owners[0], state, made, structure, strict)
         return _restore(structure, iter([tensors.wrap(cell) for cell in made]))
-
-    def _located(self, error: GraphcError) -> GraphcError:
-        if not error.at:
-            error.at = user_line()
-        return error
 
 
 def _foreign(name: str, value: Any) -> Exception:

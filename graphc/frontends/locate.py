@@ -1,27 +1,50 @@
-"""The user's source line: the innermost frame outside of graphc."""
+"""Where the program is: the user's source line, and the module that runs."""
 
 from __future__ import annotations
 
+import itertools
+import linecache
 import os
+import re
 import sys
 import threading
+from typing import Any
+
+from ..ir.errors import GraphcError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _NOT_USERS = (_PACKAGE, "<frozen ")  # nor the importer and runpy, which start programs
-_scope = threading.local()
+_LOCATION = re.compile(r"(\S+):(\d+) in \S+(?: \((.*)\))?")
+_files: dict[str, str] = {}  # the name of a file in locations -> its path
+
+
+class _Scope(threading.local):
+    """The modules that are running in this thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.modules: list[Any] = []
+
+
+_scope = _Scope()
+
+
+def _user_frame() -> Any:
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_USERS):
+        frame = frame.f_back
+    return frame
 
 
 def user_location() -> str:
-    """ "train.py:41 in forward", or that and the module path, "... (GPT.head)", where one is set."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_NOT_USERS):
-        frame = frame.f_back  # type: ignore[assignment]
+    """ "train.py:41 in forward"; "train.py:41 in forward (GPT.head)" where a module runs."""
+    frame = _user_frame()
     if frame is None:
         return ""
-    name = os.path.basename(frame.f_code.co_filename)
+    path = frame.f_code.co_filename
+    name = os.path.basename(path)
+    _files[name] = path
     where = f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
-    scope = getattr(_scope, "path", None)
-    return f"{where} ({'.'.join(scope)})" if scope else where
+    return f"{where} ({scope_path()})" if _scope.modules else where
 
 
 def user_site() -> tuple:
@@ -35,29 +58,66 @@ def user_site() -> tuple:
     return tuple(found)
 
 
-def push_scope(name: str) -> None:
+def user_line() -> str:
+    """The user's source line with its text, as error messages show it."""
+    frame = _user_frame()
+    if frame is None:
+        return ""
+    path = frame.f_code.co_filename
+    text = linecache.getline(path, frame.f_lineno).strip()
+    where = ""
+    if _scope.modules:
+        kind = f" ({type(_scope.modules[-1]).__name__})" if len(_scope.modules) > 1 else ""
+        where = f"      in {scope_path()}{kind}"
+    return f"{os.path.basename(path)}:{frame.f_lineno}: {text}{where}"
+
+
+def line_of(location: str) -> str:
+    """A node's location as an error message shows it, with the text of the line."""
+    found = _LOCATION.fullmatch(location)
+    path = _files.get(found[1]) if found else None
+    if found is None or path is None:
+        return location
+    text = linecache.getline(path, int(found[2])).strip()
+    if not text:
+        return location
+    return f"{found[1]}:{found[2]}: {text}" + (f"      in {found[3]}" if found[3] else "")
+
+
+GraphcError.line_of = staticmethod(line_of)
+
+
+def located(error: GraphcError) -> GraphcError:
+    """The error, with the user's line where it has no place yet."""
+    if not error.at:
+        error.at = user_line()
+    return error
+
+
+# --- modules -------------------------------------------------------------------------------------
+
+
+def push_scope(module: Any) -> None:
     """Enters a module: nodes recorded from now on carry its path."""
-    path = getattr(_scope, "path", None)
-    if path is None:
-        path = _scope.path = []
-    path.append(name)
+    _scope.modules.append(module)
 
 
 def pop_scope() -> None:
-    _scope.path.pop()
+    _scope.modules.pop()
 
 
-def user_line() -> str:
-    """The user's source line with its text, as error messages show it."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_NOT_USERS):
-        frame = frame.f_back  # type: ignore[assignment]
-    if frame is None:
-        return ""
-    import linecache
+def scope_path() -> str:
+    """ "GPT.head": the class of the outermost module that runs, and the names below it."""
+    modules = _scope.modules
+    parts = [type(modules[0]).__name__]
+    for outer, inner in itertools.pairwise(modules):
+        parts.append(_name_within(outer, inner))
+    return ".".join(parts)
 
-    name = os.path.basename(frame.f_code.co_filename)
-    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    scope = getattr(_scope, "path", None)
-    where = f"      in {'.'.join(scope)}" if scope else ""
-    return f"{name}:{frame.f_lineno}: {text}{where}"
+
+def _name_within(outer: Any, inner: Any) -> str:
+    """The name of a module in another one; its class where it is no part of it."""
+    for name, module in outer.named_modules():
+        if module is inner:
+            return name or type(inner).__name__
+    return type(inner).__name__

@@ -10,10 +10,12 @@ import numpy as np
 from ..device import name_of
 from ..frontends import views
 from ..frontends.execute import array_of, buffer_of
+from ..frontends.locate import user_line
 from ..frontends.record import Cell, value_of
 from ..frontends.symbolic import concrete_type
 from ..ir import dtype as dtypes
 from ..ir.dtype import DType
+from ..ir.errors import ShapeError
 from ..tensor import Export, Tensor, user_attributes
 from .create import cast_to
 
@@ -21,7 +23,11 @@ from .create import cast_to
 def item(self: Tensor) -> Any:
     """The only element as a Python number."""
     if self.numel() != 1:
-        raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        raise ShapeError(
+            f"a Tensor with {self.numel()} elements cannot be converted to Scalar",
+            at=user_line(),
+            hint=f"It is {self._type.text}; tolist() gives all elements.",
+        )
     found = self._array().reshape(-1)[0]
     return found.item() if self.dtype.kind in "biuc" or self.dtype.itemsize > 2 else float(found)
 

@@ -9,8 +9,17 @@ from __future__ import annotations
 MAX_LINES = 8
 
 
+def _as_it_is(location: str) -> str:
+    return location
+
+
 class GraphcError(Exception):
-    """Base of graphc's own errors. `at` is the user's source line, `hint` what to do."""
+    """Base of graphc's own errors. `at` is the user's source line, `hint` what to do.
+
+    `at` may be the location of a node; the frontends set `line_of`, which finds the line's text.
+    """
+
+    line_of = staticmethod(_as_it_is)
 
     def __init__(self, message: str, *, at: str = "", hint: str = "") -> None:
         self.message, self.at, self.hint = message, at, hint
@@ -18,7 +27,7 @@ class GraphcError(Exception):
 
     def __str__(self) -> str:
         lines = self.message.splitlines()
-        lines += [f"  {line}" for line in self.at.splitlines()]
+        lines += [f"  {self.line_of(line)}" for line in self.at.splitlines()]
         lines += [f"  {line}" for line in self.hint.splitlines()]
         return "\n".join(lines[:MAX_LINES])
 
@@ -53,3 +62,11 @@ class FormatError(GraphcError, RuntimeError):
 
 class VerifyError(GraphcError, RuntimeError):
     """A graph that breaks a rule of the IR, or a pass that changed a result."""
+
+
+PUBLIC = (
+    GraphcError, ShapeError, DTypeError, DeviceError, BoundsError, DivisionError, UnsupportedError,
+    FormatError, VerifyError,
+)  # fmt: skip
+for _error in PUBLIC:
+    _error.__module__ = "graphc"  # where users find them, and what tracebacks say

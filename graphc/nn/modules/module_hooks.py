@@ -5,6 +5,7 @@ import warnings
 import weakref
 from collections import OrderedDict
 
+from graphc.frontends.locate import pop_scope, push_scope
 from graphc.utils.hooks import RemovableHandle
 
 __all__ = [
@@ -207,13 +208,20 @@ class CallHooks:
             or _global_backward_hooks
             or _global_backward_pre_hooks
         ):
-            return self.forward(*args, **kwargs)
+            push_scope(self)
+            try:
+                return self.forward(*args, **kwargs)
+            finally:
+                pop_scope()
         call = _HookedCall(self, args, kwargs)
+        push_scope(self)
         try:
             return call.run()
         except Exception:
             call.run_always_called()
             raise
+        finally:
+            pop_scope()
 
 
 class _HookedCall:
