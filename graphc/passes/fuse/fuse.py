@@ -82,22 +82,40 @@ def fuse(
 
 
 def shared_dear_values(plan: Plan) -> set[Value]:
-    """Inline values that several kernels pull and that are cheaper to keep than to compute."""
+    """Inline values that several kernels pull and that are cheaper to keep than to compute.
+
+    Dear in arithmetic, or in memory: r kernels that read k buffers each, instead of one that
+    writes the value and r that read it.
+    """
     readers: dict[Value, int] = {}
     for group in plan.groups:
         for value in group.pulled:
             if value not in plan.owner:
                 readers[value] = readers.get(value, 0) + 1
-    return {v for v, count in readers.items() if count > 1 and _is_dear(v)}
+    return {
+        value
+        for value, count in readers.items()
+        if count > 1
+        and _is_pointwise(value)
+        and (_is_dear(value) or _reads_much(plan, value, count))
+    }
+
+
+def _is_pointwise(value: Value) -> bool:
+    return value.node is not None and isinstance(value.node.op, Pointwise)
 
 
 def _is_dear(value: Value) -> bool:
     node = value.node
-    if node is None or not isinstance(node.op, Pointwise):
-        return False
+    assert node is not None
     return node.op.cost >= 3 or (
         sum([v.node.op.cost for v in node.inputs if v.node and v.node.op.cost > 1]) >= KEEP_COST
     )
+
+
+def _reads_much(plan: Plan, value: Value, readers: int) -> bool:
+    streams = plan.streams(value)
+    return streams > 1 and readers * streams > readers + 2
 
 
 class Fuser:
@@ -141,6 +159,7 @@ class Fuser:
     def run(self) -> Plan:
         for number, param in enumerate(self.graph.params):
             self.sources[param], self.leaves[param], self.inline[param] = 0, 1 << number, 0
+            self.plan.new_buffer(param)
         params = len(self.graph.params)
         for number, node in enumerate(self.graph.nodes):
             self._visit(node, number, params + number)
@@ -151,8 +170,9 @@ class Fuser:
         return self.plan
 
     def _visit(self, node: Node, number: int, leaf: int) -> None:
-        sources = leaves = inline = 0
+        sources = leaves = inline = near = 0
         for value in node.inputs:
+            near |= self.plan.near[value]
             sources |= self.sources[value]
             leaves |= self.leaves[value]
             inline |= self.inline[value]
@@ -162,6 +182,8 @@ class Fuser:
         inline |= 1 << number
         if name == "const":
             sources, leaves, inline = 0, 1 << leaf, 0
+            self.plan.new_buffer(node.outputs[0])
+            near = self.plan.near[node.outputs[0]]
         elif node in self.operands:
             self._open_native(node, sources, leaves)
             return
@@ -173,6 +195,7 @@ class Fuser:
             return
         for value in node.outputs:
             self.sources[value], self.leaves[value], self.inline[value] = sources, leaves, inline
+            self.plan.near[value] = near
 
     # --- anchors and roots into groups -------------------------------------------------------
 
@@ -187,6 +210,7 @@ class Fuser:
 
     def _own(self, value: Value, group: Group, sources: int, leaves: int) -> None:
         self.plan.owner[value] = group
+        self.plan.new_buffer(value)
         self.plan.add_dependencies(group, sources)
         group.leaves |= leaves
         self.sources[value] = 1 << group.number

@@ -32,7 +32,8 @@ class Plan:
     """Groups in an order in which each follows what it needs.
 
     `owner` maps each anchor and root to its group; `wanted` collects, during fusion, the values
-    that have to be buffers after all.
+    that have to be buffers after all. `near` are the buffers from which a value is computed, as
+    bits over `buffer_sizes`, their numbers of elements.
     """
 
     graph: Graph
@@ -42,6 +43,8 @@ class Plan:
     wanted: set[Value] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
     closure: list[int] = field(default_factory=list)
+    near: dict[Value, int] = field(default_factory=dict)
+    buffer_sizes: list[int] = field(default_factory=list)
 
     def is_buffer(self, value: Value, group: Group) -> bool:
         """Whether the value is in memory when `group` runs."""
@@ -49,6 +52,16 @@ class Plan:
         if owner is not None:
             return owner is not group
         return value.node is None or value.node.op.name == "const"
+
+    def new_buffer(self, value: Value) -> None:
+        """Says that the value is in memory."""
+        self.near[value] = 1 << len(self.buffer_sizes)
+        self.buffer_sizes.append(self.sizes.hint(product(value.type.shape)))
+
+    def streams(self, value: Value) -> int:
+        """How many buffers of its own size an inline value is computed from."""
+        least = self.sizes.hint(product(value.type.shape)) // 2
+        return sum([self.buffer_sizes[k] > least for k in bits(self.near[value])])
 
     def want(self, value: Value) -> None:
         """Asks for the value to be a root; a member of a group is in memory after its kernel."""
