@@ -187,6 +187,8 @@ class Compiler:
                 frozenset(text.buffers) - writes,
                 writes,
                 kernel.work,
+                kernel.points,
+                kernel.point_ns,
             )
             made.append((call, kernel))
             self._add(replace(call, reads=call.reads | before), kernel.kind, nodes, kernel)
@@ -208,6 +210,8 @@ class Compiler:
             frozenset(built.buffers) - writes | before,
             writes,
             built.work,
+            built.points,
+            built.point_ns,
         )
         self._add(call, node.op.name, (node,), None)
 

@@ -229,8 +229,8 @@ class _Control:
             frozenset(self.buffers) - writes,
             frozenset(writes),
             WORK,
-            tuple(programs.values()),
-            self.status if checked else None,
+            blocks=tuple(programs.values()),
+            status=self.status if checked else None,
         )
 
     def _if(self) -> None:

@@ -24,6 +24,7 @@ from graphc.passes.fuse.plan import base_of
 class NativeCall:
     """A kernel, its buffers and sizes; work is an estimate in nanoseconds.
 
+    points and point_ns say the same where sizes are symbolic.
     units and scratch (bytes of one thread) are given where they are symbolic sizes that the
     kernel itself does not tell.
     """
@@ -34,6 +35,8 @@ class NativeCall:
     work: float = 10_000.0
     units: AnyDim | None = None
     scratch: AnyDim | None = None
+    points: AnyDim = 0
+    point_ns: float = 0.0
 
 
 Build = Callable[[Node, Target], NativeCall]

@@ -82,7 +82,9 @@ def _dot(node: Node, target: Target) -> NativeCall:
     kernel = _gemm(problem, target)
     work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE
     buffers = (found.left.base, found.right.base, node.outputs[0])
-    return NativeCall(kernel, buffers, [sizes[name] for name in kernel.sizes], work)
+    points = found.batch * found.m * found.n * found.k
+    given = [sizes[name] for name in kernel.sizes]
+    return NativeCall(kernel, buffers, given, work, points=points, point_ns=1 / RATE)
 
 
 def _conv_problem(node: Node, x: tuple, w: tuple) -> ConvProblem:
@@ -114,8 +116,10 @@ def _conv_call(node: Node, kernel, problem: ConvProblem, batch: AnyDim, buffers)
     multiplies = problem.out_channels * problem.in_channels // problem.groups * problem.taps
     for size in problem.out_size:
         multiplies *= size
-    work = multiplies * _hint(batch) / RATE
-    return NativeCall(kernel, buffers, [batch for _ in kernel.sizes], work)
+    one = multiplies / RATE
+    given = [batch for _ in kernel.sizes]
+    work = one * _hint(batch)
+    return NativeCall(kernel, buffers, given, work, points=batch, point_ns=one)
 
 
 @native_kernel("conv")

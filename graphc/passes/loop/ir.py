@@ -407,3 +407,5 @@ class Kernel:
     row: Affine = ZERO
     writes: list[Value | Partial] = field(default_factory=list)
     work: float = 0.0
+    points: AnyDim = 0
+    point_ns: float = 0.0

@@ -40,7 +40,7 @@ from .ir import (
     block_rows,
     rows_per_block,
 )
-from .parallel import Candidate, estimated_work, run_in_parallel
+from .parallel import Candidate, point_cost, run_in_parallel
 from .partial import Partials, prepare_columns, total_of_lines
 from .rows import block_lanes, keep_rows, row_program, row_stage, stage_body
 from .scan import lower_scan
@@ -191,8 +191,9 @@ class Lowering:
         exprs = self.schedule.exprs
         streams = sum([expr.op == "load" for expr in exprs]) + len(self.group.outputs)
         cost = sum([root.cost for root in self.group.code.roots()])
-        points = self.sizes.hint(self.group.domain.size)
-        self.kernel.work = estimated_work(points, cost, streams)
+        kernel, points = self.kernel, self.group.domain.size
+        kernel.points, kernel.point_ns = points, point_cost(cost, streams)
+        kernel.work = self.sizes.hint(points) * kernel.point_ns
 
     # --- one long row --------------------------------------------------------------------------
 

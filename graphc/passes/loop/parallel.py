@@ -63,6 +63,6 @@ def _loops_of(body: list[Statement], variable: Variable) -> list[Loop | Lanes]:
     return list(found.values())
 
 
-def estimated_work(points: int, cost: int, streams: int) -> float:
-    """Nanoseconds on one thread: arithmetic and memory, from measurements."""
-    return points * (0.02 * cost + 0.08 * streams)
+def point_cost(cost: int, streams: int) -> float:
+    """Nanoseconds of one point on one thread: arithmetic and memory, from measurements."""
+    return 0.02 * cost + 0.08 * streams

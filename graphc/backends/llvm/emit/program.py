@@ -32,8 +32,9 @@ class Call:
 
     sizes: the i64 arguments. units: how many units of work there are, or the name of the function
     of the sizes that says so; unit: how many stay together. reads, writes: the buffers, checks
-    that have to be looked at before included. work: estimated nanoseconds. blocks: the programs
-    that it calls; status: where it leaves the number of a check that failed in one of them.
+    that have to be looked at before included. work: estimated nanoseconds; where sizes are symbolic
+    they are `points` times `point_ns` at run time. blocks: the programs that it calls; status:
+    where it leaves the number of a check that failed in one of them.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Call:
     reads: frozenset[Buffer] = frozenset()
     writes: frozenset[Buffer] = frozenset()
     work: float = 0.0
+    points: AnyDim = 0
+    point_ns: float = 0.0
     blocks: tuple[Program, ...] = ()
     status: Buffer | None = None
 
@@ -285,6 +288,11 @@ class _ProgramText:
         unit = self.bound(call.unit)
         together = ceiling(self, ceiling(self, units, unit), str(CHUNKS))
         grain = extreme(self, "smax", self._product(together, unit), "1")
+        if not isinstance(call.points, int) and call.point_ns > 0:
+            limit = int(self.program.fork / 2 / call.point_ns)
+            few = self.let(f"icmp slt i64 {self.size(call.points)}, {limit}")
+            whole = extreme(self, "smax", units, "1")
+            grain = self.let(f"select i1 {few}, i64 {whole}, i64 {grain}")
         chunks = ceiling(self, units, grain)
         return Pieces(pointers, sizes, units, grain, chunks)
 
