@@ -108,12 +108,12 @@ def numel(input):
     return input.numel()
 
 
-def result_type(tensor1, tensor2):
+def result_type(tensor, other):
     """The element type that arithmetic of the two has."""
     from .functional import promote
     from .ir.graph import Value
 
-    operands = [Value(x._type) if isinstance(x, Tensor) else x for x in (tensor1, tensor2)]
+    operands = [Value(x._type) if isinstance(x, Tensor) else x for x in (tensor, other)]
     return promote.result_type(*operands)
 
 
@@ -193,11 +193,12 @@ def set_flush_denormal(mode):
     return True
 
 
-def set_printoptions(**options):
+def set_printoptions(precision=None, threshold=None, edgeitems=None, linewidth=None, profile=None,
+                     sci_mode=None):  # fmt: skip
     """How tensors print."""
     from . import printing
 
-    printing.set_printoptions(**options)
+    printing.set_printoptions(precision, threshold, edgeitems, linewidth, profile, sci_mode)
 
 
 def use_deterministic_algorithms(mode, *, warn_only=False):
@@ -230,7 +231,8 @@ def compile(model=None, **options):
     return compile_model(model, **options)
 
 
-def save(obj, f, pickle_module=None, pickle_protocol=2, _use_new_zipfile_serialization=True):
+def save(obj, f, pickle_module=None, pickle_protocol=2, _use_new_zipfile_serialization=True,
+         _disable_byteorder_record=False):  # fmt: skip
     """Writes an object with tensors to a file that torch can read."""
     from .serialization import save as write
 
@@ -270,12 +272,12 @@ def as_torch():
 class finfo:
     """The limits of a floating-point element type."""
 
-    def __init__(self, type=None):
+    def __init__(self, dtype=None):
         import ml_dtypes
 
-        type = modes.default_dtype() if type is None else type
-        info = ml_dtypes.finfo(type.to_real().numpy)
-        self.bits, self.dtype = type.to_real().bits, type.torch_name
+        dtype = modes.default_dtype() if dtype is None else dtype
+        info = ml_dtypes.finfo(dtype.to_real().numpy)
+        self.bits, self.dtype = dtype.to_real().bits, dtype.torch_name
         self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
         self.tiny = self.smallest_normal = float(info.smallest_normal)
         self.resolution = float(info.resolution)
@@ -284,8 +286,9 @@ class finfo:
 class iinfo:
     """The limits of an integer element type."""
 
-    def __init__(self, type):
+    def __init__(self, dtype):
         import numpy as np
 
-        info = np.iinfo(type.numpy)
-        self.bits, self.max, self.min, self.dtype = type.bits, info.max, info.min, type.torch_name
+        info = np.iinfo(dtype.numpy)
+        self.bits, self.max, self.min = dtype.bits, int(info.max), int(info.min)
+        self.dtype = dtype.torch_name

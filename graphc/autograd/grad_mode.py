@@ -40,9 +40,9 @@ class no_grad(_Mode):
 class enable_grad(_Mode):
     """Gradients are recorded within, also inside of no_grad."""
 
-    def __new__(cls, function: Any = None) -> Any:
+    def __new__(cls, orig_func: Any = None) -> Any:
         made = object.__new__(cls)
-        return made if function is None else made(function)
+        return made if orig_func is None else made(orig_func)
 
     def __enter__(self) -> None:
         self.before = modes.set_grad(True)

@@ -236,7 +236,8 @@ def empty(*size, out=None, dtype=None, layout=None, device=None, requires_grad=F
     return _filled(0, size, dtype, device, requires_grad)
 
 
-def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
+def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, pin_memory=False,
+         requires_grad=False):  # fmt: skip
     """A tensor of one number."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
@@ -250,29 +251,29 @@ def _like(input: Tensor, dtype: Any, device: Any) -> tuple[DType, Any]:
     return dtype or input.dtype, device if device is not None else input.device
 
 
-def zeros_like(input, *, dtype=None, layout=None, device=None, requires_grad=False,
-               memory_format=None):  # fmt: skip
+def zeros_like(input, *, dtype=None, layout=None, device=None, pin_memory=False,
+               requires_grad=False, memory_format=None):  # fmt: skip
     """Zeros of the shape and type of another tensor."""
     dtype, device = _like(input, dtype, device)
     return _filled(0, (input.shape,), dtype, device, requires_grad)
 
 
-def ones_like(input, *, dtype=None, layout=None, device=None, requires_grad=False,
-              memory_format=None):  # fmt: skip
+def ones_like(input, *, dtype=None, layout=None, device=None, pin_memory=False,
+              requires_grad=False, memory_format=None):  # fmt: skip
     """Ones of the shape and type of another tensor."""
     dtype, device = _like(input, dtype, device)
     return _filled(1, (input.shape,), dtype, device, requires_grad)
 
 
-def empty_like(input, *, dtype=None, layout=None, device=None, requires_grad=False,
-               memory_format=None):  # fmt: skip
+def empty_like(input, *, dtype=None, layout=None, device=None, pin_memory=False,
+               requires_grad=False, memory_format=None):  # fmt: skip
     """A tensor of the shape and type of another one, whose contents do not matter."""
     dtype, device = _like(input, dtype, device)
     return _filled(0, (input.shape,), dtype, device, requires_grad)
 
 
-def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False,
-              memory_format=None):  # fmt: skip
+def full_like(input, fill_value, *, dtype=None, layout=None, device=None, pin_memory=False,
+              requires_grad=False, memory_format=None):  # fmt: skip
     """One number in the shape and type of another tensor."""
     dtype, device = _like(input, dtype, device)
     return _filled(fill_value, (input.shape,), dtype, device, requires_grad)
@@ -284,7 +285,8 @@ def _eye(n, m, dtype, device):
     return ops.cast(ops.eq(rows, columns), dtype=dtype)
 
 
-def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
+def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, pin_memory=False,
+        requires_grad=False):  # fmt: skip
     """Ones on the diagonal, zeros elsewhere."""
     made = _eye(n, n if m is None else m, dtype or modes.default_dtype(), name_of(device))
     return _finish(made, requires_grad) if out is None else out._write_out(made)
@@ -340,7 +342,7 @@ def _linspace(start, end, steps, dtype, device):
     return ops.cast(ops.select(ops.lt(i, ops.full_like(steps // 2, i)), low, high), dtype=dtype)
 
 
-def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None,
+def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, pin_memory=False,
              requires_grad=False):  # fmt: skip
     """`steps` numbers from start to end, both included."""
     if steps < 0:
@@ -350,7 +352,7 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
 
 
 def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None, device=None,
-             requires_grad=False):  # fmt: skip
+             pin_memory=False, requires_grad=False):  # fmt: skip
     """base to the powers of linspace(start, end, steps)."""
     from .pointwise import pow
 
@@ -372,9 +374,10 @@ def polar(abs, angle):
     return ops.complex_(ops.mul(r, ops.cos(a)), ops.mul(r, ops.sin(a)))
 
 
-def scalar_tensor(s, *, dtype=None, layout=None, device=None, pin_memory=False):
+def scalar_tensor(s, *, dtype=None, layout=None, device=None, pin_memory=False,
+                  requires_grad=False):  # fmt: skip
     """A 0-d tensor."""
-    return _filled(s, ((),), dtype, device, False)
+    return _filled(s, ((),), dtype, device, requires_grad)
 
 
 @function

@@ -75,6 +75,7 @@ def _in_place(function: Callable) -> Callable:
                 made = cast_to(made, self.dtype, self._type.device)
         return self._write(made)
 
+    method.__wrapped__ = function  # for help() and inspect.signature
     return method
 
 
@@ -156,9 +157,28 @@ def install() -> None:
 
 
 def _method(function: Function) -> Callable:
+    code = function.body.__code__
+    if type(function) is Function and code.co_argcount + code.co_kwonlyargcount == 1:
+        return _method_of_one(function)
+
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs)
 
+    return _named_as(function, method)
+
+
+def _method_of_one(function: Function) -> Callable:
+    """A function of nothing but a tensor takes predicted steps, as operators do."""
+    of_one = predicted(function)[0]
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs) if args or kwargs else of_one(self)
+
+    return _named_as(function, method)
+
+
+def _named_as(function: Function, method: Callable) -> Callable:
     method.__name__ = method.__qualname__ = function.name
     method.__doc__ = function.__doc__
+    method.__wrapped__ = function
     return method

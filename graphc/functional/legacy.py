@@ -101,6 +101,36 @@ def new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
     return self.new_tensor(args[0])
 
 
+def new_tensor(self: Tensor, data, dtype=None, device=None, requires_grad=False, pin_memory=False):
+    """A tensor with a copy of data, of this one's element type and on its device."""
+    return create.tensor(
+        data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad
+    )
+
+
+def new_full(self: Tensor, size, fill_value, *, dtype=None, layout=None, device=None,
+             pin_memory=False, requires_grad=False):  # fmt: skip
+    """A tensor of one number, of this one's element type and on its device."""
+    return create.full(
+        size, fill_value, dtype=dtype or self.dtype, device=device or self.device,
+        requires_grad=requires_grad,
+    )  # fmt: skip
+
+
+def _new_of(name: str) -> Any:
+    def method(self: Tensor, *args, size=None, dtype=None, layout=None, device=None,
+               pin_memory=False, requires_grad=False):  # fmt: skip
+        sizes = args if size is None else (size,)
+        return getattr(create, name)(
+            *sizes, dtype=dtype or self.dtype, device=device or self.device,
+            requires_grad=requires_grad,
+        )  # fmt: skip
+
+    method.__name__ = method.__qualname__ = f"new_{name}"
+    method.__doc__ = f"`{name}` of this tensor's element type, on its device."
+    return method
+
+
 def new_empty_strided(self: Tensor, size, stride, dtype=None, layout=None, device=None,
                       pin_memory=False, requires_grad=False):  # fmt: skip
     """empty_strided of this tensor's element type."""
@@ -150,6 +180,16 @@ def detach_(input):
     return input.detach_()
 
 
+def fill_(input, value):
+    """Sets every element to a number."""
+    return input.fill_(value)
+
+
+def zero_(input):
+    """Sets every element to 0."""
+    return input.zero_()
+
+
 def set_default_tensor_type(t):
     """Sets the element type of new floating-point tensors: "torch.DoubleTensor" or a dtype."""
     from ..frontends import modes
@@ -162,7 +202,7 @@ def set_default_tensor_type(t):
     modes.set_default_dtype(dtype)
 
 
-def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
+def dlpack(self: Tensor, *, stream: Any = -1, max_version: Any = None, dl_device: Any = None,
            copy: bool | None = None) -> Any:  # fmt: skip
     """A DLPack capsule on the tensor's memory."""
     from ..utils.dlpack import tensor_dlpack
@@ -179,9 +219,11 @@ def dlpack_device(self: Tensor) -> tuple[int, int]:
 
 FUNCTIONS = (
     asarray, empty_strided, empty_permuted, range, is_nonzero, is_same_size, is_signed, is_conj,
-    is_distributed, get_device, set_default_tensor_type,
+    is_distributed, get_device, detach_, fill_, zero_, set_default_tensor_type,
 )  # fmt: skip
 METHODS = {
+    "new_tensor": new_tensor, "new_full": new_full,
+    **{f"new_{name}": _new_of(name) for name in ("empty", "ones", "zeros")},
     "resize_": resize_, "resize_as_": resize_as_, "new": new, "to_dense": to_dense,
     "new_empty_strided": new_empty_strided, "__dlpack__": dlpack,
     "__dlpack_device__": dlpack_device,
@@ -193,7 +235,7 @@ METHODS = {
 # Functions of torch's namespace that write into their first argument, as the methods do.
 IN_PLACE = """
 abs_ acos_ acosh_ addmv_ asin_ asinh_ atan_ atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ cos_
-cosh_ deg2rad_ detach_ erf_ erfc_ exp_ exp2_ expm1_ fill_ fix_ floor_ frac_ index_put_ ldexp_ log_
+cosh_ deg2rad_ erf_ erfc_ exp_ exp2_ expm1_ fix_ floor_ frac_ index_put_ ldexp_ log_
 log10_ log1p_ log2_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ relu_ resize_as_ round_
-rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_
+rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_
 """.split()

@@ -89,14 +89,14 @@ def mv(input, vec):
 
 
 @function
-def dot(input, other):
+def dot(input, tensor):
     """The inner product of two vectors."""
-    if len(input.type.shape) != 1 or len(other.type.shape) != 1:
+    if len(input.type.shape) != 1 or len(tensor.type.shape) != 1:
         raise ShapeError(
             f"1D tensors expected, but got {len(input.type.shape)}D and "
-            f"{len(other.type.shape)}D tensors"
+            f"{len(tensor.type.shape)}D tensors"
         )
-    return matmul_of(input, other)
+    return matmul_of(input, tensor)
 
 
 @function

@@ -333,6 +333,7 @@ def into_view(view: Any) -> Any:
         adopt(self, view(self, *args, **kwargs))
         return self
 
+    method.__wrapped__ = view  # type: ignore[attr-defined]  # for help() and inspect.signature
     return method
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..ir.dtype import F64
+from ..ir.errors import UnsupportedError
 from ..tensor import Tensor, from_array
 from .activation import (
     _check_p,
@@ -112,8 +113,10 @@ def threshold_(input, threshold, value):
     return _threshold(input, threshold, value, inplace=True)
 
 
-def rrelu_(input, lower=0.125, upper=1.0 / 3, training=False):
+def rrelu_(input, lower=0.125, upper=1.0 / 3, training=False, generator=None):
     """rrelu, written into the input."""
+    if generator is not None:
+        raise UnsupportedError("rrelu_ with a generator of its own")
     return rrelu(input, lower, upper, training, inplace=True)
 
 

@@ -131,7 +131,7 @@ def _avg_pool_nd(input, kernel_size, stride, padding, ceil_mode, include_pad, di
     return _avg_pool(input, kernel, stride, padding, ceil_mode, include_pad, divisor)
 
 
-def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False,
+def avg_pool1d(input, kernel_size, stride=(), padding=0, ceil_mode=False,
                count_include_pad=True):  # fmt: skip
     """The mean of each window of a sequence."""
     return _avg_pool_nd(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None, 1)
@@ -252,24 +252,32 @@ def adaptive_max_pool3d(input, output_size, return_indices=False):
     return _adaptive_max_nd(input, output_size, return_indices, 3)
 
 
-def lp_pool2d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
-    """The p-norm of each window."""
-    kernel = each(kernel_size, 2)
-    mean = avg_pool2d(input.abs().pow(norm_type), kernel, stride, 0, ceil_mode)
-    return (mean * math.prod(kernel)).pow(1.0 / norm_type)
+def _lp(mean: Any, count: int, p: float) -> Any:
+    """The p-norm of windows from their mean of p-th powers, with torch's sign for odd p."""
+    from .activation import relu
+
+    return (mean.sign() * relu(mean.abs()) * count).pow(1.0 / p)
 
 
 def lp_pool1d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
     """The p-norm of each window."""
-    mean = avg_pool1d(input.abs().pow(norm_type), kernel_size, stride, 0, ceil_mode)
-    return (mean * each(kernel_size, 1)[0]).pow(1.0 / norm_type)
+    kernel = each(kernel_size, 1)
+    mean = avg_pool1d(input.pow(norm_type), kernel, stride, 0, ceil_mode)
+    return _lp(mean, kernel[0], norm_type)
+
+
+def lp_pool2d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """The p-norm of each window."""
+    kernel = each(kernel_size, 2)
+    mean = avg_pool2d(input.pow(norm_type), kernel, stride, 0, ceil_mode)
+    return _lp(mean, math.prod(kernel), norm_type)
 
 
 def lp_pool3d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
     """The p-norm of each window."""
     kernel = each(kernel_size, 3)
-    mean = avg_pool3d(input.abs().pow(norm_type), kernel, stride, 0, ceil_mode)
-    return (mean * math.prod(kernel)).pow(1.0 / norm_type)
+    mean = avg_pool3d(input.pow(norm_type), kernel, stride, 0, ceil_mode)
+    return _lp(mean, math.prod(kernel), norm_type)
 
 
 # --- with the places of the maxima ---------------------------------------------------------------

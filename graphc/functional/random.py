@@ -159,26 +159,27 @@ def randperm(n, *, generator=None, out=None, dtype=I64, layout=None, device=None
     return made if out is None else out._write_out(made)
 
 
-def rand_like(input, *, dtype=None, layout=None, device=None, requires_grad=False,
-              memory_format=None):  # fmt: skip
+def rand_like(input, *, generator=None, dtype=None, layout=None, device=None,
+              pin_memory=False, requires_grad=False, memory_format=None):  # fmt: skip
     """Uniform numbers in the shape and type of another tensor."""
-    return rand(*input.shape, dtype=dtype or input.dtype, device=device or input.device,
-                requires_grad=requires_grad)  # fmt: skip
+    return rand(*input.shape, generator=generator, dtype=dtype or input.dtype,
+                device=device or input.device, requires_grad=requires_grad)  # fmt: skip
 
 
-def randn_like(input, *, dtype=None, layout=None, device=None, requires_grad=False,
-               memory_format=None):  # fmt: skip
+def randn_like(input, *, generator=None, dtype=None, layout=None, device=None,
+               pin_memory=False, requires_grad=False, memory_format=None):  # fmt: skip
     """Normal numbers in the shape and type of another tensor."""
-    return randn(*input.shape, dtype=dtype or input.dtype, device=device or input.device,
-                 requires_grad=requires_grad)  # fmt: skip
+    return randn(*input.shape, generator=generator, dtype=dtype or input.dtype,
+                 device=device or input.device, requires_grad=requires_grad)  # fmt: skip
 
 
-def randint_like(input, low, high=None, *, dtype=None, layout=None, device=None,
-                 requires_grad=False, memory_format=None):  # fmt: skip
+def randint_like(input, low, high=None, *, generator=None, dtype=None, layout=None, device=None,
+                 pin_memory=False, requires_grad=False, memory_format=None):  # fmt: skip
     """Integers in [low, high) in the shape of another tensor."""
     if high is None:
         low, high = 0, low
-    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype)
+    return randint(low, high, tuple(input.shape), generator=generator, dtype=dtype or input.dtype,
+                   device=device or input.device, requires_grad=requires_grad)  # fmt: skip
 
 
 def normal(mean, std=None, size=None, *, generator=None, out=None):

@@ -13,11 +13,10 @@ from ..ir.dims import AnyDim
 from ..ir.dtype import BOOL, I64, DType
 from ..ir.graph import Value
 from .pointwise import truth
-from .promote import axes_of, axis_of, floating, keep, operands
+from .promote import axes_of, axis_of, floating, keep, operands, result_type, to_dtype
 
 _MaxMin = {
-    name: namedtuple(name, ["values", "indices"])
-    for name in ("max", "min", "cummax", "cummin")
+    name: namedtuple(name, ["values", "indices"]) for name in ("max", "min", "cummax", "cummin")
 }
 aminmax_type = namedtuple("aminmax", ["min", "max"])
 var_mean_type = namedtuple("var_mean", ["var", "mean"])
@@ -403,10 +402,14 @@ def cummin(input, dim):
 
 
 @function
-def diff(input, n=1, dim=-1):
-    """Differences of neighbours along `dim`, n times."""
+def diff(input, n=1, dim=-1, prepend=None, append=None):
+    """Differences of neighbours along `dim`, n times; of more elements with prepend and append."""
     x, rank = input, len(input.type.shape)
     axis = axis_of(dim, rank)
+    parts = [part for part in (prepend, input, append) if part is not None]
+    if len(parts) > 1:
+        dtype = result_type(*parts)
+        x = ops.concat(*[to_dtype(part, dtype) for part in parts], axis=axis)
     for _ in range(n):
         size = x.type.shape[axis]
         late = _part(x, axis, 1, size)
