@@ -315,7 +315,7 @@ def local_response_norm(input, size, alpha=0.0001, beta=0.75, k=1.0):
 
     n, c, *rest = input.shape
     squares = (input * input).reshape(n, 1, c, -1)
-    from .movement import pad
+    from .padding import pad
 
     padded = pad(squares, (0, 0, size // 2, (size - 1) // 2))
     mean = avg_pool2d(padded, (size, 1), stride=1).reshape(n, c, *rest)

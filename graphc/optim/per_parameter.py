@@ -1,7 +1,5 @@
 """Optimizers that update each parameter from its own gradient and state."""
 
-from collections.abc import MutableMapping
-
 import graphc as torch
 from graphc.frontends.record import recorder
 from graphc.optim.optimizer import Optimizer
@@ -78,28 +76,6 @@ class _Counters:
             known = self._next[id(old)] = old, count, torch.tensor(count, dtype=old.dtype)
         state["step"] = known[2]
         return known[1]
-
-
-class _RealState(MutableMapping):
-    """The state of a complex parameter, its tensors seen as pairs of reals."""
-
-    def __init__(self, state):
-        self._state = state
-
-    def __getitem__(self, name):
-        return _as_real(self._state[name])
-
-    def __setitem__(self, name, value):
-        self._state[name] = value
-
-    def __delitem__(self, name):
-        del self._state[name]
-
-    def __iter__(self):
-        return iter(self._state)
-
-    def __len__(self):
-        return len(self._state)
 
 
 def _as_real(value):
@@ -198,8 +174,19 @@ class PerParameterOptimizer(Optimizer):
         if group.get("maximize", False):
             grad = -grad
         if param.is_complex():
-            param, grad, state = _as_real(param), _as_real(grad), _RealState(state)
-        self._update(param, grad, state, group, count)
+            self._update_complex(param, grad, state, group, count)
+        else:
+            self._update(param, grad, state, group, count)
+
+    def _update_complex(self, param, grad, state, group, count):
+        """Update a complex parameter as pairs of reals, which are copies: they are put back."""
+        pairs = {name: _as_real(value) for name, value in state.items()}
+        real = _as_real(param)
+        self._update(real, _as_real(grad), pairs, group, count)
+        param.copy_(torch.view_as_complex(real))
+        for name, value in pairs.items():
+            is_pair = isinstance(value, torch.Tensor) and value.dim() == real.dim()
+            state[name] = torch.view_as_complex(value) if is_pair else value
 
 
 def can_go_together(params, group):
