@@ -109,6 +109,8 @@ FLOAT = {
     "relu": by_element(lambda x: max(x, 0.0)),
     "sigmoid": scipy.special.expit,
     "log_sigmoid": scipy.special.log_expit,
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
+    "tanhshrink": lambda x: x - np.tanh(x),
     "silu": lambda x: x * scipy.special.expit(x),
     "softplus": lambda x: np.logaddexp(0, x),
 }

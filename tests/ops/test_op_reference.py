@@ -23,6 +23,7 @@ RELATIVE_TO_ONE = {
     "gelu",
     "log2",
     "cos",
+    "tanhshrink",
     "sin",
 }
 
