@@ -19,13 +19,13 @@ _files: dict[str, str] = {}  # the name of a file in locations -> its path
 
 
 class _Scope(threading.local):
-    """The modules that are running in this thread, outermost first."""
+    """The modules that are running in this thread, outermost first: `nn.Module` adds itself."""
 
     def __init__(self) -> None:
         self.modules: list[Any] = []
 
 
-_scope = _Scope()
+scope = _Scope()
 
 
 def _user_frame() -> Any:
@@ -44,7 +44,7 @@ def user_location() -> str:
     name = os.path.basename(path)
     _files[name] = path
     where = f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
-    return f"{where} ({scope_path()})" if _scope.modules else where
+    return f"{where} ({scope_path()})" if scope.modules else where
 
 
 def user_site() -> tuple:
@@ -66,8 +66,8 @@ def user_line() -> str:
     path = frame.f_code.co_filename
     text = linecache.getline(path, frame.f_lineno).strip()
     where = ""
-    if _scope.modules:
-        kind = f" ({type(_scope.modules[-1]).__name__})" if len(_scope.modules) > 1 else ""
+    if scope.modules:
+        kind = f" ({type(scope.modules[-1]).__name__})" if len(scope.modules) > 1 else ""
         where = f"      in {scope_path()}{kind}"
     return f"{os.path.basename(path)}:{frame.f_lineno}: {text}{where}"
 
@@ -97,18 +97,9 @@ def located(error: GraphcError) -> GraphcError:
 # --- modules -------------------------------------------------------------------------------------
 
 
-def push_scope(module: Any) -> None:
-    """Enters a module: nodes recorded from now on carry its path."""
-    _scope.modules.append(module)
-
-
-def pop_scope() -> None:
-    _scope.modules.pop()
-
-
 def scope_path() -> str:
     """ "GPT.head": the class of the outermost module that runs, and the names below it."""
-    modules = _scope.modules
+    modules = scope.modules
     parts = [type(modules[0]).__name__]
     for outer, inner in itertools.pairwise(modules):
         parts.append(_name_within(outer, inner))

@@ -5,7 +5,7 @@ import warnings
 import weakref
 from collections import OrderedDict
 
-from graphc.frontends.locate import pop_scope, push_scope
+from graphc.frontends.locate import scope
 from graphc.utils.hooks import RemovableHandle
 
 __all__ = [
@@ -208,20 +208,21 @@ class CallHooks:
             or _global_backward_hooks
             or _global_backward_pre_hooks
         ):
-            push_scope(self)
+            modules = scope.modules  # so that recorded nodes and errors say where they are
+            modules.append(self)
             try:
                 return self.forward(*args, **kwargs)
             finally:
-                pop_scope()
+                modules.pop()
         call = _HookedCall(self, args, kwargs)
-        push_scope(self)
+        scope.modules.append(self)
         try:
             return call.run()
         except Exception:
             call.run_always_called()
             raise
         finally:
-            pop_scope()
+            scope.modules.pop()
 
 
 class _HookedCall:
