@@ -7,6 +7,8 @@ advances the stream, as in torch.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -223,6 +225,16 @@ def poisson(input, generator=None):
 # --- in place ----------------------------------------------------------------------------------
 
 
+def _nothing_on_meta(fill: Callable) -> Callable:
+    """A tensor without memory is not filled: nothing is drawn for it."""
+
+    @wraps(fill)
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self if self._type.device == "meta" else fill(self, *args, **kwargs)
+
+    return method
+
+
 def _fill(self: Tensor, array: np.ndarray) -> Tensor:
     """Writes drawn numbers in the order in which the elements lie in memory, as torch does."""
     shape, strides = tuple(self.shape), self.stride()
@@ -233,6 +245,7 @@ def _fill(self: Tensor, array: np.ndarray) -> Tensor:
     return self._write(made)
 
 
+@_nothing_on_meta
 def uniform_(self, from_=0, to=1, *, generator=None, **named):
     """Fills with uniform numbers in [from, to)."""
     low, high = named.get("from", from_), to
@@ -243,6 +256,7 @@ def uniform_(self, from_=0, to=1, *, generator=None, **named):
     return _fill(self, draw(generator, "uniform", self.numel(), self.dtype.numpy, low, high))
 
 
+@_nothing_on_meta
 def normal_(self, mean=0, std=1, *, generator=None):
     """Fills with normal numbers."""
     if std < 0:
@@ -254,11 +268,13 @@ def normal_(self, mean=0, std=1, *, generator=None):
     return _fill(self, array)
 
 
+@_nothing_on_meta
 def log_normal_(self, mean=1, std=2, *, generator=None):
     """Fills with exp of normal numbers."""
     return _fill(self, draw(generator, "log_normal", self.numel(), self.dtype.numpy, mean, std))
 
 
+@_nothing_on_meta
 def bernoulli_(self, p=0.5, *, generator=None):
     """Fills with 1 with probability p, else 0."""
     if isinstance(p, Tensor):
@@ -269,6 +285,7 @@ def bernoulli_(self, p=0.5, *, generator=None):
     return _fill(self, draw(generator, "bernoulli", self.numel(), p))
 
 
+@_nothing_on_meta
 def random_(self, from_=None, to=None, *, generator=None, **named):
     """Fills with integers: of the element type's range, below `to`, or in [from, to)."""
     low = named.get("from", from_)
@@ -279,6 +296,7 @@ def random_(self, from_=None, to=None, *, generator=None, **named):
     return _fill(self, draw(generator, "randint", low or 0, to, self.numel()))
 
 
+@_nothing_on_meta
 def exponential_(self, lambd=1, *, generator=None):
     """Fills with exponentially distributed numbers."""
     if lambd <= 0:
@@ -286,6 +304,7 @@ def exponential_(self, lambd=1, *, generator=None):
     return _fill(self, draw(generator, "exponential", self.numel(), self.dtype.numpy, lambd))
 
 
+@_nothing_on_meta
 def geometric_(self, p, *, generator=None):
     """Fills with geometrically distributed numbers."""
     if not 0 < p < 1:
@@ -293,6 +312,7 @@ def geometric_(self, p, *, generator=None):
     return _fill(self, draw(generator, "geometric", self.numel(), p))
 
 
+@_nothing_on_meta
 def cauchy_(self, median=0, sigma=1, *, generator=None):
     """Fills with Cauchy distributed numbers."""
     return _fill(self, draw(generator, "cauchy", self.numel(), self.dtype.numpy, median, sigma))
