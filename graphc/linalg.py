@@ -1,4 +1,4 @@
-"""torch.linalg: norms and products. Factorisations are not there yet and say so."""
+"""torch.linalg: norms, products, and the factorisations that numpy's LAPACK gives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from .factorise import (
+    LinAlgError,
+    cholesky,
+    det,
+    eigh,
+    eigvalsh,
+    inv,
+    matrix_rank,
+    pinv,
+    qr,
+    slogdet,
+    solve,
+    svd,
+    svdvals,
+)
 from .frontends.function import FUNCTIONS, function
 from .functional import install
 from .functional.linalg import matmul
@@ -17,10 +32,6 @@ from .ir.errors import ShapeError, UnsupportedError
 from .tensor import Tensor
 
 assert install is not None  # registers what is looked up below
-
-
-class LinAlgError(RuntimeError):
-    """A matrix that has no such factor or inverse."""
 
 
 # --- norms ---------------------------------------------------------------------------------------
@@ -190,19 +201,20 @@ def _missing(name: str, what: str) -> Any:
 
 
 _FACTORS = {
-    "Cholesky factors": "cholesky cholesky_ex",
-    "LU factors": "det slogdet inv inv_ex solve solve_ex lu lu_factor lu_factor_ex lu_solve "
-    "ldl_factor ldl_factor_ex ldl_solve tensorinv tensorsolve matrix_exp",
-    "QR factors": "qr householder_product lstsq",
+    "Cholesky factors": "cholesky_ex",
+    "LU factors": "inv_ex solve_ex lu lu_factor lu_factor_ex lu_solve ldl_factor ldl_factor_ex "
+    "ldl_solve tensorinv tensorsolve matrix_exp",
+    "QR factors": "householder_product lstsq",
     "triangular solves": "solve_triangular",
-    "eigenvalues": "eig eigh eigvals eigvalsh",
-    "singular values": "svd svdvals pinv matrix_rank cond",
+    "eigenvalues": "eig eigvals",
+    "singular values": "cond",
 }
 MISSING = {name: what for what, names in _FACTORS.items() for name in names.split()}
 for _name, _what in MISSING.items():
     globals()[_name] = _missing(_name, _what)
 
 __all__ = [
-    "LinAlgError", "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "multi_dot",
-    "norm", "vander", "vecdot", "vector_norm", *MISSING,
+    "LinAlgError", "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul",
+    "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet",
+    "solve", "svd", "svdvals", "vander", "vecdot", "vector_norm", *MISSING,
 ]  # fmt: skip
