@@ -80,7 +80,7 @@ def test_first_start_makes_an_environment_and_installs(checkout):
 def test_second_start_only_runs(checkout):
     checkout.dev("test")
     done = checkout.dev("test", "-k", "a or b")
-    assert checkout.log.read_text() == "-m pytest -k a or b\n"
+    assert checkout.log.read_text() == "-m pytest --numprocesses auto --dist loadfile -k a or b\n"
     assert done.stderr == ""
 
 
