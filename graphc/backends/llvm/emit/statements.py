@@ -48,6 +48,9 @@ from .sizes import is_number
 from .tiles import print_tile_load
 from .values import operand, value
 
+#: Loops of at most this many vectors are printed once, under a mask.
+SHORT_LOOP = 8
+
 STATEMENTS: dict[type, Callable[[Printer, Any], None]] = {}
 
 
@@ -146,12 +149,21 @@ def _lanes(p: Printer, s: Lanes) -> None:
         whole, rest = True, not _divides(p, s, step)
         middle = high if not rest else _last_block(p, low, high, step)
     carried = _carried(p, s.body)
+    if whole and rest and not carried and _is_short(p, low, high):
+        whole, middle = False, low
     if whole:
         body = _wide_body(p, s, s.unroll) if s.wide else _repeated_body(p, s)
         _run(p, s.variable, (low, middle, str(step)), declared, body, carried)
     if rest:
         body = _masked_body(p, s, high)
         _run(p, s.variable, (middle, high, str(p.width)), declared, body, carried)
+
+
+def _is_short(p: Printer, low: str, high: str) -> bool:
+    """Whether one masked loop serves: half the text, for a few vectors under a mask."""
+    if not (p.target.has_masked and is_number(low) and is_number(high)):
+        return False
+    return int(high) - int(low) <= SHORT_LOOP * p.width
 
 
 def _divides(p: Printer, s: Lanes, step: int) -> bool:
