@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "autograd", "nn", "optim", "utils", "jit", "onnx", "random", "cuda", "linalg", "data",
-    "functional", "frontends", "backends", "passes", "ir", "tensor", "device_module", "printing",
-    "serialization", "debug", "cli", "config", "hub", "distributed", "distributions",
+    "func", "functional", "frontends", "backends", "passes", "ir", "tensor", "device_module",
+    "printing", "serialization", "debug", "cli", "config", "hub", "distributed", "distributions",
     "multiprocessing", "sparse", "fft", "special", "amp", "testing", "version", "types",
     "return_types", "compiler", "backends_module", "overrides",
 )  # fmt: skip

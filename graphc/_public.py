@@ -63,7 +63,8 @@ def load(names: dict[str, Any]) -> None:
         get_default_dtype, set_default_dtype, set_default_device, get_default_device, typename,
         set_num_threads, get_num_threads, set_printoptions, set_flush_denormal, compile, save,
         load_, is_storage, as_torch, finfo, iinfo, get_num_interop_threads, set_num_interop_threads,
-        from_dlpack, to_dlpack, use_deterministic_algorithms, are_deterministic_algorithms_enabled,
+        from_dlpack, to_dlpack, vmap, use_deterministic_algorithms,
+        are_deterministic_algorithms_enabled,
         set_float32_matmul_precision, get_float32_matmul_precision, manual_seed_all,
     )  # fmt: skip
     names.update({function.__name__.rstrip("_"): function for function in own})
@@ -246,6 +247,13 @@ def load_(
     from .serialization import load as read
 
     return read(f, map_location, weights_only=weights_only)
+
+
+def vmap(func, in_dims=0, out_dims=0, randomness="error", *, chunk_size=None):
+    """`func` over a dim of its tensors; see `graphc.func.vmap`."""
+    from .func import vmap as mapped
+
+    return mapped(func, in_dims, out_dims, randomness, chunk_size=chunk_size)
 
 
 def from_dlpack(ext_tensor, *, device=None, copy=None):

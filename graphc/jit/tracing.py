@@ -81,10 +81,16 @@ class TracingRecorder(Recorder):
 class Trace:
     """What a traced call recorded: the graph, and which tensors it captured."""
 
-    def __init__(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        function: Callable,
+        args: tuple,
+        kwargs: dict[str, Any],
+        inner: TracingRecorder | None = None,
+    ) -> None:
         self.inputs: list[Tensor] = []
         self.in_structure = flatten([list(args), kwargs], self.inputs)
-        inner = TracingRecorder()
+        inner = TracingRecorder() if inner is None else inner
         stand_ins = [wrap(_copy_of(t)) for t in self.inputs]
         call_args, call_kwargs = restore(self.in_structure, iter(stand_ins))
         push_recorder(inner)
