@@ -60,6 +60,7 @@ class Storage:
 
     cell: Cell
     version = 0
+    unseen = 0  # how many of the writes went through `.data`, which has versions of its own
     leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
     export: Callable[[], Any] | None = None
 
@@ -108,7 +109,18 @@ class Storage:
 
 
 new = object.__new__
-INTERNAL = frozenset(("_base", "_cell", "_chain", "_grad", "_leaf", "_seen", "_storage"))
+INTERNAL = frozenset(
+    ("_base", "_cell", "_chain", "_grad", "_leaf", "_seen", "_storage", "_versions")
+)
+
+
+class Versions:
+    """How often a tensor made by `.data`, or a view of it, was written."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Tensor:
@@ -121,6 +133,7 @@ class Tensor:
     _base: Cell | None = None  # of a view of a leaf: the leaf's cell that _cell was made from
     _leaf = False
     _grad: Any = None
+    _versions: Versions | None = None  # of `.data` and its views
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return new(cls)
@@ -154,7 +167,7 @@ class Tensor:
             return storage.read()
         if storage.leaf is not None:
             leaf = storage.leaf()
-            if leaf is not None and leaf._leaf:
+            if leaf is not None and leaf._leaf and chain[: len(leaf._chain)] == leaf._chain:
                 return self._read_through(leaf)
         if storage.export is not None and storage.exported():
             return storage.snapshot(chain)
@@ -207,6 +220,9 @@ class Tensor:
         else:
             whole = fresh
         storage.write(whole)
+        if self._versions is not None:
+            self._versions.count += 1
+            storage.unseen += 1
         return self
 
     def _check_writable(self) -> None:
@@ -397,6 +413,8 @@ def wrap_view(
         part._storage, part._chain = storage, owner._chain + chain
         part._cell, part._seen = cell, storage.version
         part._base = owner._cell if owner._leaf else owner._base
+        if owner._versions is not None:
+            part._versions = owner._versions
         parts.append(part)
     return _restore(structure, iter(parts))
 

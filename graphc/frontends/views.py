@@ -6,6 +6,7 @@ the inside out, and gives a new value of the whole storage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..ir import ops
 from ..ir.build import Builder
-from ..ir.dtype import BOOL
+from ..ir.dtype import BOOL, I64
 from ..ir.errors import ShapeError
 from ..ir.graph import Attrs, Node, Value
 from ..ir.interpret import concrete as concrete_attrs
@@ -24,6 +25,7 @@ Chain = tuple[Node, ...]
 Geometry = tuple[int, tuple[int, ...], tuple[int, ...]]  # offset, shape, strides, in elements
 
 _IDENTITY = (ops.detach,)
+_OVERLAPPING = (ops.expand, ops.window)  # their elements may share memory
 _MOVES = (ops.reshape, ops.permute, ops.slice_, ops.expand, ops.window, ops.detach)
 
 
@@ -109,31 +111,32 @@ def _diagonal(start: Geometry, chain: Chain) -> Geometry | None:
 def _reshaped(
     old: Sequence[int], strides: Sequence[int], new: Sequence[int]
 ) -> tuple[int, ...] | None:
-    """The strides that show the same memory in another shape, or None."""
+    """The strides that show the same memory in another shape, or None.
+
+    Runs of axes of `old` that lie side by side are matched with axes of `new`, from the last on,
+    as torch does it: so axes of size 1 get torch's strides too.
+    """
     if 0 in old:
         return row_major(new)
-    blocks: list[list[int]] = []  # [size, stride] of runs of axes that merge
-    for n, s in zip(old, strides, strict=True):
-        if n == 1:
-            continue
-        if blocks and blocks[-1][1] == n * s:
-            blocks[-1] = [blocks[-1][0] * n, s]
-        else:
-            blocks.append([n, s])
-    out = [1] * len(new)
+    if not old:
+        return (1,) * len(new)
+    out = [0] * len(new)
     at = len(new) - 1
-    for size, stride in reversed(blocks):
-        left = size
-        while at >= 0 and left > 1:
-            n = new[at]
-            if left % n:
-                return None
-            out[at] = stride * (size // left)
-            left //= n
+    base, run, left = strides[-1], 1, 1  # of the run: its smallest stride and its two products
+    for axis in range(len(old) - 1, -1, -1):
+        run *= old[axis]
+        joins = axis > 0 and (old[axis - 1] == 1 or strides[axis - 1] == run * base)
+        if joins:
+            continue
+        while at >= 0 and (left < run or new[at] == 1):
+            out[at] = left * base
+            left *= new[at]
             at -= 1
-        if left != 1:
+        if left != run:
             return None
-    return tuple(out) if all([n == 1 for n in new[: at + 1]]) else None
+        if axis > 0:
+            base, run, left = strides[axis - 1], 1, 1
+    return tuple(out) if at < 0 else None
 
 
 def _is_static(node: Node) -> bool:
@@ -173,6 +176,8 @@ def replay(value: Value, chain: Chain) -> Value:
 
 def put(base: Value, new: Value, chain: Chain) -> Value:
     """`base` with the elements that the chain shows replaced by `new`."""
+    if any([node.op in _OVERLAPPING for node in chain]):
+        return _put_by_place(base, new, chain)
     values = [base]
     builder = Builder.current()
     for node in chain[:-1]:
@@ -189,12 +194,28 @@ def _put_one(value: Value, new: Value, node: Node) -> Value:
         return ops.permute(new, perm=ops.inverse(node.attrs["perm"]))
     if node.op in _IDENTITY:
         return new
-    if node.op is ops.slice_:
-        return _put_slice(value, new, node)
-    raise ShapeError(
-        "unsupported operation: more than one element of the written-to tensor refers to a single "
-        "memory location. Please clone() the tensor before performing the operation."
-    )
+    return _put_slice(value, new, node)
+
+
+def _put_by_place(base: Value, new: Value, chain: Chain) -> Value:
+    """`put` for views whose elements may share memory: permitted where none of them do."""
+    found = geometry(chain, base.type.shape)
+    assert found is not None
+    offset, shape, strides = found
+    if any([n > 1 and s == 0 for n, s in zip(shape, strides, strict=True)]):
+        raise ShapeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a "
+            "single memory location. Please clone() the tensor before performing the operation."
+        )
+    device, count = base.type.device, math.prod(shape)
+    places = ops.full(offset, I64, shape, device)
+    for axis, s in enumerate(strides):
+        step = ops.full(s, I64, shape, device)
+        places = ops.add(places, ops.mul(step, ops.iota(shape, axis, I64, device)))
+    flat = ops.reshape(base, shape=(math.prod(base.type.shape),))
+    places, new = ops.reshape(places, shape=(count,)), ops.reshape(new, shape=(count,))
+    written = ops.scatter(flat, places, new, axis=0, mode="set")
+    return ops.reshape(written, shape=base.type.shape)
 
 
 def _put_slice(value: Value, new: Value, node: Node) -> Value:

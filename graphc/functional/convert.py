@@ -1,8 +1,10 @@
-"""Between tensors and Python or numpy: item, tolist, numpy, to; and what a tensor says of itself."""
+"""Between tensors and Python or numpy: item, tolist, numpy, to; what a tensor says of itself."""
 
 from __future__ import annotations
 
+import sys
 import weakref
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from ..frontends.symbolic import concrete_type
 from ..ir import dtype as dtypes
 from ..ir.dtype import DType
 from ..ir.errors import ShapeError
-from ..tensor import Export, Tensor, user_attributes
+from ..ir.types import TensorType
+from ..tensor import Export, Storage, Tensor, Versions, user_attributes
 from .create import cast_to
 
 
@@ -59,9 +62,10 @@ def exported(self: Tensor) -> np.ndarray:
     """A numpy array on the storage's own memory; the storage counts as exported while it lives."""
     storage = self._storage
     buffer = value_of(storage.cell)
-    cell = storage.cell
     if not storage.exported():
-        if _is_shared(cell):
+        # A leaf has a cell of its own on this memory.
+        if storage.leaf is not None or _references(storage) > _references_of_one():
+            cell = storage.cell
             fresh = Cell(cell.type, buffer_of(array_of(buffer, cell.type)), cell.requires_grad)
             fresh.grad_fn, fresh.owner, fresh.hooks = cell.grad_fn, cell.owner, cell.hooks
             storage.cell, buffer = fresh, fresh.buffer
@@ -76,11 +80,17 @@ def exported(self: Tensor) -> np.ndarray:
     return _shown(array, self)
 
 
-def _is_shared(cell: Cell) -> bool:
-    """Whether the cell may be seen by another storage, a saved value or a tape."""
-    import sys
+def _references(storage: Storage) -> int:
+    """How many hold the storage's cell: another storage, a saved value, or a tape that has yet to
+    read the memory."""
+    cell = storage.cell
+    return sys.getrefcount(cell)
 
-    return sys.getrefcount(cell) > 5
+
+@cache
+def _references_of_one() -> int:
+    """What `_references` counts where only the storage holds its cell, on this interpreter."""
+    return _references(Storage(Cell(TensorType(dtypes.F32, ()), None, False)))
 
 
 def _shown(array: np.ndarray, tensor: Tensor) -> np.ndarray:
@@ -300,10 +310,10 @@ PROPERTIES = {
     "is_meta": lambda self: self._type.device == "meta",
     "is_sparse": lambda self: False,
     "is_quantized": lambda self: False,
-    "data": lambda self: self.detach(),
+    "data": lambda self: _data(self),
     "layout": lambda self: strided,
     "names": lambda self: (None,) * len(self._type.shape),
-    "_version": lambda self: self._storage.version,
+    "_version": lambda self: _version(self),
     "output_nr": lambda self: 0,
     "retains_grad": lambda self: False,
 }
@@ -315,6 +325,19 @@ class _Strided:
 
 
 strided = _Strided()
+
+
+def _data(self: Tensor) -> Tensor:
+    """The tensor without its history. Writes to it are not counted as writes to the tensor."""
+    made = self.detach()
+    made._versions = Versions()
+    return made
+
+
+def _version(self: Tensor) -> int:
+    if self._versions is not None:
+        return self._versions.count
+    return self._storage.version - self._storage.unseen
 
 
 def _set_data(self: Tensor, value: Tensor) -> None:
@@ -420,7 +443,13 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
     if isinstance(value, Tensor):
         return copy_(self, value)
-    return self._write(full(self.shape, value, dtype=self.dtype, device=self.device))
+    target = self
+    if self._chain:  # equal elements may share memory: each place is written once
+        for axis, (n, stride) in enumerate(zip(*_geometry(self)[1:], strict=True)):
+            if n > 1 and stride == 0:
+                target = target.narrow(axis, 0, 1)
+    target._write(full(target.shape, value, dtype=self.dtype, device=self.device))
+    return self
 
 
 def set_(self: Tensor, source: Tensor) -> Tensor:

@@ -66,8 +66,8 @@ def roll(graph: Graph, least_saved: int = LEAST_SAVED, most_moved: int | None = 
                 ordered.nodes[run.start + k * run.period :][: run.period] for k in range(run.count)
             ]
             rolled = _roll_segments(ordered, run.start, segments, most_moved)
-            if rolled is not None:
-                graph = rolled
+            if rolled is not None and len(rolled.nodes) < len(ordered.nodes):
+                graph = rolled  # (every round saves nodes, so there is a last one)
                 break
         else:
             return graph
