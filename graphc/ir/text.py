@@ -232,7 +232,7 @@ def _parse_body(lines: _Lines, env: dict[str, Value], depth: int) -> tuple[list[
 def _parse_node(match: re.Match, blocks: tuple[Graph, ...], env: dict, number: int) -> Node:
     op = OPS.get(match["op"])
     if op is None:
-        raise FormatError(f"line {number}: no op is called {match['op']!r}")
+        raise FormatError(f"line {number}: no op is called {_short(match['op'])}")
     names = match["ins"].split(", ") if match["ins"] else []
     _known(names, env, number)
     try:

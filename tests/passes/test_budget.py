@@ -25,11 +25,11 @@ def test_clean_autodiff_and_partition_stay_within_budget(layers, nodes):
         gc.collect()
         gc.freeze()
         gc.disable()
-        start = time.perf_counter()
+        start = time.thread_time()
         joint = clean(vjp(clean(graph)))
         forward, backward, _ = partition(joint, len(graph.params), 1)
         clean(forward), clean(backward)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
         gc.enable()
         gc.unfreeze()
     assert len(joint.nodes) > nodes
