@@ -5,52 +5,39 @@
 Names load when they are first used, so that importing the package costs next to nothing.
 """
 
+import importlib
+import importlib.util
 import sys
+import types
+from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBMODULES = (
-    "autograd", "nn", "optim", "utils", "jit", "onnx", "random", "cuda", "linalg", "data",
-    "func", "functional", "frontends", "backends", "passes", "ir", "tensor", "device_module",
-    "printing", "serialization", "debug", "cli", "config", "hub", "distributed", "distributions",
-    "multiprocessing", "sparse", "fft", "special", "amp", "testing", "version", "types",
-    "return_types", "compiler", "backends_module", "overrides",
-)  # fmt: skip
 
-
-class _Namespace(type(sys)):
+class _Namespace(types.ModuleType):
     """The package; its functions `tensor` and `device` are not hidden by modules of that name."""
 
-    def __setattr__(self, name, value):
-        if name not in ("tensor", "device") or not isinstance(value, type(sys)):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tensor", "device") or not isinstance(value, types.ModuleType):
             super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Namespace
 
 
-def __getattr__(name):
-    import importlib
-
+def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    if "graphc._public" not in sys.modules or not _loaded():
-        importlib.import_module("graphc._public").load(globals())
-        if name in globals():
-            return globals()[name]
-    if name in _SUBMODULES:
-        try:
-            return importlib.import_module(f"graphc.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"graphc.{name}":
-                raise
+    names = globals()
+    if "Tensor" not in names:
+        importlib.import_module("graphc._public").load(names)
+        if name in names:
+            return names[name]
+    if importlib.util.find_spec(f"graphc.{name}") is not None:
+        return importlib.import_module(f"graphc.{name}")
     raise AttributeError(f"module 'graphc' has no attribute '{name}'")
 
 
-def _loaded():
-    return "Tensor" in globals()
-
-
-def __dir__():
+def __dir__() -> list[str]:
     __getattr__("Tensor")
     return sorted(globals())
