@@ -112,7 +112,7 @@ def test_agrees_with_torch_and_so_do_gradients(expression):
             np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5, err_msg=expression)
 
 
-@pytest.mark.parametrize("name", ["svd", "inv", "cholesky", "qr", "eigh", "solve", "det"])
+@pytest.mark.parametrize("name", ["lu", "lstsq", "eig", "matrix_exp", "solve_triangular", "cond"])
 def test_factorisations_say_what_they_need(name):
     with pytest.raises(NotImplementedError, match=f"linalg.{name} is not offered yet: it needs"):
         getattr(graphc.linalg, name)(graphc.ones(2, 2))
