@@ -1,18 +1,34 @@
-"""Comparisons with peers (torch, onnxruntime): where they run, and that they are not skipped by
-mistake.
+"""Caches of the tests' own, and comparisons with peers (torch, onnxruntime): where they run, and
+that they are not skipped by mistake.
+
+Compiled code is kept in a folder that lasts as long as the run: nothing passes because of what an
+earlier run left. The processes of a run share it.
 
 A test file that says `pytest.importorskip("torch")` or `("onnxruntime")` is marked `peer`, so that
 `pytest -m peer` runs all comparisons and nothing else. With GRAPHC_REQUIRE_PEERS set, a missing
 peer is an error instead of a skip.
 """
 
+import atexit
 import functools
 import importlib.util
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+
+if "GRAPHC_CACHE_DIR" not in os.environ:
+    _folder = os.environ["GRAPHC_CACHE_DIR"] = tempfile.mkdtemp(prefix="graphc-tests-")
+    _maker = os.getpid()
+
+    @atexit.register
+    def _remove_caches() -> None:
+        if os.getpid() == _maker:  # and not a child that a test forked
+            shutil.rmtree(_folder, ignore_errors=True)
+
 
 PEERS = ("torch", "onnxruntime")
 NEEDS_PEER = re.compile(rf"""importorskip\(\s*["']({"|".join(PEERS)})["']""")
