@@ -394,25 +394,12 @@ def install(cls: type) -> None:
         "fill_": fill_,
         "zero_": lambda self: fill_(self, 0),
         "set_": set_,
-        "new_tensor": lambda self, data, **k: _new(self, "tensor", (data,), k),
-        "new_zeros": lambda self, *size, **k: _new(self, "zeros", size, k),
-        "new_ones": lambda self, *size, **k: _new(self, "ones", size, k),
-        "new_empty": lambda self, *size, **k: _new(self, "empty", size, k),
-        "new_full": lambda self, size, value, **k: _new(self, "full", (size, value), k),
         "equal": equal,
         "allclose": allclose,
         "detach_": detach_,
     }
     for name, function in methods.items():
         setattr(cls, name, function)
-
-
-def _new(self: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
-    from . import create
-
-    kwargs.setdefault("dtype", self.dtype)
-    kwargs.setdefault("device", self.device)
-    return getattr(create, name)(*args, **kwargs)
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
