@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import autograd, memory_layout, tensor
+from . import amp, autograd, memory_layout, tensor
 from .device import device
 from .frontends import modes
 from .frontends.function import FUNCTIONS
@@ -54,6 +54,10 @@ def load(names: dict[str, Any]) -> None:
     )  # fmt: skip
     names.update({error.__name__: error for error in PUBLIC})
     names.update(torch_names.names())
+    names.update(
+        autocast=amp.autocast, is_autocast_enabled=amp.is_autocast_enabled,
+        get_autocast_dtype=amp.get_autocast_dtype,
+    )  # fmt: skip
     names.update({name: getattr(window, name) for name in _WINDOWS})
     names.update({function.__name__: function for function in legacy.FUNCTIONS})
     for module, listed in ((create, _CREATE), (random, _RANDOM), (autograd, _AUTOGRAD)):

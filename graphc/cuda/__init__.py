@@ -138,6 +138,14 @@ class CUDAGraph(_Refused):
     """Recorded work of a device; DeviceError: there is none."""
 
 
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        import importlib
+
+        return importlib.import_module("graphc.cuda.amp")
+    raise AttributeError(f"module 'graphc.cuda' has no attribute '{name}'")
+
+
 def stream(stream: Any) -> Any:
     """A context in which work goes to a stream; None is no stream."""
     from contextlib import nullcontext
