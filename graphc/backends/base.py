@@ -77,10 +77,12 @@ def build(
         core = core_graph(graph, dims=dims, verify=verify)
         if settings.backend == "reference":
             return ReferenceExecutable(core)
-        if verify == "numeric":
+        if verify is not None:
             from .llvm.verify import compile_verified
 
-            return compile_verified(core, name=name, dims=dims, exact=exact)
+            return compile_verified(
+                core, numeric=verify == "numeric", name=name, dims=dims, exact=exact
+            )
         from .llvm.compile import compile_graph
 
         return compile_graph(core, name=name, dims=dims, exact=exact)
@@ -95,8 +97,40 @@ def core_graph(
     context = Context(dims=dims or {})
     core = default_pipeline(verify).run(graph, context)
     for note in context.notes:
-        log.warning("%s", note)
+        _note(note)
     return core
+
+
+def is_numeric(verify: str | None) -> bool:
+    """Whether steps are verified numerically; None asks `settings.verify`."""
+    return (settings.verify if verify is None else verify) == "numeric"
+
+
+def check_backward(graph: Graph, wanted: Sequence[int], verify: str | None = None) -> None:
+    """Where derivatives of a graph by the parameters `wanted` are taken: checks them, if steps are
+    verified numerically."""
+    if is_numeric(verify):
+        from ..passes.derivative_check import check_derivatives
+        from ..passes.numeric import sample_inputs
+
+        _note(check_derivatives(graph, wanted, sample_inputs(graph, {})))
+
+
+def check_halves(
+    joint: Graph, forward: Graph, backward: Graph, n_inputs: int, verify: str | None = None
+) -> None:
+    """Checks a joint graph that was cut in two, if steps are verified numerically."""
+    if is_numeric(verify):
+        from ..passes.derivative_check import check_partition
+        from ..passes.numeric import sample_inputs
+
+        _note(check_partition(joint, forward, backward, n_inputs, sample_inputs(joint, {})))
+
+
+def _note(note: str | None) -> None:
+    """Says where a verification did not run."""
+    if note is not None:
+        log.warning("%s", note)
 
 
 @contextmanager

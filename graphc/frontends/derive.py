@@ -8,143 +8,85 @@ backward visits them from the latest to the earliest, so every cotangent is comp
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from ..backends.base import check_backward, is_numeric
 from ..ir import ops
-from ..ir.errors import GraphcError, UnsupportedError
-from ..ir.graph import Node, Value
+from ..ir.build import dead_code
+from ..ir.graph import Graph, Node, Value
 from ..passes.autodiff import vjp_into
-from .record import Cell, Recorder, State, recorder
-from .symbolic import replay
-
-_numbers = itertools.count()
-
-
-class FreedError(GraphcError, RuntimeError):
-    """backward through a graph whose saved values were given up."""
+from .record import Cell, Recorder, State, recorder, value_of
+from .saved import kept_nodes
+from .segment import Differentiable, freed_error, summed
 
 
-def _freed() -> FreedError:
-    return FreedError(
-        "Trying to backward through the graph a second time (or directly access saved tensors "
-        "after they have already been freed). Saved intermediate values of the graph are freed "
-        "when you call .backward() or autograd.grad().",
-        hint="Specify retain_graph=True if you need to backward through the graph a second time.",
-    )
+class _Pull:
+    """One backward: the cotangents known so far, by cell, and what was asked for."""
 
+    def __init__(self, wanted: Sequence[Cell], retain_graph: bool, create_graph: bool) -> None:
+        self.known: dict[Cell, Cell] = {}
+        self.wanted, self.retain, self.create = set(wanted), retain_graph, create_graph
+        self.before_hooks: dict[Cell, Cell] = {}  # of wanted cells, in the order of completion
+        self.waiting: dict[Any, list[Cell]] = {}
+        self.seen: set[Cell] = set()
 
-class Differentiable(Protocol):
-    """What a cell's `grad_fn` refers to once it is computed."""
+    def add(self, cell: Cell, ct: Cell) -> None:
+        self.known[cell] = add_cells(self.known[cell], ct) if cell in self.known else ct
 
-    number: int
-    inputs: list[Cell]
+    def enqueue(self, cell: Cell) -> None:
+        if cell not in self.seen and hasattr(cell.grad_fn, "pull"):
+            self.seen.add(cell)
+            self.waiting.setdefault(cell.grad_fn, []).append(cell)
 
-    def pull(self, cotangents: dict[Cell, Cell], create_graph: bool) -> list[Cell | None]: ...
-    def free(self) -> None: ...
+    def special(self, cell: Cell) -> bool:
+        """Whether somebody looks at the cell's own gradient."""
+        return bool(cell.hooks) or cell.retain is not None or cell in self.wanted
 
+    def visit(self) -> None:
+        """Goes through the segments, the latest first."""
+        for cell in list(self.known):
+            self.enqueue(cell)
+        while self.waiting:
+            segment = max(self.waiting, key=lambda s: s.number)
+            self._visit(segment, self.waiting.pop(segment))
+        for cell in self.known:
+            if cell.grad_fn is None:
+                self._complete(cell)
+        for cell in list(self.before_hooks)[:-1]:
+            if cell.grad_fn is not None:  # as in torch: captured where the gradient passes by
+                self.known[cell] = self.before_hooks[cell]
 
-class Segment:
-    """A flushed trace: its inputs, its residuals, and which cells are its outputs."""
+    def _visit(self, segment: Differentiable, given: list[Cell]) -> None:
+        known = self.known
+        cuts = tuple(segment.cuts(given, self.special))
+        there = list(dict.fromkeys([*given, *cuts]))
+        self.seen.update(cuts)
+        for cell in sorted(there, key=segment.place, reverse=True):
+            if cell in cuts:
+                later = {c: known[c] for c in there if c in known}
+                ct = segment.pull_to(cell, later, self.create, cuts)
+                if ct is not None:
+                    self.add(cell, ct)
+            if cell in known:
+                self._complete(cell)
+        cts = {cell: known[cell] for cell in there if cell in known}
+        found = segment.pull(cts, self.create, cuts)
+        for cell, ct in zip(segment.inputs, found, strict=True):
+            if ct is not None:
+                self.add(cell, ct)
+                self.enqueue(cell)
+        if not self.retain:
+            segment.free(there)
 
-    __slots__ = ("__weakref__", "inputs", "number", "outputs", "residuals", "template")
-
-    def __init__(
-        self,
-        template: Any,
-        params: Sequence[Cell],
-        residuals: Sequence[tuple],
-        outputs: Sequence[Cell],
-    ) -> None:
-        self.template, self.number = template, next(_numbers)
-        self.inputs = list(params)
-        self.residuals: list[Cell] | None = [Cell(type, buffer) for type, buffer in residuals]
-        self.outputs = {id(cell): i for i, cell in enumerate(outputs)}
-        for cell in outputs:
-            cell.grad_fn = self
-
-    def pull(self, cotangents: dict[Cell, Cell], create_graph: bool) -> list[Cell | None]:
-        """The cotangents of `inputs`; None for those without a derivative."""
-        if self.residuals is None:
-            raise _freed()
-        template, rec = self.template, recorder()
-        by_output: list[Cell | None] = [None] * len(self.outputs)
-        for cell, ct in cotangents.items():
-            by_output[self.outputs[id(cell)]] = ct
-        given = tuple([ct is not None for ct in by_output])
-        cts = [ct for ct in by_output if ct is not None]
-        if create_graph:
-            operands = [*self.inputs, *cts]
-            build = _replayed(template, given)
-        else:
-            operands = [*self.inputs, *self.residuals, *cts]
-            build = _from_residuals(template, given)
-        slots = [rec.slot_of(cell) for cell in operands]
-        key = ("segment", template, create_graph, given, *slots)
-        grads = rec.step(key, slots, lambda *values: (*build(*values, create=create_graph), None))
-        found: list[Cell | None] = [None] * len(self.inputs)
-        for k, cell in zip(template.wanted, grads, strict=True):
-            found[k] = cell
-        return found
-
-    def free(self) -> None:
-        self.residuals = None
-
-
-def _from_residuals(template: Any, given: tuple[bool, ...]) -> Callable:
-    def build(*values: Value, create: bool) -> tuple[list[Value], list[bool]]:
-        graph = template.backward
-        n_fixed = len(graph.params) - len(given)
-        cts = iter(values[n_fixed:])
-        places = graph.params[n_fixed:]
-        missing = [p for there, p in zip(given, places, strict=True) if not there]
-        zeros = iter(_zeros(missing, graph.params[:n_fixed], values))
-        seeds = [next(cts) if there else next(zeros) for there in given]
-        grads = replay(graph, [*values[:n_fixed], *seeds])
-        return [ops.detach(g) for g in grads], [False] * len(grads)
-
-    return build
-
-
-def _zeros(
-    missing: Sequence[Value], params: Sequence[Value], operands: Sequence[Value]
-) -> list[Value]:
-    """Zeros for cotangents that nobody gave, in the dims of the operands."""
-    from ..ir.build import trace
-
-    if not missing:
-        return []
-    zeros = trace(
-        lambda *_: [ops.full(0.0, p.type.dtype, p.type.shape, p.type.device) for p in missing],
-        *[p.type for p in params],
-    )
-    return replay(zeros, operands[: len(params)])
-
-
-def _replayed(template: Any, given: tuple[bool, ...]) -> Callable:
-    """For gradients of gradients: the trace runs again, and is differentiated in place."""
-
-    def build(*values: Value, create: bool) -> tuple[list[Value], list[bool]]:
-        from ..ir.build import Builder
-
-        builder, n = Builder.current(), len(template.graph.params)
-        outputs = replay(template.graph, values[:n])
-        there = [out for out, present in zip(outputs, given, strict=True) if present]
-        wanted = [values[k] for k in template.wanted]
-        seeds = _summed(there, values[n:])
-        found = vjp_into(builder, tuple(builder.nodes), wanted, seeds)
-        grads = [ops.full_like(0.0, w) if g is None else g for g, w in zip(found, wanted)]
-        return grads, [create] * len(grads)
-
-    return build
-
-
-def _summed(outputs: Sequence[Value], cts: Sequence[Value]) -> dict[Value, Value]:
-    seeds: dict[Value, Value] = {}
-    for out, ct in zip(outputs, cts, strict=True):
-        seeds[out] = seeds[out] + ct if out in seeds else ct
-    return seeds
+    def _complete(self, cell: Cell) -> None:
+        """The cell's gradient is complete: its hooks run."""
+        if cell in self.wanted:
+            self.before_hooks[cell] = self.known[cell]
+        for hook in list((cell.hooks or {}).values()):
+            self.known[cell] = hook(self.known[cell])
+        if cell.retain is not None:
+            cell.retain(self.known[cell])
 
 
 def gradients(
@@ -160,60 +102,26 @@ def gradients(
     Keys are cells; a cell without a path has no entry. Hooks of a cell run when its gradient is
     complete.
     """
-    known: dict[Cell, Cell] = {}
     rec = recorder()
+    for cell in (*roots, *wanted):
+        if cell.buffer is None and cell.tape is not rec.tape:
+            value_of(cell)  # it is pending in another thread
+    pull = _Pull(wanted, retain_graph, create_graph)
     pending_roots: list[tuple[Cell, Cell]] = []
     for cell, ct in zip(roots, cotangents, strict=True):
-        if cell.grad_fn is not None and cell.tape is rec.tape:
+        if cell.grad_fn is rec.tape:
             pending_roots.append((cell, ct))
         else:
-            _accumulate(known, cell, ct)
+            pull.add(cell, ct)
     if pending_roots:
-        inside = [c for c in wanted if c.tape is rec.tape and c.grad_fn is rec.tape]
-        for cell, ct in _pull_tape(rec, pending_roots, inside, create_graph):
-            _accumulate(known, cell, ct)
+        inside = [c for c in wanted if c.grad_fn is rec.tape]
+        for cell, ct in _pull_tape(rec, pending_roots, inside, retain_graph, create_graph):
+            pull.add(cell, ct)
         for cell, ct in pending_roots:
-            if cell in wanted and cell not in known:
-                known[cell] = ct
-    _visit_segments(known, retain_graph, create_graph)
-    return known
-
-
-def _visit_segments(known: dict[Cell, Cell], retain_graph: bool, create_graph: bool) -> None:
-    waiting: dict[Any, list[Cell]] = {}
-    seen: set[Cell] = set()
-
-    def enqueue(cell: Cell) -> None:
-        if cell not in seen and hasattr(cell.grad_fn, "pull"):
-            seen.add(cell)
-            waiting.setdefault(cell.grad_fn, []).append(cell)
-
-    for cell in list(known):
-        enqueue(cell)
-    while waiting:
-        segment = max(waiting, key=lambda s: s.number)
-        outputs = waiting.pop(segment)
-        for cell in outputs:
-            _run_hooks(known, cell)
-        found = segment.pull({cell: known[cell] for cell in outputs}, create_graph)
-        for cell, ct in zip(segment.inputs, found, strict=True):
-            if ct is not None:
-                _accumulate(known, cell, ct)
-                enqueue(cell)
-        if not retain_graph:
-            segment.free()
-    for cell in known:
-        if cell.grad_fn is None:
-            _run_hooks(known, cell)
-
-
-def _run_hooks(known: dict[Cell, Cell], cell: Cell) -> None:
-    for hook in list((cell.hooks or {}).values()):
-        known[cell] = hook(known[cell])
-
-
-def _accumulate(known: dict[Cell, Cell], cell: Cell, ct: Cell) -> None:
-    known[cell] = add_cells(known[cell], ct) if cell in known else ct
+            if cell in wanted and cell not in pull.known:
+                pull.known[cell] = ct
+    pull.visit()
+    return pull.known
 
 
 def add_cells(a: Cell, b: Cell) -> Cell:
@@ -226,33 +134,63 @@ def add_cells(a: Cell, b: Cell) -> Cell:
 
 
 def _pull_tape(
-    rec: Recorder, roots: Sequence[tuple[Cell, Cell]], inside: Sequence[Cell], create_graph: bool
+    rec: Recorder,
+    roots: Sequence[tuple[Cell, Cell]],
+    inside: Sequence[Cell],
+    retain_graph: bool,
+    create_graph: bool,
 ) -> list[tuple[Cell, Cell]]:
     """Differentiates the tape from `roots` to its parameters that require grad, and `inside`."""
     tape = rec.tape
     slots = [cell.slot for cell, _ in roots]
     slots += [rec.slot_of(ct) for _, ct in roots]
-    wanted = [cell for cell in tape.cells if cell.requires_grad and cell.grad_fn is not tape]
-    wanted += inside
-    slots += [cell.slot for cell in wanted]
+    leaves = [
+        (i, cell) for i, cell in enumerate(tape.cells)
+        if cell.requires_grad and cell.grad_fn is not tape
+    ]  # fmt: skip
+    wanted = [cell for _, cell in leaves] + list(inside)
+    slots += [i for i, _ in leaves] + [cell.slot for cell in inside]
     n = len(roots)
     key = ("backward", create_graph, n, *slots)
     reached: list[int] = []
 
     def build(*values: Value) -> tuple[list[Value], list[bool], Any]:
         nodes = path_nodes(rec.state)
-        seeds = _summed(values[:n], values[n : 2 * n])
+        seeds = summed(values[:n], values[n : 2 * n])
         from ..ir.build import Builder
 
+        if is_numeric(rec.options.verify):
+            _check(nodes, values[2 * n :], seeds, rec.options.verify)
         found = vjp_into(Builder.current(), nodes, values[2 * n :], seeds)
         reached.extend(i for i, g in enumerate(found) if g is not None)
         grads = [g for g in found if g is not None]
         if not create_graph:
             grads = [ops.detach(g) for g in grads]
-        return grads, [create_graph] * len(grads), tuple(reached)
+        params = values[2 * n : 2 * n + len(leaves)]
+        masks, kept = kept_nodes(nodes, params), 0
+        for value in values[:n]:
+            kept |= masks.get(value, 0)
+        return grads, [create_graph] * len(grads), (tuple(reached), kept)
 
     made = rec.step(key, slots, build)
-    return [(wanted[i], cell) for i, cell in zip(rec.state.extra, made, strict=True)]
+    places, kept = rec.state.extra
+    if kept & tape.freed:
+        raise freed_error()
+    if not retain_graph:
+        tape.freed |= kept
+    return [(wanted[i], cell) for i, cell in zip(places, made, strict=True)]
+
+
+def _check(
+    nodes: Sequence[Node], wrt: Sequence[Value], seeds: Iterable[Value], verify: str | None
+) -> None:
+    """Verifies the derivatives that are about to be taken, where that is asked for."""
+    made = {value for node in nodes for value in node.outputs}
+    inside = [value for value in wrt if value not in made]
+    free = {value: None for node in nodes for value in node.inputs if value not in made}
+    params = list(dict.fromkeys([*inside, *free]))
+    whole = dead_code(Graph(params, nodes, list(dict.fromkeys(seeds))))
+    check_backward(whole, range(len(inside)), verify)
 
 
 def path_nodes(state: State) -> list[Node]:
@@ -260,37 +198,3 @@ def path_nodes(state: State) -> list[Node]:
     for step in state.path():
         nodes += step.nodes
     return nodes
-
-
-class FunctionSegment:
-    """A user's autograd.Function: its backward is Python, run each time."""
-
-    __slots__ = ("__weakref__", "_backward", "freed", "inputs", "label", "number", "outputs")
-
-    def __init__(
-        self,
-        inputs: Sequence[Cell],
-        outputs: Sequence[Cell],
-        backward: Callable[[list[Cell | None], bool], list[Cell | None]],
-    ) -> None:
-        self.number, self.inputs, self._backward = next(_numbers), list(inputs), backward
-        self.outputs = {id(cell): i for i, cell in enumerate(outputs)}
-        self.freed, self.label = False, ""
-        for cell in outputs:
-            cell.grad_fn = self
-
-    def pull(self, cotangents: dict[Cell, Cell], create_graph: bool) -> list[Cell | None]:
-        if self.freed:
-            raise _freed()
-        by_output: list[Cell | None] = [None] * len(self.outputs)
-        for cell, ct in cotangents.items():
-            by_output[self.outputs[id(cell)]] = ct
-        found = self._backward(by_output, create_graph)
-        if len(found) != len(self.inputs):
-            raise UnsupportedError(
-                f"a backward returned {len(found)} gradients for {len(self.inputs)} inputs"
-            )
-        return found
-
-    def free(self) -> None:
-        self.freed = True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends.base import build
+from ..backends.base import build, check_backward, check_halves
 from ..backends.llvm.memory import Buffer, heap
 from ..ir.build import dead_code
 from ..ir.dims import Dim, Facts, evaluate_dim
@@ -16,10 +16,12 @@ from ..ir.graph import Graph, Value, symbols_of
 from ..ir.types import TensorType
 from ..passes.clean import clean
 from ..passes.partition import partition
+from .saved import kept_nodes
 from .symbolic import SMALLEST, concrete_type
 
 if TYPE_CHECKING:
     from .record import State, Tape
+    from .segment import Structure
 
 
 def buffer_of(array: np.ndarray) -> Buffer:
@@ -31,25 +33,37 @@ def buffer_of(array: np.ndarray) -> Buffer:
 
 
 class SegmentTemplate:
-    """What a flushed trace keeps, so that a later backward can run: see `derive.Segment`.
+    """What a flushed trace keeps, so that a later backward can run: see `segment.Segment`.
 
     graph      of the whole trace: (params) -> (outputs that require grad)
     wanted     the params for which gradients are wanted
     backward   (params, residuals, cotangents of the outputs) -> gradients of `wanted`
     """
 
-    def __init__(self, graph: Graph, wanted: Sequence[int]) -> None:
+    def __init__(self, graph: Graph, wanted: Sequence[int], verify: str | None = None) -> None:
         from ..passes.autodiff import vjp
 
+        check_backward(graph, wanted, verify)
         self.graph, self.wanted = graph, list(wanted)
         seeds = range(len(graph.results))
         joint = clean(vjp(graph, self.wanted, list(seeds)))
         n = len(graph.params)
         self.forward, self.backward, self.residuals = partition(joint, n, len(graph.results))
+        check_halves(joint, self.forward, self.backward, n, verify)
         live = {value for node in self.backward.nodes for value in node.inputs}
         live.update(self.backward.results)
         kept_params = self.backward.params[:n]
         self.needs = [value in live for value in kept_params]
+        self._structure: Structure | None = None
+
+    @property
+    def structure(self) -> Structure:
+        """What is known of the outputs: which nodes keep values, what depends on what."""
+        from .segment import Structure
+
+        if self._structure is None:
+            self._structure = Structure(self.graph, self.wanted)
+        return self._structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,15 @@ class BuildOptions:
     verify: str | None = None
 
 
+def _params_with_a_path(graph: Graph) -> set[Value]:
+    """The parameters from which a derivative leads to a result: the others get none, not zeros."""
+    reached = set(graph.results)
+    for node in reversed(graph.nodes):
+        if not node.op.no_derivative and not reached.isdisjoint(node.outputs):
+            reached.update(node.inputs)
+    return reached.intersection(graph.params)
+
+
 class Entry:
     """Runs one trace for one set of live slots."""
 
@@ -68,6 +91,7 @@ class Entry:
         state: State,
         live: Sequence[int],
         with_template: bool = True,
+        freed: int = 0,
         options: BuildOptions = BuildOptions(),
     ) -> None:
         from .record import path_graph
@@ -82,14 +106,22 @@ class Entry:
         outputs = [values[i] for i in live]
         graph, slots = path_graph(state, outputs)
         seeds = [i for i in live if grads[i] and not origins[i]] if with_template else []
+        self.freed: list[int] = []  # outputs whose derivatives were taken already
+        if freed and seeds:
+            kept = kept_nodes(graph.nodes, [p for p, i in zip(graph.params, slots) if grads[i]])
+            self.freed = [i for i in seeds if kept.get(values[i], 0) & freed]
+            seeds = [i for i in seeds if i not in self.freed]
         self.template: SegmentTemplate | None = None
         self.seed_slots: list[int] = seeds
         self.param_slots = slots
         results = list(outputs)
         if seeds:
-            wanted = [k for k, slot in enumerate(slots) if grads[slot]]
             whole = Graph(graph.params, graph.nodes, [values[i] for i in seeds])
-            self.template = SegmentTemplate(dead_code(whole), wanted)
+            leading = _params_with_a_path(whole)
+            wanted = [
+                k for k, slot in enumerate(slots) if grads[slot] and graph.params[k] in leading
+            ]
+            self.template = SegmentTemplate(dead_code(whole), wanted, options.verify)
             graph, results = self._with_residuals(graph, outputs, seeds, live)
         self.live = list(live)
         self._compile(dead_code(Graph(graph.params, graph.nodes, results)))
@@ -142,17 +174,24 @@ class Entry:
         cells = tape.cells
         for slot, buffer in zip(self.live, buffers):
             cell = cells[slot]
-            cell.buffer = buffer
-            cell.tape = None
+            if cell.buffer is not None:  # of an entry that computes more than is needed now
+                continue
             if not cell.type.is_static:
                 cell.type = concrete_type(cell.type, tape.sizes)
+            cell.buffer = buffer  # in this order: other threads may look
+            cell.tape = None
         if self.template is not None:
-            from .derive import Segment
+            from .segment import Segment
 
             kept = [concrete_type(t, tape.sizes) for t in self.types[len(self.live) :]]
             residuals = list(zip(kept, buffers[len(self.live) :], strict=True))
             params = [cells[slot] for slot in self.param_slots]
             Segment(self.template, params, residuals, [cells[i] for i in self.seed_slots])
+        if self.freed:
+            from .segment import FREED
+
+            for slot in self.freed:
+                cells[slot].grad_fn = FREED
 
 
 def _that_name_sizes(graph: Graph, used: set[Value]) -> set[Value]:

@@ -82,9 +82,13 @@ class Samples:
 
 
 def sample_inputs(
-    graph: Graph, dims: Mapping[str, Facts], given: Sequence[Any] | None = None
+    graph: Graph,
+    dims: Mapping[str, Facts],
+    given: Sequence[Any] | None = None,
+    small: Sequence[int] = SMALL_SIZES,
 ) -> Samples:
-    """The given arrays, or made-up ones: normal floats, integers 0 and 1, small symbolic dims."""
+    """The given arrays, or made-up ones: normal floats, integers 0 and 1, symbolic dims from
+    `small`."""
     sizes: dict[str, int] = {}
     if given is not None:
         arrays = [as_array(a, p) for a, p in zip(given, graph.params, strict=True)]
@@ -92,10 +96,14 @@ def sample_inputs(
         return Samples(tuple(arrays), sizes)
     for i, name in enumerate(symbols_of(graph)):
         fact = dims.get(name, Facts())
-        size = max(SMALL_SIZES[i % len(SMALL_SIZES)], fact.lo)
+        size = max(small[i % len(small)], fact.lo)
         sizes[name] = size if fact.hi is None else min(size, fact.hi)
     random = np.random.default_rng(0)
-    return Samples(tuple([_sample(p.type, sizes, random) for p in graph.params]), sizes)
+    made = {p: _sample(p.type, sizes, random) for p in graph.params}
+    for node in graph.nodes:
+        if node.op.name == "searchsorted" and node.inputs[0] in made:
+            made[node.inputs[0]] = np.sort(made[node.inputs[0]])
+    return Samples(tuple(made.values()), sizes)
 
 
 def _sample(type: Any, sizes: Mapping[str, int], random: np.random.Generator) -> Any:
@@ -116,10 +124,10 @@ def first_move(
     """Where `after` first gives other results than `before`; None where it does not, a text where
     the comparison could not run."""
     try:
-        old = _all_values(before, samples)
+        old = all_values(before, samples)
     except (GraphcError, ArithmeticError, IndexError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    new = _all_values(after, samples)
+    new = all_values(after, samples)
     for i, (a, b) in enumerate(zip(before.results, after.results, strict=True)):
         at = tolerance.first_outside(old[a], new[b])
         if at is not None:
@@ -130,20 +138,27 @@ def first_move(
     return None
 
 
-def _all_values(graph: Graph, samples: Samples) -> dict[Value, Any]:
+def all_values(graph: Graph, samples: Samples) -> dict[Value, Any]:
     """The value of every node; effects without outputs are left out."""
     env: dict[Value, Any] = dict(zip(graph.params, samples.arrays, strict=True))
-    with np.errstate(all="ignore"):
-        for node in graph.nodes:
-            if not node.outputs:
-                continue
-            attrs = concrete(node.attrs, samples.sizes) if samples.sizes else node.attrs
-            found = node.op.eval_node(node, [env[v] for v in node.inputs], dict(attrs))
-            for value, array in zip(node.outputs, found, strict=True):
-                type = value.type
-                is_tensor = isinstance(type, TensorType)
-                env[value] = np.asarray(array).astype(type.dtype.numpy) if is_tensor else array
+    for node in graph.nodes:
+        if node.outputs:
+            found = evaluate_node(node, [env[v] for v in node.inputs], samples.sizes)
+            env.update(zip(node.outputs, found, strict=True))
     return env
+
+
+def evaluate_node(node: Node, operands: Sequence[Any], sizes: Mapping[str, int]) -> list[Any]:
+    """The results of one node in the dtypes that its types say."""
+    attrs = concrete(node.attrs, sizes) if sizes else node.attrs
+    with np.errstate(all="ignore"):
+        found = node.op.eval_node(node, operands, dict(attrs))
+    return [
+        np.asarray(array).astype(value.type.dtype.numpy)
+        if isinstance(value.type, TensorType)
+        else array
+        for value, array in zip(node.outputs, found, strict=True)
+    ]
 
 
 def _origin(
@@ -158,8 +173,8 @@ def _origin(
 
     def survives(value: Value) -> bool:
         array = old[value]
-        if value.node is None or not isinstance(array, np.ndarray):
-            return True
+        if value.node is None or not value.node.inputs or not isinstance(array, np.ndarray):
+            return True  # a constant is folded into what reads it
         others = by_shape.get((array.shape, array.dtype), [])
         return any(tolerance.first_outside(array, other) is None for other in others)
 
