@@ -117,7 +117,7 @@ def _in_double(node: Node) -> Node:
         except _SILENT:
             results = [v.type for v in node.outputs]  # single precision, then
     params = [Value(type, name=f"x{k}") for k, type in enumerate(types)]
-    return Node(node.op, params, results, node.attrs, node.blocks, node.loc)
+    return Node(node.op, tuple(params), results, node.attrs, node.blocks, node.loc)
 
 
 def _as_type(array: Any, type: Any) -> Any:
@@ -141,7 +141,7 @@ def _quotient(
         with np.errstate(all="ignore"):
             moved[place] = (moved[place] + h * direction).astype(moved[place].dtype)
         found = evaluate_node(node, moved, sizes)
-        return [np.float64(found[k]) for k in outs]
+        return [np.asarray(found[k], np.float64) for k in outs]
 
     eps = max([float(np.finfo(node.outputs[k].type.dtype.numpy).eps) for k in outs])
     h = eps ** (1 / 3)

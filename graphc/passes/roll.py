@@ -22,17 +22,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphc.ir.diff import structural_hash
-from graphc.ir.dims import AnyDim
 from graphc.ir.graph import Graph, Node, has_effect
 from graphc.ir.op import OPS
 
-from .roll_body import Segments, bytes_moved, rebuild
+from .roll_body import Segments, bytes_moved, rebuild, stacked_outputs
 
 LEAST_COUNT = 3
 LEAST_SAVED = 32
 _MOST_PERIODS = 8
-_MOST_PLACES = 64  # of one word that vote
+_GRAM = 3  # words that vote together: fewer are alike
+_MOST_PLACES = 16  # of one gram that vote
 
 SLICE = OPS["slice"]
 
@@ -59,13 +61,11 @@ def roll(graph: Graph, least_saved: int = LEAST_SAVED, most_moved: int | None = 
     rolled from the inside out."""
     while len(graph.nodes) > least_saved:
         ordered = hoist_constants(graph)
-        for run in find_runs(ordered):
-            if run.saved < least_saved:
-                continue
+        for run in find_runs(ordered, least_saved=least_saved):
             segments = [
                 ordered.nodes[run.start + k * run.period :][: run.period] for k in range(run.count)
             ]
-            rolled = _roll_segments(ordered, run.start, segments, most_moved)
+            rolled = _roll_segments(ordered, run.start, segments, least_saved, most_moved)
             if rolled is not None and len(rolled.nodes) < len(ordered.nodes):
                 graph = rolled  # (every round saves nodes, so there is a last one)
                 break
@@ -75,7 +75,11 @@ def roll(graph: Graph, least_saved: int = LEAST_SAVED, most_moved: int | None = 
 
 
 def _roll_segments(
-    graph: Graph, start: int, segments: Sequence[Sequence[Node]], most_moved: int | None
+    graph: Graph,
+    start: int,
+    segments: Sequence[Sequence[Node]],
+    least_saved: int,
+    most_moved: int | None,
 ) -> Graph | None:
     """Where the first or the last segments do not agree, those between may."""
     for first, last in ((0, 0), (1, 0), (0, 1), (1, 1)):
@@ -85,17 +89,28 @@ def _roll_segments(
         wiring = Segments.of(inner)
         if wiring is not None:
             begin = start + first * len(segments[0])
-            if most_moved is not None and not _moves_at_most(
-                most_moved, bytes_moved(graph, begin, inner, wiring)
+            if most_moved is not None and not _pays(
+                graph, begin, inner, wiring, least_saved, most_moved
             ):
                 return None
             return rebuild(graph, begin, inner, wiring)
     return None
 
 
-def _moves_at_most(limit: int, size: AnyDim) -> bool:
-    """A symbolic size counts as small enough only if it does not depend on the symbol."""
-    return isinstance(size, int) and size <= limit
+def _pays(
+    graph: Graph,
+    start: int,
+    segments: Sequence[Sequence[Node]],
+    wiring: Segments,
+    least_saved: int,
+    most_moved: int,
+) -> bool:
+    """Whether a scan is worth its way through memory: a symbolic size never is."""
+    stacked = stacked_outputs(graph, start, segments, wiring)
+    copies = 2 * len(segments) * (len(wiring.rows) + len(stacked))
+    saved = len(segments[0]) * (len(segments) - 1) - copies
+    size = bytes_moved(segments, wiring, stacked)
+    return saved >= least_saved and isinstance(size, int) and size <= most_moved
 
 
 def hoist_constants(graph: Graph) -> Graph:
@@ -123,35 +138,34 @@ def words(graph: Graph) -> list[int]:
     return found
 
 
-def find_runs(graph: Graph, least_count: int = LEAST_COUNT) -> list[Run]:
-    """Runs that do not overlap, those that save most first; linear in nodes times periods."""
-    text = words(graph)
+def find_runs(graph: Graph, least_count: int = LEAST_COUNT, least_saved: int = 1) -> list[Run]:
+    """Runs that do not overlap, those that save most first; linear in the nodes."""
+    text = np.array(words(graph), np.int64)
     runs = []
-    for period in _candidate_periods(text):
-        at = 0
-        while at + period < len(text):
-            equal = at
-            while equal + period < len(text) and text[equal] == text[equal + period]:
-                equal += 1
-            count = (equal - at) // period + 1
-            if count >= least_count:
+    for period in _candidate_periods(text, least_saved):
+        equal = np.concatenate([[False], text[period:] == text[:-period], [False]])
+        (edges,) = np.nonzero(equal[1:] != equal[:-1])
+        for at, end in zip(edges[::2].tolist(), edges[1::2].tolist()):
+            count = (end - at) // period + 1
+            if count >= least_count and period * (count - 1) >= least_saved:
                 runs.append(Run(at, period, count))
-            at = equal + 1
     return _without_overlap(runs)
 
 
-def _candidate_periods(text: list[int]) -> list[int]:
-    """The most frequent distances between occurrences of a word."""
-    places: dict[int, list[int]] = {}
+def _candidate_periods(text: np.ndarray, least_saved: int) -> list[int]:
+    """The most frequent distances between occurrences of the same few words in a row."""
+    places: dict[tuple, list[int]] = {}
     votes: dict[int, int] = {}
-    for i, word in enumerate(text):
-        earlier = places.setdefault(word, [])
+    line = text.tolist()
+    for i, gram in enumerate(zip(*[line[k:] for k in range(_GRAM)])):
+        earlier = places.setdefault(gram, [])
         for j in earlier:
             votes[i - j] = votes.get(i - j, 0) + 1
         earlier.append(i)
         if len(earlier) > _MOST_PLACES:
             del earlier[0]
-    return sorted(votes, key=lambda d: (-votes[d], d))[:_MOST_PERIODS]
+    enough = [d for d, count in votes.items() if count >= least_saved // 4]
+    return sorted(enough, key=lambda d: (-votes[d], d))[:_MOST_PERIODS]
 
 
 def _without_overlap(runs: list[Run]) -> list[Run]:

@@ -117,18 +117,23 @@ def _slice_rows(nodes: Sequence[Node]) -> SliceRows | None:
 
 
 def bytes_moved(
-    graph: Graph, start: int, segments: Sequence[Sequence[Node]], wiring: Segments
+    segments: Sequence[Sequence[Node]], wiring: Segments, stacked: Sequence[Key]
 ) -> AnyDim:
     """What one round of the scan takes and leaves in memory, its constants apart."""
-    outside = _readers_after(graph, start, segments)
-    values = [segments[0][i].outputs[k] for i, k in wiring.carries]
+    values = [segments[0][i].outputs[k] for i, k in (*wiring.carries, *stacked)]
     values += [rows[0] for rows in wiring.rows.values()]
-    values += [segments[0][i].outputs[k] for i, k in _read_outside(segments, wiring, outside)]
     values += [segments[0][i].outputs[0] for i in wiring.slices]
     total: AnyDim = 0
     for value in values:
         total = total + product(value.type.shape) * value.type.dtype.itemsize
     return total
+
+
+def stacked_outputs(
+    graph: Graph, start: int, segments: Sequence[Sequence[Node]], wiring: Segments
+) -> list[Key]:
+    """The outputs that are read outside, and so have to be stacked."""
+    return _read_outside(segments, wiring, _readers_after(graph, start, segments))
 
 
 def _readers_after(graph: Graph, start: int, segments: Sequence[Sequence[Node]]) -> set[Value]:
