@@ -299,9 +299,7 @@ class Tensor:
                 "var_no_grad = var.detach()."
             )
         if cell.type.dtype.kind not in "fc":
-            raise RuntimeError(
-                "only Tensors of floating point and complex dtype can require gradients"
-            )
+            raise RuntimeError("only Tensors of floating point dtype can require gradients")
         self._leaf, self._cell, storage.leaf = True, None, weakref.ref(self)
         self._refresh_leaf()
         return self
@@ -322,8 +320,14 @@ class Tensor:
                 raise TypeError(f"expected grad to be a Tensor, not {type(value).__name__}")
             if value._type.shape != self._type.shape:
                 raise RuntimeError(
-                    f"assigned grad has data of a different size: {list(value.shape)} for a "
-                    f"tensor of {list(self.shape)}"
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of "
+                    f"size '{list(self.shape)}'. Please ensure that the gradient and the tensor "
+                    "are the same size"
+                )
+            if value.dtype is not self.dtype:
+                raise RuntimeError(
+                    f"attempting to assign a gradient with dtype '{value.dtype.torch_name}' to a "
+                    f"tensor of dtype '{self.dtype.torch_name}'"
                 )
         self._grad = value
 

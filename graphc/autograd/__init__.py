@@ -37,12 +37,12 @@ __all__ = [
 # --- backward ----------------------------------------------------------------------------------
 
 
-def _ones_for(tensor: Tensor, given: Any) -> Cell:
+def _ones_for(tensor: Tensor, given: Any, i: int) -> Cell:
     if given is not None:
         if tuple(given.shape) != tuple(tensor.shape):
             raise RuntimeError(
-                f"Mismatch in shape: grad_output has a shape of {given.shape} and output has a "
-                f"shape of {tensor.shape}."
+                f"Mismatch in shape: grad_output[{i}] has a shape of {given.shape} and output[{i}] "
+                f"has a shape of {tensor.shape}."
             )
         return given._read()
     if tensor.numel() != 1:
@@ -79,12 +79,14 @@ def backward(
     given = _as_sequence(grad_tensors if grad_tensors is not None else grad_variables)
     given += [None] * (len(roots) - len(given))
     _check_roots(roots)
+    if inputs is not None and not _as_sequence(inputs):
+        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     keep = create_graph if retain_graph is None else retain_graph
     wanted = [t._read() for t in _as_sequence(inputs)]
     cells = [t._read() for t in roots]
     before = modes.set_grad(create_graph)
     try:
-        seeds = [_ones_for(t, g) for t, g in zip(roots, given, strict=True)]
+        seeds = [_ones_for(t, g, i) for i, (t, g) in enumerate(zip(roots, given, strict=True))]
         found = gradients(cells, seeds, wanted, retain_graph=keep, create_graph=create_graph)
         anomaly_mode.check(found)
         if inputs is not None:
@@ -146,7 +148,7 @@ def grad(
     root_cells = [t._read() for t in roots]
     before = modes.set_grad(create_graph)
     try:
-        seeds = [_ones_for(t, g) for t, g in zip(roots, given, strict=True)]
+        seeds = [_ones_for(t, g, i) for i, (t, g) in enumerate(zip(roots, given, strict=True))]
         found = gradients(root_cells, seeds, cells, retain_graph=keep, create_graph=create_graph)
         anomaly_mode.check(found)
     except GraphcError as error:
@@ -154,7 +156,7 @@ def grad(
     finally:
         modes.set_grad(before)
     result = []
-    for tensor, cell in zip(wanted, cells, strict=True):
+    for i, (tensor, cell) in enumerate(zip(wanted, cells, strict=True)):
         ct = found.get(cell)
         if ct is not None:
             result.append(wrap(ct))
@@ -166,8 +168,8 @@ def grad(
             result.append(None)
         else:
             raise RuntimeError(
-                "One of the differentiated Tensors appears to not have been used in the graph. "
-                "Set allow_unused=True if this is the desired behavior."
+                f"The differentiated Tensor at index {i} appears to not have been used in the "
+                "graph. Set allow_unused=True if this is the desired behavior."
             )
     return tuple(result)
 
@@ -244,7 +246,14 @@ def register_hook(self: Tensor, hook: Any) -> RemovableHandle:
 
     def on_cell(ct: Cell) -> Cell:
         found = hook(wrap(ct))
-        return ct if found is None else found._read()
+        if found is None:
+            return ct
+        if not isinstance(found, Tensor):
+            raise TypeError(f"expected Variable, but hook returned '{type(found).__name__}'")
+        if found._type.shape != ct.type.shape:
+            name = getattr(hook, "__name__", "hook")
+            raise RuntimeError(f"hook '{name}' has changed the size of value")
+        return found._read()
 
     cell.hooks[handle.id] = on_cell
     return handle
@@ -274,7 +283,10 @@ def retain_grad(self: Tensor) -> None:
         if tensor is not None:
             tensor.grad = grad if tensor.grad is None else tensor.grad + grad
 
-    register_hook(self, keep)
+    cell = self._read()
+    if cell.buffer is None:
+        value_of(cell)
+    cell.retain = lambda ct: keep(wrap(ct))
 
 
 def _tensor_backward(

@@ -6,8 +6,8 @@ from functools import wraps
 from typing import Any
 
 from ..frontends import modes
-from ..frontends.derive import FunctionSegment
 from ..frontends.record import Cell, value_of
+from ..frontends.segment import FunctionSegment
 from ..tensor import Tensor, wrap
 
 

@@ -86,14 +86,17 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
     """
     plain, storage_class, new = tensors.cls, tensors.storage, object.__new__
 
-    def whole(a: Any, tape: Any) -> Cell | None:
-        """The cell of a tensor that is all of an unshared storage on this tape."""
+    def whole(a: Any, tape: Any) -> int:
+        """The slot of a tensor that is all of an unshared storage on this tape, else -1."""
         if a._leaf or a._chain:
-            return None
+            return -1
         storage = a._storage
-        if storage.export is not None or storage.cell.tape is not tape:
-            return None
-        return storage.cell
+        cell = storage.cell
+        if storage.export is not None or cell.tape is not tape:
+            return -1
+        slot = cell.slot
+        cells = tape.cells
+        return slot if slot < len(cells) and cells[slot] is cell else -1
 
     def take(rec: Recorder, tape: Any, state: Any) -> Any:
         cell = new(Cell)
@@ -101,8 +104,12 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
         cell.type, cell.tape, cell.slot = state.types[0], tape, len(cells)
         if state.grads[0]:
             cell.requires_grad, cell.grad_fn = True, tape
-        cells.append(cell)
-        rec.state = state
+        try:
+            cells.append(cell)
+            rec.state = state
+        except BaseException:  # an interrupt in between: the step did not happen
+            del cells[rec.state.slots :]
+            raise
         storage = new(storage_class)
         storage.cell = cell
         made = new(plain)
@@ -120,11 +127,11 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
     def one(a: Any) -> Any:
         rec = recorder()
         tape, state = rec.tape, rec.state
-        cell = whole(a, tape) if a.__class__ is plain else None
-        if cell is None or function.view:
+        slot = whole(a, tape) if a.__class__ is plain else -1
+        if slot < 0 or function.view:
             return function(a)
         following = state.next
-        expected = (function, cell.slot, rec.modes.known)
+        expected = (function, slot, rec.modes.known)
         if following.operands == expected and following.parent is state:
             return take(rec, tape, following)
         made = function(a)
@@ -137,10 +144,10 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
         rec = recorder()
         tape, state = rec.tape, rec.state
         x, y = whole(a, tape), whole(b, tape)
-        if x is None or y is None:
+        if x < 0 or y < 0:
             return function(a, b)
         following = state.next
-        expected = (function, x.slot, y.slot, rec.modes.known)
+        expected = (function, x, y, rec.modes.known)
         if following.operands == expected and following.parent is state:
             return take(rec, tape, following)
         made = function(a, b)
@@ -150,11 +157,11 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
     def with_number(a: Any, number: Any) -> Any:
         rec = recorder()
         tape, state = rec.tape, rec.state
-        cell = whole(a, tape) if a.__class__ is plain and number else None  # -0.0 equals 0.0
-        if cell is None:
+        slot = whole(a, tape) if a.__class__ is plain and number else -1  # -0.0 equals 0.0
+        if slot < 0:
             return function(a, number)
         following = state.next
-        expected = (function, cell.slot, number.__class__, number, rec.modes.known)
+        expected = (function, slot, number.__class__, number, rec.modes.known)
         if following.operands == expected and following.parent is state:
             return take(rec, tape, following)
         made = function(a, number)

@@ -38,6 +38,7 @@ class Cell:
     buffer: Any = None
     grad_fn: Any = None
     hooks: Any = None
+    retain: Any = None  # runs after the hooks: what `retain_grad` asked for
     owner: Any = None  # of a leaf: a weak reference to its tensor
     requires_grad = False
     slot = -1
@@ -101,13 +102,17 @@ class Tape:
     """The cells of one recording, by slot, and the states' values as far as they were needed."""
 
     __slots__ = (
-        "__weakref__", "cells", "first_site", "recorder", "sizes", "static", "values", "values_at",
+        "__weakref__", "cells", "first_site", "freed", "params", "recorder", "sizes", "state",
+        "static", "values", "values_at",
     )  # fmt: skip
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.cells: list[Cell] = []
+        self.params: dict[Cell, int] = {}  # computed cells that are parameters here: their slots
+        self.state: State | None = None  # what was recorded, once the recording has ended
         self.first_site: Any = None
+        self.freed = 0  # the nodes whose derivatives were taken, without retain_graph
         self.sizes: dict[str, int] = {}  # what the symbols of the trace are in this recording
         self.static = False  # no sizes become symbols: some function cannot take them
         self.values: list[Value] = []
@@ -131,6 +136,7 @@ class Recorder:
         self.state = self.root
         self.tape = Tape(self)
         self.eager = eager
+        self.thread = threading.get_ident()
         self.outer: Recorder | None = None
         self.modes = modes.of_thread()
         self.on_look: Callable[[Cell], None] | None = None
@@ -144,23 +150,40 @@ class Recorder:
 
     def slot_of(self, cell: Cell) -> int:
         """The cell's slot in this tape; a materialised cell becomes a parameter of the trace."""
-        if cell.tape is self.tape:
-            return cell.slot
-        if cell.buffer is None:
-            if cell.tape is None or cell.tape.recorder is self:
-                raise GraphcError("a tensor without a value: its recording was interrupted")
-            if self.outer is not None and cell.tape.recorder.eager:
-                cell.tape.recorder.flush()
-            else:
-                cell.tape.recorder.look(cell)
         tape = self.tape
+        found = tape.params.get(cell)
+        if found is not None:
+            return found
+        owner = cell.tape  # read first: another thread's look may take it away
+        if cell.buffer is None:
+            if owner is tape:
+                return cell.slot
+            self._compute_elsewhere(cell, owner)
         state = self.state.edges.get(("param", cell.type, cell.requires_grad))
         if state is None:
             state = self._new_param(cell.type, cell.requires_grad)
-        cell.tape, cell.slot = tape, len(tape.cells)
+        slot = state.slots - 1
+        del tape.cells[slot:]  # what an interrupt may have left
         tape.cells.append(cell)
+        tape.params[cell] = slot
         self.state = state
-        return cell.slot
+        if cell.tape is None or cell.tape.recorder is self:
+            cell.tape, cell.slot = tape, slot  # a hint: other threads may use the cell too
+        return slot
+
+    def _compute_elsewhere(self, cell: Cell, tape: Tape | None) -> None:
+        """Computes a cell that is pending in another recording, `tape`."""
+        if tape is None:
+            raise GraphcError("a tensor without a value: its recording was interrupted")
+        owner = tape.recorder
+        if self.outer is not None and owner.eager and owner.tape is tape and self._owns(owner):
+            owner.flush()
+        else:
+            owner.look(cell)
+
+    def _owns(self, other: Recorder) -> bool:
+        """Whether another recorder is of this thread."""
+        return other.thread == threading.get_ident()
 
     def _new_param(self, type: TensorType, grad: bool) -> State:
         """The state after a parameter of a type that has not been seen here."""
@@ -215,15 +238,21 @@ class Recorder:
         tape = self.tape
         cells = tape.cells
         made = []
+        slot = self.state.slots
         for type, grad in zip(state.types, state.grads):
             cell = Cell(type, None, grad)
-            cell.tape, cell.slot = tape, len(cells)
+            cell.tape, cell.slot = tape, slot
             if grad:
                 cell.grad_fn = tape
-            cells.append(cell)
+            slot += 1
             made.append(cell)
-        self.state.next = state
-        self.state = state
+        try:
+            cells += made
+            self.state.next = state
+            self.state = state
+        except BaseException:  # an interrupt in between: the step did not happen
+            del cells[self.state.slots :]
+            raise
         return made
 
     def values(self) -> list[Value]:
@@ -274,12 +303,39 @@ class Recorder:
 
     def look(self, cell: Cell) -> Any:
         """The buffer of a cell of this recorder, computed if need be."""
+        tape = cell.tape
         if cell.buffer is None:
-            if self.on_look is not None:
+            if tape is not self.tape or self.thread != threading.get_ident():
+                self.compute_alone(cell, tape)
+            elif self.on_look is not None:
                 self.on_look(cell)
             else:
                 self.flush()
         return cell.buffer
+
+    def compute_alone(self, cell: Cell, tape: Tape | None) -> None:
+        """Computes one cell and leaves the recording as it is.
+
+        For a look from another thread, and for what is left of a recording whose computation
+        failed: its other values are not lost with the one that raised.
+        """
+        state = self.state
+        if tape is not None and self.tape is not tape:
+            state = tape.state  # type: ignore[assignment]
+        if cell.buffer is not None:
+            return
+        cells = tape.cells if tape is not None else []
+        if state is None or tape is None or cell.slot >= len(cells) or cells[cell.slot] is not cell:
+            raise GraphcError("a tensor without a value: its recording was interrupted")
+        snapshot = Tape(self)
+        snapshot.cells, snapshot.sizes = cells, tape.sizes
+        live, freed = (cell.slot,), tape.freed
+        entry = state.entries.get((live, freed))
+        if entry is None or entry.live != [cell.slot]:  # nothing else may be computed here
+            entry = execute.Entry(state, live, freed=freed, options=self.options)
+            state.entries[live, freed] = entry
+            self.compiled += 1
+        entry.run(snapshot)
 
     def written_cells(self) -> list[Cell]:
         """The present values of the storages that were written while recording."""
@@ -293,6 +349,7 @@ class Recorder:
     def flush(self) -> None:
         """Computes the cells that are still held, and starts a new tape."""
         tape, state = self.tape, self.state
+        tape.state = state
         self.tape, self.state = Tape(self), self.root
         cells = tape.cells
         if not cells:
@@ -301,15 +358,25 @@ class Recorder:
         live = tuple([i for i, n in enumerate(counts) if n > _UNUSED and cells[i].buffer is None])
         if live:
             self.flushes += 1
-            entry = state.entries.get(live)
-            if entry is None:
-                entry = execute.Entry(state, live, options=self.options)
-                state.entries[live] = entry
-                self.compiled += 1
+            entry = state.entries.get((live, tape.freed)) or self._entry(state, live, tape.freed)
             entry.run(tape)
-        tape.cells = []
-        tape.values = []
-        tape.values_at = None
+        tape.cells, tape.values = [], []
+        tape.params, tape.values_at = {}, None
+
+    def _entry(self, state: State, live: tuple[int, ...], freed: int) -> execute.Entry:
+        """An entry for live slots: one that computes more than these, or a new one."""
+        wanted = set(live)
+        larger = [
+            entry for (slots, of_freed), entry in state.entries.items()
+            if of_freed == freed and wanted.issubset(slots)
+        ]  # fmt: skip
+        if larger:
+            entry = larger[0]
+        else:
+            entry = execute.Entry(state, live, freed=freed, options=self.options)
+            self.compiled += 1
+        state.entries[live, freed] = entry
+        return entry
 
 
 def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:
@@ -357,9 +424,12 @@ def pop_recorder() -> None:
 def value_of(cell: Cell) -> Any:
     """The buffer of a cell, whoever recorded it."""
     if cell.buffer is None:
-        if cell.tape is None:
-            raise GraphcError("a tensor without a value: its recording was interrupted")
-        cell.tape.recorder.look(cell)
+        tape = cell.tape
+        if tape is None:
+            if cell.buffer is None:  # (it is set before the tape is taken away)
+                raise GraphcError("a tensor without a value: its recording was interrupted")
+        else:
+            tape.recorder.look(cell)
     return cell.buffer
 
 
