@@ -11,13 +11,16 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..ir.dims import Facts
 from ..ir.graph import Graph
 from ..ir.interpret import evaluate
+
+if TYPE_CHECKING:
+    from ..passes.pipeline import Ran
 
 log = logging.getLogger("graphc.verify")
 
@@ -89,15 +92,24 @@ def build(
 
 
 def core_graph(
-    graph: Graph, *, dims: Mapping[str, Facts] | None = None, verify: str | None = None
+    graph: Graph,
+    *,
+    dims: Mapping[str, Facts] | None = None,
+    verify: str | None = None,
+    report: list[Ran] | None = None,
 ) -> Graph:
-    """What a backend is given for a graph: composites expanded, rules applied, loops as scans."""
+    """What a backend is given for a graph: composites expanded, rules applied, loops as scans.
+
+    `report` receives what each pass did and how long it took.
+    """
     from ..passes.pipeline import Context, default_pipeline
 
     context = Context(dims=dims or {})
     core = default_pipeline(verify).run(graph, context)
     for note in context.notes:
         _note(note)
+    if report is not None:
+        report += context.report
     return core
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .program import add_target, array_of, load
 
 if TYPE_CHECKING:
+    from graphc.debug.compiled import Compiled
     from graphc.debug.explain import Explanation
 
     from .console import Console
@@ -17,6 +19,7 @@ EXAMPLE = """\
 examples:
   graphc explain net.py:Net --input f32[1,3,224,224]
   graphc explain model.onnx --target avx2
+  graphc explain model.onnx --compile            where the time of a compile goes
 """
 MOST_ROWS = 40
 
@@ -24,6 +27,7 @@ MOST_ROWS = 40
 def configure(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--target", dest="cpu", metavar="CPU", help="host, x86-64, avx2, ...")
+    parser.add_argument("--compile", action="store_true", help="where the compile time goes")
     parser.add_argument("--rows", type=int, default=MOST_ROWS, help="rows of each table at most")
 
 
@@ -33,13 +37,28 @@ def run(options: argparse.Namespace) -> int:
     from .console import Console
     from .stages import Stages
 
+    began = time.perf_counter()
     program = load(options.target, options.inputs, options.graph)
+    traced = time.perf_counter() - began
     stages = Stages(program, options.cpu)
+    if options.compile:
+        _compile_times(Console(), program.name, traced, stages.compiled)
+        return 0
     report = explain(stages.compiled, program.module.dims)
     console = Console()
     _summary(console, program.name, report)
     _tables(console, report, max(options.rows, 1))
     return 0
+
+
+def _compile_times(console: Console, name: str, traced: float, compiled: Compiled) -> None:
+    from graphc.debug.compile_time import HEAD, compile_time
+
+    parts, note = compile_time(compiled, traced)
+    nodes = max(1, len(compiled.source.nodes))
+    console.line(f"{console.bold(name)}: {len(compiled.source.nodes):,} nodes; {note}")
+    rows = [part.row(nodes) for part in parts]
+    table(console, "compile time", HEAD, rows, len(rows))
 
 
 def _summary(console: Console, name: str, report: Explanation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from graphc.ir.dims import Facts
 from graphc.ir.graph import Graph, Node, Value
 from graphc.passes.fuse.group import Group
 from graphc.passes.fuse.plan import Plan, Refusal, base_of
+from graphc.passes.pipeline import Ran
 
 from .picture import (
     Item,
@@ -60,8 +61,11 @@ class Compiled:
     from the source to the text. `executable` loads the code when it is first asked for.
     """
 
-    def __init__(self, compiler: Any, source: Graph, wall_s: float) -> None:
-        self._compiler, self.wall_s = compiler, wall_s
+    def __init__(
+        self, compiler: Any, source: Graph, wall_s: float, passes: Sequence[Ran] = ()
+    ) -> None:
+        self._compiler, self.wall_s, self.passes = compiler, wall_s, list(passes)
+        self.code_stats: Any = None  # of `executable`, a `jit.CompileStats`
         self.source: Graph = source
         self.graph: Graph = compiler.graph
         self.plan: Plan = compiler.plan
@@ -91,11 +95,13 @@ class Compiled:
     @cached_property
     def executable(self) -> Any:
         """The loaded code. CodegenError where this machine cannot run the target's."""
+        from graphc.backends.llvm import jit
         from graphc.backends.llvm.compile import load
 
-        began = time.perf_counter()
+        began, before = time.perf_counter(), jit.stats.snapshot()
         made = load(self._compiler)
         self.wall_s += time.perf_counter() - began
+        self.code_stats = jit.stats.since(before)
         return made
 
     def kernels_of(self) -> dict[Node, list[KernelGroup]]:
@@ -121,9 +127,10 @@ def compile_for_view(
     from graphc.backends.base import core_graph
     from graphc.backends.llvm.compile import prepare
 
-    began = time.perf_counter()
-    compiler = prepare(core_graph(graph, dims=dims), target, name=name, dims=dims)
-    return Compiled(compiler, graph, time.perf_counter() - began)
+    began, passes = time.perf_counter(), []  # type: tuple[float, list[Ran]]
+    core = core_graph(graph, dims=dims, report=passes)
+    compiler = prepare(core, target, name=name, dims=dims)
+    return Compiled(compiler, graph, time.perf_counter() - began, passes)
 
 
 def _groups(graph: Graph, plan: Plan, reports: list[Any]) -> list[KernelGroup]:

@@ -196,3 +196,13 @@ def test_ascii_where_nothing_else_is_encoded():
 def test_units():
     assert [seconds(s) for s in (2e-5, 0.5, 12, 125)] == ["20 µs", "500 ms", "12.0 s", "2 min 5 s"]
     assert [size(n) for n in (12, 4500, 2.5e6)] == ["12 B", "4.5 kB", "2.5 MB"]
+
+
+def test_explain_shows_where_compile_time_goes(capsys):
+    assert run("explain", "mlp.gir", "--compile") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "objects were on the disk" in lines[0]
+    steps = list(dict.fromkeys([line.split()[0] for line in lines if line[:2] == "  "]))[1:]
+    assert steps == ["trace", "clean", "expand", "roll", "fuse", "lower", "emit", "LLVM", "load"]
+    assert run("explain", "mlp.gir", "--compile", "--target", "aarch64") == 0
+    assert "no code for aarch64 runs here" in capsys.readouterr().out

@@ -124,7 +124,7 @@ class Compiler:
         self.program = self._program()
         self.entry_text = self.program.entry()
         self.stats.fuse_ns = fused - start
-        self.stats.emit_ns = time.perf_counter_ns() - fused
+        self.stats.emit_ns = time.perf_counter_ns() - fused - self.stats.lower_ns
         texts = {call.name: call.module for call in self.calls} | {"": self.entry_text}
         self.stats.lines = sum([text.count("\n") for text in texts.values()])
         self.stats.nodes, self.stats.kernels = len(self.graph.nodes), len(self.calls)
@@ -172,7 +172,10 @@ class Compiler:
                 self._add(_rebound(call, places, before), kernel.kind, nodes, kernel)
             return
         made = []
-        for kernel in lower(group, f"k{len(self.calls)}", stored, self.target.lanes(32)):
+        start = time.perf_counter_ns()
+        kernels = lower(group, f"k{len(self.calls)}", stored, self.target.lanes(32))
+        self.stats.lower_ns += time.perf_counter_ns() - start
+        for kernel in kernels:
             text = print_kernel(kernel, self.target, self.sizes)
             writes = frozenset(kernel.writes)
             call = Call(
