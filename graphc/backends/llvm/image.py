@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -34,6 +35,7 @@ ENTRY = "run"
 MAX_CONSTANT_BYTES = 1 << 20
 
 graph_cache = DiskCache("graphs")
+_LOG = logging.getLogger("graphc.cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +169,14 @@ def find_image(key: str) -> Image | None:
     found = graph_cache.get(key)
     if found is None:
         return None
-    fields: dict[str, Any] = json.loads(found)
-    fields["modules"] = [Module(**module) for module in fields["modules"]]
-    fields["constants"] = [_array(*constant) for constant in fields["constants"]]
-    return Image(**fields)
+    try:
+        fields: dict[str, Any] = json.loads(found)
+        fields["modules"] = [Module(**module) for module in fields["modules"]]
+        fields["constants"] = [_array(*constant) for constant in fields["constants"]]
+        return Image(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        _LOG.warning("the compiled graph %s is damaged; it will be made again: %s", key, error)
+        return None
 
 
 def keep_image(key: str, image: Image) -> None:
