@@ -14,6 +14,7 @@ from typing import Any
 from ..backends.base import check_backward, is_numeric
 from ..ir import ops
 from ..ir.build import dead_code
+from ..ir.errors import GraphcError
 from ..ir.graph import Graph, Node, Value
 from ..passes.autodiff import vjp_into
 from .record import Cell, Recorder, State, recorder, value_of
@@ -130,7 +131,13 @@ def add_cells(a: Cell, b: Cell) -> Cell:
     slots = [rec.slot_of(a), rec.slot_of(b)]
     grad = a.requires_grad or b.requires_grad
     build = lambda x, y: ((ops.add(x, y),), (grad,), None)  # noqa: E731
-    return rec.step(("add_gradients", *slots), slots, build)[0]
+    try:
+        return rec.step(("add_gradients", *slots), slots, build)[0]
+    except GraphcError:
+        if not rec.tape.sizes:
+            raise
+        rec.go_static()  # one of them has a symbolic size that the other has as a number
+        return add_cells(a, b)
 
 
 def _pull_tape(

@@ -163,3 +163,12 @@ def test_views_outlive_the_trace_that_named_their_sizes():
         view.add_(1)
         assert x.tolist()[1] == view.t().tolist()[0]
         assert x.tolist()[0] != view.t().tolist()[0]
+
+
+def test_gradients_add_up_where_one_of_them_has_a_symbolic_size():
+    for n in (3, 4, 5, 6):
+        v = torch.ones(1, n, requires_grad=True, dtype=torch.float64)
+        torch.tanh(v).sum().backward(retain_graph=True)
+        first = v.grad.clone()
+        torch.tanh(v).sum().backward(retain_graph=True)
+        assert torch.equal(v.grad, 2 * first)
