@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .errors import Misuse
+from .errors import CommandError, Misuse
 from .program import add_target, load
 
 EXAMPLE = """\
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from graphc.backends.llvm.jit import CodegenError
     from graphc.debug.explain import bytes_text, time_text
 
     from .console import Console
@@ -35,8 +36,14 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         require_weights(program)
     compiled = Stages(program, options.cpu).compiled
-    executable = compiled.executable
-    stats = compiled.stats
+    try:
+        executable = compiled.executable
+    except CodegenError as error:
+        raise CommandError(
+            str(error),
+            hint=f"graphc show --stage asm --target {options.cpu} prints its code.",
+        ) from None
+    stats = executable.compile_stats
     console = Console()
     console.line(
         f"{console.bold(program.name)}: {plural(len(program.graph.nodes), 'node')} in "

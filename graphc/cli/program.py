@@ -174,11 +174,25 @@ def load_python(path: Path, name: str, inputs: Sequence[str]) -> Program:
             f"{path.name}:{name} needs the types of its inputs",
             hint="For instance: --input f32[1,3,224,224]",
         )
+    _require_sizes(inputs)
     examples = tuple([graphc.from_numpy(array) for array in example_arrays(inputs)])
     if isinstance(value, graphc.nn.Module):
         value.eval()
     traced = graphc.jit.trace(value, examples)
     return of_traced(traced, name)
+
+
+def _require_sizes(inputs: Sequence[str]) -> None:
+    """Raises Misuse for a size by name: a trace would hold the example's in its place."""
+    for text in inputs:
+        if text.endswith(".npy"):
+            continue
+        named = [dim for dim in input_type(text).shape if not isinstance(dim, int)]
+        if named:
+            raise Misuse(
+                f"the input {text} has no size for {named[0]}",
+                hint="A Python program is traced with sizes that are numbers.",
+            )
 
 
 def _callable(value: Any, what: str) -> Callable[..., Any]:

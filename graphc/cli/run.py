@@ -67,6 +67,12 @@ def run_model(target: str, arguments: list[str]) -> int:
     if len(arrays) != len(wanted):
         shown = ", ".join([f"{param.name}: {param.type.text}" for param in wanted])
         raise Misuse(f"the model takes {len(wanted)}, not {plural(len(arrays), 'input')}: {shown}")
+    for param, array in zip(wanted, arrays, strict=True):
+        if array.dtype != param.type.dtype.numpy:
+            raise CommandError(
+                f"the input {param.name} is {param.type.text}, not of {array.dtype}",
+                hint="Types are not changed in silence: numpy's astype changes them.",
+            )
     outputs = execute(program, arrays)
     console = Console()
     for name, array in outputs.items():

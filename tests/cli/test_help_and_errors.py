@@ -65,6 +65,7 @@ MISUSE = {
     "export_ending": ["export", "mlp.gir", "-o", "mlp.pdf"],
     "compile_ending": ["compile", "mlp.gir", "-o", "mlp.onnx"],
     "bad_input": ["run", "mlp.gir", "--input", "f99[3]"],
+    "named_size": ["show", "net.py:f", "--input", "f32[n,3]"],
     "input_count": ["run", "mlp.gir", "--input", "f32[4,64]"],
     "run_what": ["run", "model.txt"],
     "no_epochs": ["demo", "--epochs", "0"],
@@ -82,6 +83,7 @@ def test_misuse_is_told_in_a_few_lines(name, folder, capsys, renew):
         golden(f"misuse_{name}.txt", said.err.replace("'", ""), renew)
 
 
+WEIGHTS = ("--input", "f32[64,128]", "--input", "f32[128]")
 FAILURES = {
     "no_file": ["show", "absent.gir"],
     "no_folder": ["show", "mlp.gir", "-o", "absent/x.svg"],
@@ -92,6 +94,7 @@ FAILURES = {
     "not_text": ["explain", "binary.gir"],
     "wrong_type": ["show", "wrong.gir"],
     "script_absent": ["run", "absent.py"],
+    "input_type": ["run", "mlp.gir", "--input", "i64[4,64]", *WEIGHTS],
 }
 
 

@@ -1,5 +1,6 @@
 """show, compile, explain, doctor and run on the text of a module."""
 
+import platform
 import xml.etree.ElementTree as xml
 
 import numpy as np
@@ -101,6 +102,15 @@ def test_compile_reports(capsys):
     assert run("compile", "cnn.gir") == 0
     text = capsys.readouterr().out
     assert "2 nodes in" in text and "LLVM" in text and "memory of one call" in text
+    assert "LLVM 0 ns" not in text  # the code is loaded before the times are read
+
+
+def test_compile_for_another_machine_says_so(capsys):
+    other = "x86-64" if platform.machine() == "aarch64" else "aarch64"
+    assert run("compile", "cnn.gir", "--target", other) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("graphc compile: this machine cannot run code for the target " + other)
+    assert "inside of graphc" not in said
 
 
 def test_run_on_inputs_from_files(folder, capsys):
