@@ -1,6 +1,7 @@
 """What holds for the repository as a whole: its layout, its links, the direction of imports."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,11 @@ def test_importing_through_a_link_names_the_right_module(stage):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_of_the_package_is_over_700_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 700
+
+
+def test_few_files_know_of_one_function():
+    found = [path for path in SOURCES if re.search(r"\btanh\b", path.read_text(encoding="utf-8"))]
+    assert PACKAGE / "ir/ops/unary.py" in found and len(found) <= 8, found
 
 
 def imported_modules(path: Path) -> list[tuple[int, str]]:

@@ -214,7 +214,7 @@ def frobenius_norm(input, dim, keepdim=False, *, out=None):
 
 
 def rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
-    """tanh(input @ w_ih.T + b_ih + hx @ w_hh.T + b_hh)."""
+    """One step of nn.RNNCell: the next h, from the weights of the input and of h."""
     from ..nn import recurrent
 
     return recurrent.rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih, b_hh)
@@ -280,7 +280,7 @@ def gru(*args):
 
 
 def rnn_tanh(*args):
-    """A tanh network of several layers: (output, h), with the arguments of lstm."""
+    """An Elman network of several layers: (output, h), with the arguments of lstm."""
     return _layers("RNN_TANH", args, 1)
 
 
