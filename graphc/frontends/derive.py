@@ -151,10 +151,7 @@ def _pull_tape(
     tape = rec.tape
     slots = [cell.slot for cell, _ in roots]
     slots += [rec.slot_of(ct) for _, ct in roots]
-    leaves = [
-        (i, cell) for i, cell in enumerate(tape.cells)
-        if cell.requires_grad and cell.grad_fn is not tape
-    ]  # fmt: skip
+    leaves = [(i, cell) for cell, i in tape.params.items() if cell.requires_grad]
     wanted = [cell for _, cell in leaves] + list(inside)
     slots += [i for i, _ in leaves] + [cell.slot for cell in inside]
     n = len(roots)

@@ -163,10 +163,14 @@ class Recorder:
         if state is None:
             state = self._new_param(cell.type, cell.requires_grad)
         slot = state.slots - 1
-        del tape.cells[slot:]  # what an interrupt may have left
-        tape.cells.append(cell)
-        tape.params[cell] = slot
-        self.state = state
+        try:
+            tape.cells.append(cell)
+            tape.params[cell] = slot
+            self.state = state
+        except BaseException:  # an interrupt in between: the parameter is not there
+            del tape.cells[self.state.slots :]
+            tape.params.pop(cell, None)
+            raise
         if cell.tape is None or cell.tape.recorder is self:
             cell.tape, cell.slot = tape, slot  # a hint: other threads may use the cell too
         return slot
