@@ -79,6 +79,8 @@ def _run(graph: Graph, arguments: Sequence[Ranged]) -> list[Ranged]:
         else:
             raise NotImplementedError(f"no bound is known for {name}")
         for value, found in zip(node.outputs, made, strict=True):
+            if not found.is_float:
+                found.center = found.center.astype(value.type.dtype.numpy)
             env[value] = _within_range(found, value.type.dtype)
     return [env[value] for value in graph.results]
 
@@ -137,7 +139,7 @@ def _pointwise(node: Node, *inputs: Ranged) -> list[Ranged]:
     for x in inputs:
         unsure |= np.isinf(x.error) | ((x.error > 0) & (not x.is_float))
     moving = [i for i, x in enumerate(inputs) if x.is_float and x.error.any()]
-    error = np.zeros(center.shape)
+    error, largest = np.zeros(center.shape), np.abs(center)
     for signs in itertools.product((-1, 1), repeat=len(moving)) if moving else ():
         corner = [x.center for x in inputs]
         for i, sign in zip(moving, signs, strict=True):
@@ -146,12 +148,13 @@ def _pointwise(node: Node, *inputs: Ranged) -> list[Ranged]:
         (found,) = _eval(node, corner)
         if float_result:
             error = np.maximum(error, _change(found, center))
+            largest = np.fmax(largest, np.abs(found))
         else:
             unsure |= found != center
     if float_result:
         center = center.astype(np.float64)
         if node.op.name not in EXACT:
-            error = error + own_error(node, center, CLASSES.get(node.op.name, 2))
+            error = error + own_error(node, largest, CLASSES.get(node.op.name, 2))
     return [Ranged(center, np.where(unsure, inf, error))]
 
 
@@ -444,12 +447,16 @@ assert set(RULES) <= set(OPS)
 # --- comparison ----------------------------------------------------------------------------------
 
 
-def disagreement(found: np.ndarray, expected: Ranged, slack: float = 1.0, bits: bool = True) -> str:
+def disagreement(
+    found: np.ndarray, expected: Ranged, slack: float = 1.0, floor: float = 0.0, bits: bool = True
+) -> str:
     """What is wrong with a result; empty where it lies within the bound.
 
-    bits: where the bound is 0, the signs of zeros count as well.
+    The bound is taken `slack` times, floats have `floor` besides. bits: where the bound is 0, the
+    signs of zeros count as well.
     """
-    center, error = expected.center, expected.error * slack
+    center = expected.center
+    error = expected.error * slack + (floor if expected.is_float else 0.0)
     if found.shape != center.shape:
         return f"the shape is {found.shape}, not {center.shape}"
     sure = np.isfinite(error)

@@ -4,6 +4,8 @@ First the earliest node whose own results disagree is found; then values before 
 one, into parameters that hold what the interpreter computed.
 """
 
+import contextlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -79,7 +81,7 @@ def _inner_values(graph: Graph) -> list[Value]:
 def _cut(program: Program, value: Value) -> Program:
     """The program with a value given instead of computed."""
     graph = program.graph
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):
         part = _only(graph, [value])
         (array,) = run(part, program.arrays, program.sizes)
     with Builder() as b:
