@@ -35,6 +35,7 @@ from .group import (
 )
 from .plan import Plan, base_of
 from .pull import MOVEMENT, Pull, is_zero
+from .repeated import repeated_values
 from .sizes import Sizes
 
 #: Values that are computed inside one kernel: more make code generation slow.
@@ -65,9 +66,11 @@ def fuse(
     sizes = sizes or Sizes()
     find = native_operands or (lambda node: map(base_of, node.inputs))
     operands = {node: list(find(node)) for node in graph.nodes if node.op.name in native}
-    forced: set[Value] = set()
+    kept = repeated_values(graph, sizes, native)
+    forced = set(kept)
     for round_ in range(MAX_ROUNDS + len(graph.nodes)):
         fuser = Fuser(graph, sizes, operands, forced, apart, needed or {}, lanes)
+        fuser.plan.kept = kept
         plan = fuser.run()
         if plan.wanted:
             assert plan.wanted - forced, "a buffer was asked for that is one already"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from graphc.ir.dims import AnyDim, product
@@ -33,7 +34,8 @@ class Plan:
 
     `owner` maps each anchor and root to its group; `wanted` collects, during fusion, the values
     that have to be buffers after all. `near` are the buffers from which a value is computed, as
-    bits over `buffer_sizes`, their numbers of elements.
+    bits over `buffer_sizes`, their numbers of elements. `kept` are too dear to be computed again
+    (`repeated`): their own kernels read them only where they compute them.
     """
 
     graph: Graph
@@ -45,6 +47,7 @@ class Plan:
     closure: list[int] = field(default_factory=list)
     near: dict[Value, int] = field(default_factory=dict)
     buffer_sizes: list[int] = field(default_factory=list)
+    kept: Collection[Value] = ()
 
     def is_buffer(self, value: Value, group: Group) -> bool:
         """Whether the value is in memory when `group` runs."""

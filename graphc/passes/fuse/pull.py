@@ -73,6 +73,8 @@ class Pull(Puller):
         if plan.is_buffer(value, group):
             return group.load(value, index, guards)
         assert node is not None, "parameters are buffers"
+        if value in plan.kept:
+            self._check_own_place(group, value, index)
         name = node.op.name
         move = MOVEMENT.get(name)
         if move is not None:
@@ -91,6 +93,14 @@ class Pull(Puller):
         if flatten(index, value.type.shape) != group.domain.kept:
             raise NotFused("a row's result is read at another row")
         return group.table.make("reduced", (), value, value.type.dtype)
+
+    def _check_own_place(self, group: Group, value: Value, index: Index) -> None:
+        """Refuses to compute a kept value of this group elsewhere than where it is stored."""
+        for member, level in group.outputs:
+            if member is value:
+                if index != group.index_at(group.place_of(level), value.type.shape):
+                    raise NotFused("read at other places, which are complete after its kernel")
+                return
 
     def scatter_places(self, group: Group, value: Value, update: Index) -> Indexed:
         """Where the element of the updates at index `update` goes."""

@@ -1,0 +1,109 @@
+"""Values that are too dear to compute again at each place where they are read.
+
+A stencil reads a value at several places, and what is pulled there is computed once a place. A
+chain of stencils that is all pulled into one kernel is computed 4, 16, 64, ... times. Here those
+values are found, from the inputs on, that are better kept in memory: each then counts as computed
+once for those that follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from graphc.ir.dims import product
+from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.op import Pointwise
+
+from .group import is_anchor
+from .plan import bits
+from .pull import MOVEMENT
+from .sizes import Sizes
+
+#: Ops computed again for each element, from which on keeping the value is cheaper.
+MOST_REPEATED = 16
+#: Ops of code for all places but the first.
+MOST_CODE = 100
+#: Movement that leaves an element where it is: reads through it share what is computed.
+IN_PLACE = ("reshape", "expand", "detach")
+#: Movement that costs a select.
+GUARDED = ("pad", "concat")
+#: Places of a value that are told apart; more are as good as this many.
+MOST_PLACES = 64
+
+Places = dict[Value | None, int]
+
+
+def repeated_values(graph: Graph, sizes: Sizes, native: Collection[str] = ()) -> set[Value]:
+    """The values that should have memory of their own because they are read at several places.
+
+    native: names of the ops that have kernels of their own, whose results are in memory anyway.
+    """
+    places = _places(graph, sizes)
+    kept: set[Value] = set()
+    cone: dict[Value, int] = dict.fromkeys(graph.params, 0)  # nodes computed at a value's place
+    moving = 0  # the nodes among them that read elsewhere, whose ops are in `moved`
+    moved: dict[int, int] = {}
+
+    def ops(nodes: int) -> int:
+        elsewhere = sum([moved[number] for number in bits(nodes & moving)])
+        return (nodes & ~moving).bit_count() + elsewhere
+
+    for number, node in enumerate(graph.nodes):
+        nodes = 0
+        for value in node.inputs:
+            nodes |= cone[value]
+        if node.op.name in native or is_anchor(node) or not node.inputs:
+            nodes = 0
+        elif node.op.name in MOVEMENT:
+            if node.op.name not in IN_PLACE and nodes:
+                each = ops(nodes) if len(node.inputs) == 1 else sum(
+                    [ops(cone[value]) for value in node.inputs]
+                )  # fmt: skip
+                moved[number] = each + (len(node.inputs) if node.op.name in GUARDED else 0)
+                moving |= 1 << number
+                nodes = 1 << number
+        elif isinstance(node.op, Pointwise):
+            nodes |= 1 << number
+            value = node.outputs[0]
+            if len(places[value]) > 1 and _too_dear(value, ops(nodes), places[value], sizes):
+                kept.add(value)
+                nodes = 0
+        else:
+            nodes = 0
+        cone.update(dict.fromkeys(node.outputs, nodes))
+    return kept
+
+
+def _too_dear(value: Value, ops: int, places: Places, sizes: Sizes) -> bool:
+    own = max(1, sizes.hint(product(value.type.shape)))
+    again = sum(places.values()) / own - 1
+    return again * ops > MOST_REPEATED or (len(places) - 1) * ops > MOST_CODE
+
+
+def _places(graph: Graph, sizes: Sizes) -> dict[Value, Places]:
+    """For each value the places where it is read, and how many of its elements each takes.
+
+    A place is the result of the last movement before something is computed, or None: where the
+    value itself stands.
+    """
+    readers: dict[Value, list[Node]] = {}
+    for node in graph.nodes:
+        for value in dict.fromkeys(node.inputs):
+            readers.setdefault(value, []).append(node)
+    results = set(graph.results)
+    found: dict[Value, Places] = {}
+    for node in reversed(graph.nodes):
+        for value in node.outputs:
+            own = sizes.hint(product(value.type.shape))
+            places: Places = {None: own} if value in results else {}
+            for reader in readers.get(value, ()):
+                if reader.op.name not in MOVEMENT:
+                    places[None] = own
+                elif len(places) < MOST_PLACES:
+                    here = reader.op.name in IN_PLACE
+                    result = reader.outputs[0]
+                    for place, size in found[result].items():
+                        key = place if place is not None or here else result
+                        places[key] = max(places.get(key, 0), min(own, size))
+            found[value] = places
+    return found
