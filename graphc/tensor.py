@@ -101,10 +101,11 @@ class Storage:
                 fresh.grad_fn = cell.grad_fn
                 self.cell = fresh
         else:
-            self.cell = cell
             rec = recorder()
             if not rec.eager:
-                rec.written[self] = None
+                old = self.cell
+                rec.written.setdefault(self, old if old.buffer is not None else None)
+            self.cell = cell
         self.version += 1
 
 

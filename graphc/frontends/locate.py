@@ -58,6 +58,22 @@ def user_site() -> tuple:
     return tuple(found)
 
 
+def warn_at_user_line(message: str, category: type[Warning]) -> None:
+    """A warning that is shown at the user's line, once for each line."""
+    import warnings
+
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_USERS):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        warnings.warn(message, category, stacklevel=2)
+        return
+    registry = frame.f_globals.setdefault("__warningregistry__", {})
+    name = frame.f_globals.get("__name__", "__main__")
+    place = frame.f_code.co_filename, frame.f_lineno
+    warnings.warn_explicit(message, category, *place, module=name, registry=registry)
+
+
 def user_line() -> str:
     """The user's source line with its text, as error messages show it."""
     frame = _user_frame()

@@ -144,7 +144,8 @@ class Recorder:
         self.flushes = 0
         self.compiled = 0  # entries that were built
         self.options = execute.BuildOptions()
-        self.written: dict[Any, None] = {}  # storages that a recorder that does not flush changed
+        # Storages that a recorder that does not flush changed, and what was in them before.
+        self.written: dict[Any, Cell | None] = {}
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -404,7 +405,7 @@ def _calibrate() -> int:
 
 
 _UNUSED = _calibrate()
-_thread = threading.local()
+of_thread = _thread = threading.local()  # its `recorder`, once there is one
 
 
 def recorder() -> Recorder:

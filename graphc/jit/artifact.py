@@ -33,7 +33,7 @@ def save(m: TracedModule, f: Any, _extra_files: dict[str, Any] | None = None) ->
     weights = {}
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:
         for i, (name, tensor) in enumerate(m.weights.items()):
-            array = np.ascontiguousarray(tensor.detach()._array())
+            array = tensor.detach()._array()
             weights[name] = {
                 "file": f"weights/{i}", "dtype": tensor.dtype.name, "shape": list(array.shape),
                 "trains": tensor.requires_grad,
@@ -41,9 +41,9 @@ def save(m: TracedModule, f: Any, _extra_files: dict[str, Any] | None = None) ->
             archive.writestr(f"weights/{i}", array.tobytes())
         manifest = {
             "format": FORMAT, "graphc": __version__, "name": m.name, "weights": weights,
-            "inputs": m.in_structure, "outputs": m.out_structure,
+            "inputs": m.in_structure, "outputs": m.out_structure, "updates": m.updates,
         }  # fmt: skip
-        text = print_module(Module({"forward": m.graph}, {}, name=_plain(m.name)))
+        text = print_module(Module({"forward": m.run_graph}, {}, name=_plain(m.name)))
         archive.writestr("module.gir", text)
         archive.writestr("manifest.json", json.dumps(manifest, indent=1))
         for name, data in (_extra_files or {}).items():
@@ -66,8 +66,9 @@ def load(f: Any, map_location: Any = None, _extra_files: dict[str, Any] | None =
             for name in _extra_files or {}:
                 _extra_files[name] = _member(archive, f"extra/{name}")  # type: ignore[index]
             return TracedModule(
-                graph, weights, manifest["inputs"], manifest["outputs"], str(manifest["name"])
-            )
+                graph, weights, manifest["inputs"], manifest["outputs"], str(manifest["name"]),
+                _updates(manifest, graph),
+            )  # fmt: skip
     except GraphcError:
         raise
     except OSError:
@@ -97,6 +98,20 @@ def _graph(text: str) -> Graph:
         raise FormatError("the .gcx file's module must hold one graph, @forward")
     verify(module)
     return module.graphs["forward"]
+
+
+def _updates(manifest: Any, graph: Graph) -> list[int]:
+    """The operands that the last results are written to."""
+    updates = manifest["updates"]
+    outputs = len(graph.results) - len(updates)
+    if outputs < 0:
+        raise FormatError(f"the .gcx file has {len(updates)} updates for fewer results")
+    for place, value in zip(updates, graph.results[outputs:]):
+        if type(place) is not int or not 0 <= place < len(graph.params):
+            raise FormatError(f"the .gcx file updates the operand {place!r:.20}")
+        if graph.params[place].type is not value.type:
+            raise FormatError(f"the .gcx file updates operand {place} with {value.type.text}")
+    return updates
 
 
 def _weights(archive: zipfile.ZipFile, manifest: Any, graph: Graph) -> dict[str, Any]:

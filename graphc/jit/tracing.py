@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from graphc.frontends import execute
-from graphc.frontends.locate import user_line
+from graphc.frontends import execute, modes
+from graphc.frontends.locate import user_line, warn_at_user_line
 from graphc.frontends.record import (
     Cell,
     Recorder,
@@ -51,20 +50,18 @@ class TracingRecorder(Recorder):
 
     def _look(self, cell: Cell) -> None:
         if getattr(_tracing, "quiet", 0) == 0:
-            warnings.warn(
+            warn_at_user_line(
                 "a traced function looks at a value: the graph will hold what follows from the "
                 f"example, for all inputs\n  {user_line()}",
                 TracerWarning,
-                stacklevel=4,
             )
         self.compute([cell])
 
     def _draw(self) -> None:
-        warnings.warn(
+        warn_at_user_line(
             "a traced function draws random numbers: the graph will hold those of the example "
             f"(trace a module in evaluation mode, with .eval())\n  {user_line()}",
             TracerWarning,
-            stacklevel=4,
         )
 
     def compute(self, cells: Sequence[Cell]) -> None:
@@ -79,7 +76,11 @@ class TracingRecorder(Recorder):
 
 
 class Trace:
-    """What a traced call recorded: the graph, and which tensors it captured."""
+    """What a traced call recorded: the graph, and which tensors it captured.
+
+    The graph's results are the outputs, and then the new values of tensors that were written:
+    `updates` are the places of these among its parameters (the inputs, then the captured ones).
+    """
 
     def __init__(
         self,
@@ -102,20 +103,43 @@ class Trace:
             self.out_structure = flatten(result, self.outputs)
             cells = [t._read() for t in self.outputs]
             out_slots = [inner.slot_of(cell) for cell in cells]
-            self._finish(inner, slots, out_slots)
+            written = self._written(inner, stand_ins, function)
+            self._finish(inner, slots, out_slots, written)
             inner.compute(inner.written_cells())
         finally:
             _tracing.depth -= 1
             pop_recorder()
 
-    def _finish(self, inner: Recorder, slots: list[int], out_slots: list[int]) -> None:
+    def _written(
+        self, inner: Recorder, stand_ins: Sequence[Tensor], function: Callable
+    ) -> list[tuple[int, int]]:
+        """(slot before, slot after) of the inputs and module tensors that were written."""
+        known = {t._storage for t in stand_ins if not t._chain}
+        for kind in ("named_parameters", "named_buffers"):
+            known.update([t._storage for _, t in getattr(function, kind, dict)() or ()])
+        return [
+            (inner.slot_of(old), inner.slot_of(storage.cell))
+            for storage, old in list(inner.written.items())
+            if old is not None and storage in known and storage.cell.tape is inner.tape
+        ]
+
+    def _finish(
+        self,
+        inner: Recorder,
+        slots: list[int],
+        out_slots: list[int],
+        written: list[tuple[int, int]],
+    ) -> None:
         values = list(inner.values())
-        graph, param_slots = path_graph(inner.state, [values[i] for i in out_slots])
+        results = [values[i] for i in (*out_slots, *[after for _, after in written])]
+        graph, param_slots = path_graph(inner.state, results)
         cells = inner.tape.cells
         used = {value for node in graph.nodes for value in node.inputs} | set(graph.results)
+        used.update([values[before] for before, _ in written])
         captured = [s for s in param_slots if s not in slots and values[s] in used]
         self.captured = [cells[slot] for slot in captured]
         order = [*slots, *captured]
+        self.updates = [order.index(before) for before, _ in written]
         self.graph = dead_code(Graph([values[s] for s in order], graph.nodes, graph.results))
 
 
@@ -136,7 +160,13 @@ class TracedModule:
         in_structure: Any,
         out_structure: Any,
         name: str = "traced",
+        updates: Sequence[int] = (),
     ) -> None:
+        """The last results of `graph` are written to the operands whose places are `updates`."""
+        self.run_graph, self.updates = graph, list(updates)
+        n_outputs = len(graph.results) - len(self.updates)
+        if updates:
+            graph = dead_code(Graph(graph.params, graph.nodes, graph.results[:n_outputs]))
         self.graph, self.weights, self.name = graph, dict(weights), name
         self.in_structure, self.out_structure = in_structure, out_structure
         self.n_inputs = len(graph.params) - len(weights)
@@ -157,7 +187,15 @@ class TracedModule:
         operands = [*given, *self.weights.values()]
         for tensor, param in zip(given, self.graph.params[: self.n_inputs], strict=True):
             _check_type(self.name, tensor._type, param)
-        outputs = call_graph(self.graph, [t._read() for t in operands])
+        outputs = call_graph(self.run_graph, [t._read() for t in operands])
+        n_outputs = len(self.graph.results)
+        if self.updates:
+            before = modes.set_grad(False)
+            try:
+                for place, cell in zip(self.updates, outputs[n_outputs:], strict=True):
+                    operands[place]._write(wrap(cell))
+            finally:
+                modes.set_grad(before)
         return restore(self.out_structure, iter([wrap(cell) for cell in outputs]))
 
     forward = __call__
@@ -221,7 +259,7 @@ def _check_type(name: str, given: TensorType, param: Value) -> None:
 
 def call_graph(graph: Graph, cells: Sequence[Cell]) -> list[Cell]:
     """Records a graph as one step of the program."""
-    from graphc.frontends import modes, symbolic
+    from graphc.frontends import symbolic
     from graphc.ir import ops
     from graphc.ir.errors import GraphcError
 
@@ -249,15 +287,16 @@ def call_graph(graph: Graph, cells: Sequence[Cell]) -> list[Cell]:
 def trace(func: Any, example_inputs: Any = None, optimize: Any = None, check_trace: bool = True,
           check_inputs: Any = None, check_tolerance: float = 1e-5, strict: bool = True,
           _force_outplace: bool = False, _module_class: Any = None, _compilation_unit: Any = None,
-          example_kwarg_inputs: dict | None = None, _store_inputs: bool = True) -> TracedModule:  # fmt: skip
+          example_kwarg_inputs: dict | None = None, _store_inputs: bool = True,
+          ) -> TracedModule:  # fmt: skip
     """Runs a function or module once on example inputs and keeps its operations as a graph.
 
     Python control flow, sizes and numbers are baked in as the example had them.
     """
     args = () if example_inputs is None else example_inputs
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    traced = Trace(func, args, example_kwarg_inputs or {})
     names = _names_of(func)
+    traced = Trace(func, args, example_kwarg_inputs or {})
     weights: dict[str, Tensor] = {}
     n_inputs = len(traced.inputs)
     for i, (cell, param) in enumerate(
@@ -271,7 +310,9 @@ def trace(func: Any, example_inputs: Any = None, optimize: Any = None, check_tra
     _name_inputs(traced, func)
     graph = clean(traced.graph)
     name = getattr(func, "__name__", type(func).__name__)
-    return TracedModule(graph, weights, traced.in_structure, traced.out_structure, name)
+    return TracedModule(
+        graph, weights, traced.in_structure, traced.out_structure, name, traced.updates
+    )
 
 
 def _name_inputs(traced: Trace, func: Any) -> None:

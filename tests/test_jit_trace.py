@@ -1,0 +1,187 @@
+"""jit.trace, jit.save and jit.load: structure, weights, writes, gradients, damaged files."""
+
+import io
+import random
+import warnings
+
+import pytest
+
+import graphc as torch
+import graphc.nn as nn
+from graphc.ir.errors import GraphcError
+
+
+def round_trip(traced):
+    file = io.BytesIO()
+    torch.jit.save(traced, file)
+    file.seek(0)
+    return torch.jit.load(file)
+
+
+def both(traced):
+    """A traced module and what is read back of it."""
+    return traced, round_trip(traced)
+
+
+def shown(value):
+    if isinstance(value, dict):
+        return {k: shown(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(shown(v) for v in value)
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+def test_nested_arguments_and_results():
+    def function(d, *, k):
+        return {"a": d["x"][0] + k, "b": (d["x"][1], [d["y"] * 2, 5, None, "q"])}
+
+    example = {"x": [torch.ones(2), torch.ones(3)], "y": torch.ones(1)}
+    traced = torch.jit.trace(function, (example,), example_kwarg_inputs={"k": torch.ones(2)})
+    for f in both(traced):
+        found = f(example, k=torch.ones(2) * 4)
+        assert shown(found) == {"a": [5, 5], "b": ([1, 1, 1], [[2], 5, None, "q"])}
+        with pytest.raises(TypeError, match="other arguments"):
+            f(example)
+
+
+def test_weights_are_those_of_the_module():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    x = torch.ones(1, 3)
+    traced = torch.jit.trace(model, x)
+    assert list(traced.state_dict()) == ["0.weight", "0.bias", "1.bias"]
+    assert all(p is q for p, q in zip(traced.parameters(), model.parameters(), strict=True))
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    assert torch.equal(traced(x), model(x))
+    assert torch.equal(round_trip(traced)(x), model(x))
+
+
+def test_buffers_that_are_written_are_written_by_the_graph():
+    torch.manual_seed(0)
+    model, x = nn.BatchNorm1d(3), torch.randn(8, 3)
+    traced = torch.jit.trace(model, x)
+    assert model.num_batches_tracked.item() == 1
+    before = model.running_mean.tolist()
+    traced(x + 5)
+    other = nn.BatchNorm1d(3)
+    other(x), other(x + 5)
+    assert model.num_batches_tracked.item() == 2 and model.running_mean.tolist() != before
+    assert torch.equal(model.running_mean, other.running_mean)
+    assert torch.equal(model.running_var, other.running_var)
+    loaded = round_trip(traced)
+    loaded(x - 1), other(x - 1)
+    state = loaded.state_dict()
+    assert torch.equal(state["running_var"], other.running_var)
+    assert state["num_batches_tracked"].item() == 3 and model.num_batches_tracked.item() == 2
+    assert len(traced.graph.results) == 1
+
+
+def test_an_input_that_is_written():
+    def function(x):
+        x.add_(1)
+        return x * 2
+
+    example = torch.zeros(3)
+    for f in both(torch.jit.trace(function, example)):
+        x = torch.zeros(2, 3)
+        assert f(x[1]).tolist() == [2, 2, 2]
+        assert x.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert example.tolist() == [0, 0, 0]
+
+
+def test_a_look_warns_at_the_users_line():
+    def function(x):
+        if x.sum() > 0:
+            return x * 2
+        return x
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        traced = torch.jit.trace(function, torch.ones(3))
+    (warning,) = caught
+    assert issubclass(warning.category, torch.jit.TracerWarning)
+    assert warning.filename == __file__ and "if x.sum() > 0:" in str(warning.message)
+    assert traced(-torch.ones(3)).tolist() == [-2] * 3
+
+
+def test_gradients_through_a_traced_module():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x = torch.linspace(-1, 1, 12).reshape(4, 3).requires_grad_()
+
+    def gradients(f):
+        for t in (x, *f.parameters()):
+            t.grad = None
+        f(x).pow(2).sum().backward()
+        return [t.grad.numpy().tobytes() for t in (x, *f.parameters())]
+
+    expected = gradients(model)
+    for f in both(torch.jit.trace(model, x.detach())):
+        assert gradients(f) == expected
+
+
+def test_a_traced_module_within_a_traced_function_and_under_modes():
+    inner = torch.jit.trace(lambda x: x * 3, torch.ones(2))
+    outer = torch.jit.trace(lambda x: inner(x + 1) - 1, torch.ones(2))
+    assert outer(torch.ones(2)).tolist() == [5, 5]
+    w = torch.ones(2, requires_grad=True)
+    with torch.no_grad():
+        assert not outer(w).requires_grad
+    assert outer(w).requires_grad
+
+
+def test_another_shape_is_an_error_that_names_both():
+    traced = torch.jit.trace(lambda x: x * 2, torch.ones(3))
+    with pytest.raises(RuntimeError, match=r"traced with f32\[3\], and is called with f32\[4\]"):
+        traced(torch.ones(4))
+
+
+def test_tracing_leaves_the_program_as_it_was():
+    pending = torch.ones(3) * 7
+    with pytest.raises(ZeroDivisionError):
+        torch.jit.trace(lambda x: x + 1 / 0, torch.ones(3))
+    assert not torch.jit.is_tracing()
+    assert (pending + 1).tolist() == [8, 8, 8]
+
+
+def test_extra_files():
+    file, extra = io.BytesIO(), {"notes": b""}
+    traced = torch.jit.trace(lambda x: x * 2, torch.ones(3))
+    torch.jit.save(traced, file, _extra_files={"notes": b"some bytes"})
+    file.seek(0)
+    torch.jit.load(file, _extra_files=extra)
+    assert extra == {"notes": b"some bytes"}
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """A damaged copy: bytes changed, cut, doubled, or a number in the text exchanged."""
+    kind, at = rng.randrange(5), rng.randrange(len(data))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        return data[:at] + data[at + rng.randrange(1, 40) :]
+    if kind == 2:
+        return data[:at] + data[at : at + 30] * 2 + data[at + 30 :]
+    changed = bytearray(data)
+    for _ in range(rng.choice([1, 1, 3, 20])):
+        changed[rng.randrange(len(data))] = rng.randrange(256)
+    if kind == 3:
+        digits = [i for i, b in enumerate(data) if 48 <= b < 58]
+        changed[rng.choice(digits)] = rng.choice(b"0123456789-")
+    return bytes(changed)
+
+
+def test_two_hundred_damaged_files():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(model, torch.randn(5, 3)), file)
+    rng, refused = random.Random(0), 0
+    for _ in range(200):
+        try:
+            loaded = torch.jit.load(io.BytesIO(mutated(file.getvalue(), rng)))
+        except GraphcError as error:
+            refused += 1
+            assert len(str(error).splitlines()) <= 8
+        else:
+            assert len(loaded.weights) == 9
+    assert refused > 100
