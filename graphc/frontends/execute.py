@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from ..backends.base import build, check_backward, check_halves
 from ..backends.llvm.memory import Buffer, heap
 from ..ir.build import dead_code
 from ..ir.dims import Dim, Facts, evaluate_dim
+from ..ir.errors import UnsupportedError
 from ..ir.graph import Graph, Value, symbols_of
 from ..ir.types import TensorType
 from ..passes.clean import clean
 from ..passes.partition import partition
+from .by_size import BySize
 from .saved import kept_nodes
 from .symbolic import SMALLEST, concrete_type
 
@@ -149,9 +152,13 @@ class Entry:
         self.symbols = symbols_of(self.graph)
         self.sizes = [_nbytes(t, {}) for t in self.types] if not self.symbols else []
         facts = {name: Facts(lo=SMALLEST) for name in self.symbols}
-        self.executable = build(
-            self.graph, dims=facts, exact=self.options.exact, verify=self.options.verify
-        )
+        options = {"exact": self.options.exact, "verify": self.options.verify}
+        try:
+            self.executable = build(self.graph, dims=facts, **options)
+        except UnsupportedError:
+            if not self.symbols:
+                raise
+            self.executable = BySize(self.graph, self.symbols, partial(build, **options))
 
     def outputs(self, tape: Tape) -> list[Buffer]:
         """New buffers with the values of the graph's results."""

@@ -1,0 +1,40 @@
+"""Code for each combination of sizes, where an op has no code for symbolic ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..backends.base import Executable
+from ..ir.build import Builder
+from ..ir.graph import Graph
+from . import symbolic
+
+
+class BySize:
+    """Runs a graph with symbolic dims by graphs without them, compiled when sizes first come.
+
+    symbols: the names of the sizes that `run` is given. build: compiles one graph.
+    """
+
+    def __init__(
+        self, graph: Graph, symbols: Sequence[str], build: Callable[[Graph], Executable]
+    ) -> None:
+        self.graph, self.symbols, self.build = graph, tuple(symbols), build
+        self.made: dict[tuple[int, ...], Executable] = {}
+
+    def run(self, inputs: Sequence[int], outputs: Sequence[int], sizes: Sequence[int] = ()) -> None:
+        """As Executable.run: contiguous tensors by address."""
+        key = tuple(sizes)
+        found = self.made.get(key)
+        if found is None:
+            found = self.made[key] = self.build(self._at(key))
+        found.run(inputs, outputs, ())
+
+    def _at(self, sizes: tuple[int, ...]) -> Graph:
+        named = dict(zip(self.symbols, sizes, strict=True))
+        with Builder() as builder:
+            params = [
+                builder.param(symbolic.concrete_type(p.type, named), p.name)
+                for p in self.graph.params
+            ]
+            return builder.graph(symbolic.replay(self.graph, params))
