@@ -186,14 +186,23 @@ class GradFn:
     def name(self) -> str:
         return getattr(self._cell.grad_fn, "label", None) or _label(self._cell)
 
-    def register_hook(self, hook: Any) -> Any:
-        """Not offered: the gradients of a node's inputs are no values of their own here."""
-        from ..ir.errors import UnsupportedError
+    def register_hook(self, hook: Any) -> RemovableHandle:
+        """Calls hook(grad_inputs, grad_outputs) when the gradient of the output is computed.
 
-        raise UnsupportedError(
-            "hooks on grad_fn nodes are not offered: nodes are differentiated together",
-            hint="tensor.register_hook and Module.register_full_backward_hook are.",
-        )
+        Nodes are differentiated together, so the gradients of the inputs are no values of their
+        own: grad_inputs is (None,), and a hook that returns others raises UnsupportedError.
+        """
+
+        def on_gradient(grad: Tensor) -> None:
+            if hook((None,), (grad,)) is not None:
+                from ..ir.errors import UnsupportedError
+
+                raise UnsupportedError(
+                    "a hook on a grad_fn node cannot replace the gradients of the node's inputs",
+                    hint="tensor.register_hook and Module.register_full_backward_hook can.",
+                )
+
+        return _hook_cell(self._cell, on_gradient)
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {id(self._cell):#x}>"
@@ -237,7 +246,10 @@ def register_hook(self: Tensor, hook: Any) -> RemovableHandle:
     """Calls hook(grad) when the tensor's gradient is computed; what it returns replaces it."""
     if not self.requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    cell = self._read()
+    return _hook_cell(self._read(), hook)
+
+
+def _hook_cell(cell: Cell, hook: Any) -> RemovableHandle:
     if cell.buffer is None:
         value_of(cell)  # its gradient is then complete at a place of its own
     if cell.hooks is None:

@@ -17,7 +17,7 @@ from ..ir.dims import AnyDim, Dim
 from ..ir.dtype import DType
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
-from . import modes
+from . import modes, record
 from .locate import located
 from .record import CUT_WHERE_IT_RECURS, Cell, Number, Recorder, recorder
 from .symbolic import expression
@@ -85,6 +85,7 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
     takes the way of any call.
     """
     plain, storage_class, new = tensors.cls, tensors.storage, object.__new__
+    local = record.of_thread
 
     def whole(a: Any, tape: Any) -> int:
         """The slot of a tensor that is all of an unshared storage on this tape, else -1."""
@@ -139,19 +140,49 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
         return made
 
     def two(a: Any, b: Any) -> Any:
-        if a.__class__ is not plain or b.__class__ is not plain:
+        # The most frequent call of all: `whole`, `recorder` and `take` stand here in line.
+        if a.__class__ is not plain or b.__class__ is not plain or a._leaf or b._leaf:
             return function(a, b)
-        rec = recorder()
-        tape, state = rec.tape, rec.state
-        x, y = whole(a, tape), whole(b, tape)
-        if x < 0 or y < 0:
+        if a._chain or b._chain:
             return function(a, b)
-        following = state.next
-        expected = (function, x, y, rec.modes.known)
-        if following.operands == expected and following.parent is state:
-            return take(rec, tape, following)
-        made = function(a, b)
-        learn(rec, tape, state, (*expected[:-1], modes.word()))
+        try:
+            rec = local.recorder
+        except AttributeError:
+            rec = recorder()
+        tape, state, first, second = rec.tape, rec.state, a._storage, b._storage
+        x, y = first.cell, second.cell
+        if x.tape is not tape or y.tape is not tape or first.export or second.export:
+            return function(a, b)
+        cells, following = tape.cells, state.next
+        count, i, j = len(cells), x.slot, y.slot
+        expected = (function, i, j, rec.modes.known)
+        if (
+            following.operands != expected
+            or following.parent is not state
+            or i >= count
+            or j >= count
+            or cells[i] is not x
+            or cells[j] is not y
+        ):
+            made = function(a, b)
+            learn(rec, tape, state, (*expected[:-1], modes.word()))
+            return made
+        cell = new(Cell)
+        cell.type, cell.tape, cell.slot = following.types[0], tape, count
+        if following.grads[0]:
+            cell.requires_grad, cell.grad_fn = True, tape
+        try:
+            cells.append(cell)
+            rec.state = following
+        except BaseException:  # an interrupt in between: the step did not happen
+            del cells[rec.state.slots :]
+            raise
+        storage = new(storage_class)
+        storage.cell = cell
+        made = new(plain)
+        made._storage = storage
+        if following.depth >= CUT_WHERE_IT_RECURS:
+            rec.cut_if_long()
         return made
 
     def with_number(a: Any, number: Any) -> Any:

@@ -23,10 +23,12 @@ from .index_basic import basic
 def read_part(x: Tensor, items: tuple) -> Tensor | None:
     """The view x[items] with its value read, or None where it is to be recorded."""
     storage = x._storage
+    if storage.export is not None and storage.exported():
+        return _part_of_exported(x, items)
     cell = storage.cell
     if x._chain:
         cell = x._cell if x._seen == storage.version else None  # type: ignore[assignment]
-    if cell is None or cell.buffer is None or storage.export is not None or x.requires_grad:
+    if cell is None or cell.buffer is None or x.requires_grad:
         return None
     rec = recorder()
     if not rec.eager or rec.outer is not None:
@@ -43,6 +45,19 @@ def read_part(x: Tensor, items: tuple) -> Tensor | None:
     made._storage, made._chain = storage, x._chain + chain
     made._cell = Cell(cell.type.with_shape(array.shape), buffer_of(array))
     made._seen = storage.version
+    return made
+
+
+def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
+    """A view of memory that numpy can see: only the part is copied, when it is read."""
+    storage = x._storage
+    if storage.leaf is not None or storage.cell.requires_grad or not storage.cell.type.is_static:
+        return None
+    chain = x._chain + _chain(x._type, tuple([_hashable(item) for item in items]))
+    if views.geometry(chain, storage.cell.type.shape) is None:
+        return None
+    made = object.__new__(Tensor)
+    made._storage, made._chain, made._versions = storage, chain, x._versions
     return made
 
 

@@ -1,6 +1,6 @@
 """Element types. `DType` objects are interned: compare them with `is`.
 
-`str(F32)` is the IR's short name, "f32"; `repr(F32)` is "torch.float32", which is what users see.
+`F32.name` is the IR's short name, "f32"; `repr(F32)` is "torch.float32", which is what users see.
 """
 
 from __future__ import annotations
@@ -52,9 +52,6 @@ class DType:
 
     def to_complex(self) -> DType:
         return {F32: C64, F64: C128}.get(self, self)
-
-    def __str__(self) -> str:
-        return self.name
 
     def __repr__(self) -> str:
         return f"torch.{self.torch_name}"

@@ -68,8 +68,8 @@ def test_scalar_types_have_four_kinds():
 @pytest.mark.parametrize("name", DTYPES)
 def test_element_types(name):
     kind = dtype(name)
-    assert kind is DTYPES[name] and str(kind) == name
-    assert repr(kind) == f"torch.{kind.torch_name}"
+    assert kind is DTYPES[name] and kind.name == name
+    assert str(kind) == repr(kind) == f"torch.{kind.torch_name}"
     assert kind.numpy.itemsize == kind.itemsize == kind.bits // 8
     assert from_numpy(kind.numpy) is kind
     for copied in (copy.copy(kind), copy.deepcopy(kind), pickle.loads(pickle.dumps(kind))):
