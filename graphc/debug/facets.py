@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from graphc.ir.op import Op, Pointwise
+from graphc.ir.op import Op
 
 #: In the order in which a declaration is read.
 FACETS = (

@@ -74,4 +74,4 @@ from .unary import *  # noqa: F403
 for _symbol, _op in {"add": add, "sub": sub, "mul": mul, "truediv": div, "pow": pow_}.items():
     setattr(Value, f"__{_symbol}__", lambda x, y, op=_op: op(x, y))
     setattr(Value, f"__r{_symbol}__", lambda x, y, op=_op: op(y, x))
-Value.__neg__ = lambda x: neg(x)  # type: ignore[attr-defined]
+Value.__neg__ = lambda x: OPS["neg"](x)  # type: ignore[attr-defined]
