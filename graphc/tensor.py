@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .frontends import modes, views
-from .frontends.execute import array_of, buffer_of
+from .frontends.execute import NOTHING, array_of, buffer_of
 from .frontends.function import FUNCTIONS, _restore, tensors
 from .frontends.locate import user_line
 from .frontends.record import Cell, State, recorder, value_of
@@ -469,7 +469,26 @@ def _replay(cell: Cell, chain: views.Chain) -> Cell:
 
 
 def _put(base: Cell, fresh: Cell, chain: views.Chain) -> Cell:
+    """The storage's value after a write to a view of it.
+
+    Where a place of the program writes to another part than before, the places are operands from
+    now on: else `x[t] = ...` in a loop over t would be another trace for every t.
+    """
+    block = None
+    if base.type.is_static and views.is_static(chain):
+        block = views.block(chain, base.type.shape)
+    if block is not None:
+        starts, sizes = block
+        place = ("put", base.type, fresh.type, sizes)
+        if recorder().state.numbers.setdefault(place, starts) != starts:
+            at = [Cell(_INDEX, buffer_of(np.asarray(start))) for start in starts]
+            return _record(
+                "put block", sizes, [base, fresh, *at], lambda x, y, *k: views.put_block(x, y, sizes, k)
+            )
     return _record("put", chain, [base, fresh], lambda x, y: views.put(x, y, chain))
+
+
+_INDEX = TensorType(I64)
 
 
 def _plain(cell: Cell) -> Cell:
@@ -489,7 +508,7 @@ def from_buffer(buffer: Any, type: TensorType) -> Tensor:
 def from_array(array: np.ndarray, device: str = "cpu") -> Tensor:
     """A tensor with a copy of the array."""
     type = TensorType(from_numpy(array.dtype), array.shape, device)
-    return wrap(Cell(type, buffer_of(array)))
+    return wrap(Cell(type, NOTHING if device == "meta" else buffer_of(array)))
 
 
 def method(name: str) -> Callable:

@@ -35,6 +35,19 @@ def buffer_of(array: np.ndarray) -> Buffer:
     return buffer
 
 
+class NoMemory:
+    """The buffer of a tensor on the device "meta": it has a shape, and no contents."""
+
+    __slots__ = ()
+    address = nbytes = 0
+
+    def array(self, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+
+
+NOTHING: Any = NoMemory()
+
+
 class SegmentTemplate:
     """What a flushed trace keeps, so that a later backward can run: see `segment.Segment`.
 
@@ -142,16 +155,22 @@ class Entry:
         return Graph(builder.params, builder.nodes, ()), [*plain, *extra]
 
     def _compile(self, graph: Graph) -> None:
+        self.types: list[TensorType] = [value.type for value in graph.results]
+        real = [value for value in graph.results if value.type.device != "meta"]
+        self.all_real = len(real) == len(graph.results) and bool(real)
+        if not self.all_real:
+            graph = dead_code(Graph(graph.params, graph.nodes, real))
         used = {value for node in graph.nodes for value in node.inputs}
         used.update(graph.results)
         used |= _that_name_sizes(graph, used)
         used_params = [k for k, p in enumerate(graph.params) if p in used]
         self.inputs = [self.param_slots[k] for k in used_params]
         self.graph = Graph([graph.params[k] for k in used_params], graph.nodes, graph.results)
-        self.types: list[TensorType] = [value.type for value in graph.results]
         self.symbols = symbols_of(self.graph)
         self.sizes = [_nbytes(t, {}) for t in self.types] if not self.symbols else []
         facts = {name: Facts(lo=SMALLEST) for name in self.symbols}
+        if not self.graph.nodes and not self.graph.results:
+            return  # nothing has memory
         options = {"exact": self.options.exact, "verify": self.options.verify}
         try:
             self.executable = build(self.graph, dims=facts, **options)
@@ -162,6 +181,8 @@ class Entry:
 
     def outputs(self, tape: Tape) -> list[Buffer]:
         """New buffers with the values of the graph's results."""
+        if not self.all_real:
+            return self._outputs_with_memory(tape)
         cells = tape.cells
         operands = [cells[slot].buffer for slot in self.inputs]
         if not self.symbols:
@@ -173,6 +194,19 @@ class Entry:
         self.executable.run(
             [buffer.address for buffer in operands], [buffer.address for buffer in buffers], sizes
         )
+        return buffers
+
+    def _outputs_with_memory(self, tape: Tape) -> list[Buffer]:
+        """As `outputs`, where some results are on the device "meta": nothing is computed there."""
+        operands = [tape.cells[slot].buffer for slot in self.inputs]
+        buffers = [
+            NOTHING if t.device == "meta" else heap.alloc(_nbytes(t, tape.sizes))
+            for t in self.types
+        ]
+        real = [buffer.address for buffer in buffers if buffer is not NOTHING]
+        if real or self.graph.nodes:
+            sizes = [tape.sizes[name] for name in self.symbols]
+            self.executable.run([buffer.address for buffer in operands], real, sizes)
         return buffers
 
     def run(self, tape: Tape) -> None:

@@ -348,7 +348,8 @@ class Call:
         if not seen:
             seen.append(tuple(changing))
             return key, slots
-        slots = [*slots, *[rec.number_slot(f) for f in changing]]
+        device = self.cells[0].type.device if self.cells else "cpu"
+        slots = [*slots, *[rec.number_slot(f, device) for f in changing]]
         return (self.function, "numbers", mode, _erase(shape, ints), *slots), slots
 
     # --- building ------------------------------------------------------------------------------

@@ -225,10 +225,12 @@ class Recorder:
         self.flush()
         self.tape.static = True
 
-    def number_slot(self, number: Any) -> int:
+    def number_slot(self, number: Any, device: str = "cpu") -> int:
         """A Python number as a parameter of the trace: f64, i64 or c128, filled at each flush."""
         dtype = {bool: BOOL, int: I64, float: F64, complex: C128}[number.__class__]
-        cell = Cell(TensorType(dtype), execute.buffer_of(np.asarray(number, dtype.numpy)))
+        cell = Cell(
+            TensorType(dtype, (), device), execute.buffer_of(np.asarray(number, dtype.numpy))
+        )
         return self.slot_of(cell)
 
     def step(self, key: Any, slots: Sequence[int], build: Callable[..., Any]) -> list[Cell]:

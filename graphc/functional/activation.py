@@ -11,6 +11,7 @@ from ..frontends.function import function
 from ..ir import composite, ops
 from ..ir.graph import Value
 from ..tensor import Tensor, from_array
+from .create import empty
 from .promote import axis_of, floating, operands, to_dtype
 from .random import draw
 
@@ -272,6 +273,8 @@ def _check_p(p: float) -> None:
 
 def _mask(shape: tuple, p: float, like: Tensor) -> Tensor:
     """torch's mask: 0, or 1 / (1 - p), drawn element by element from the default stream."""
+    if like.is_meta:
+        return empty(shape, dtype=like.dtype, device="meta")
     count = math.prod(shape)
     dtype = like.dtype.numpy
     kept = np.asarray(draw(None, "dropout_mask", count, p)).astype(dtype).reshape(shape)

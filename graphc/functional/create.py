@@ -67,7 +67,7 @@ _PYTHON = {"b": bool, "i": int, "u": int, "c": builtins.complex}
 
 
 def _plain(data: Any, kinds: set[type]) -> Any:
-    if isinstance(data, (list, tuple, range)):
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         return [_plain(item, kinds) for item in data]
     if isinstance(data, Tensor):
         array = data._array()
@@ -199,7 +199,10 @@ def sizes_of(size: Sequence[Any]) -> tuple[int, ...]:
 @function(register=False)
 def _full(value, dtype, shape, device):
     if isinstance(value, Number):
-        return ops.broadcast_to(to_dtype(value, dtype), shape)
+        number = to_dtype(value, dtype)
+        if device != "cpu":
+            number = ops.copy_to(number, device=device)
+        return ops.broadcast_to(number, shape)
     return ops.full(as_dtype(value, dtype), dtype, shape, device)
 
 
@@ -385,5 +388,11 @@ def cast_to(input, dtype, device):
     """The input in another element type and on another device."""
     x: Value = input
     if x.type.device != device:
+        if x.type.device == "meta":
+            raise NotImplementedError(
+                "Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() "
+                "instead of torch.nn.Module.to() when moving module from meta to a different "
+                "device."
+            )
         x = ops.copy_to(x, device=device)
     return x if x.type.dtype is dtype else ops.cast(x, dtype=dtype)

@@ -46,8 +46,7 @@ def _scaled(x: Any, alpha: Any, dtype: DType) -> Any:
         return x
     if not isinstance(x, Value) and not isinstance(alpha, Number) and not isinstance(x, Number):
         return x * alpha
-    a, b = operands(to_dtype(x, dtype), to_dtype(alpha, dtype), dtype=dtype)
-    return ops.mul(a, b)
+    return ops.mul(*operands(x, alpha, dtype=dtype))
 
 
 @function(ints=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..frontends.random_stream import RandomStream
 from ..frontends.record import recorder
 from ..ir.dtype import I64, U8, DType
 from ..tensor import Tensor, from_array
-from .create import _finish, sizes_of
+from .create import _finish, empty, sizes_of
 
 
 class Generator:
@@ -102,8 +102,12 @@ def draw(generator: Generator | None, fill: str, *args: Any, **kwargs: Any) -> n
         return getattr(generator.stream, fill)(*args, **kwargs)
 
 
-def _made(array: np.ndarray, shape: tuple, dtype: DType, device: Any) -> Tensor:
-    return from_array(np.asarray(array).astype(dtype.numpy).reshape(shape), name_of(device))
+def _made(draw_it: Callable[[], Any], shape: tuple, dtype: DType, device: Any) -> Tensor:
+    """A tensor with drawn numbers; one without memory draws nothing."""
+    place = name_of(device)
+    if place == "meta":
+        return empty(shape, dtype=dtype, device=place)
+    return from_array(np.asarray(draw_it()).astype(dtype.numpy).reshape(shape), place)
 
 
 def _count(shape: tuple) -> int:
@@ -117,8 +121,8 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None,
          requires_grad=False, pin_memory=False):  # fmt: skip
     """Uniform numbers in [0, 1)."""
     shape, dtype = sizes_of(size), dtype or modes.default_dtype()
-    array = draw(generator, "uniform", _count(shape), dtype.numpy)
-    made = _made(array, shape, dtype, device)
+    fill = partial(draw, generator, "uniform", _count(shape), dtype.numpy)
+    made = _made(fill, shape, dtype, device)
     return _finish(made, requires_grad) if out is None else out._write_out(made)
 
 
@@ -126,7 +130,7 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
           requires_grad=False, pin_memory=False):  # fmt: skip
     """Normal numbers of mean 0 and variance 1."""
     shape, dtype = sizes_of(size), dtype or modes.default_dtype()
-    made = _made(_normals(generator, shape, dtype), shape, dtype, device)
+    made = _made(partial(_normals, generator, shape, dtype), shape, dtype, device)
     return _finish(made, requires_grad) if out is None else out._write_out(made)
 
 
@@ -150,14 +154,15 @@ def randint(low=0, high=None, size=None, *, generator=None, out=None, dtype=I64,
             f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
         )
     shape = sizes_of((size,))
-    made = _made(draw(generator, "randint", low, high, _count(shape)), shape, dtype, device)
+    fill = partial(draw, generator, "randint", low, high, _count(shape))
+    made = _made(fill, shape, dtype, device)
     return made if out is None else out._write_out(made)
 
 
 def randperm(n, *, generator=None, out=None, dtype=I64, layout=None, device=None,
              requires_grad=False, pin_memory=False):  # fmt: skip
     """0 to n - 1 in random order."""
-    made = _made(draw(generator, "randperm", n), (n,), dtype, device)
+    made = _made(partial(draw, generator, "randperm", n), (n,), dtype, device)
     return made if out is None else out._write_out(made)
 
 
@@ -203,8 +208,11 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     if p is not None:
         made = bernoulli_(input.detach().clone(), p, generator=generator)
     else:
-        array = draw(generator, "bernoulli_each", input._array())
-        made = _made(array, tuple(input.shape), input.dtype, input.device)
+        shape = tuple(input.shape)
+        made = _made(
+            lambda: draw(generator, "bernoulli_each", input._array()), shape, input.dtype,
+            input.device,
+        )  # fmt: skip
     return made if out is None else out._write_out(made)
 
 

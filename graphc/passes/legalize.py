@@ -1,18 +1,20 @@
 """Rewrites of nodes that kernels do not take as they are, into nodes that they do.
 
 1. `sort` and `searchsorted` of halves go through f32, which holds them exactly.
-2. `copy_to` another device of the same memory is the value itself.
+2. `copy_to` another device of the same memory is the value itself: all is on one device then.
 3. `if` by a predicate of several elements runs both blocks, and selects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from graphc.ir.build import Builder
 from graphc.ir.dtype import BF16, F16, F32
-from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.graph import Attrs, Graph, Node, Value
 from graphc.ir.op import OPS
+from graphc.ir.types import TensorType
 
 from .expand import expand_composites
 
@@ -37,10 +39,6 @@ def _searchsorted(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | 
     return (OPS["searchsorted"](*wide, **node.attrs),)
 
 
-def _copy_to(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-    return inputs
-
-
 def _if(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
     predicate, *operands = inputs
     rank = len(predicate.type.shape)
@@ -61,13 +59,39 @@ def _if(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
 REWRITES: dict[str, Rewrite] = {
     "sort": _sort,
     "searchsorted": _searchsorted,
-    "copy_to": _copy_to,
     "if": _if,
 }
 
 
+def _on_one_device(graph: Graph) -> Graph:
+    """The graph without copies between devices that share the CPU's memory."""
+    with Builder() as builder:
+        new: dict[Value, Value] = {}
+        for param in graph.params:
+            new[param] = builder.param(_on_cpu(param.type), param.name)
+        for node in graph.nodes:
+            inputs = tuple([new[value] for value in node.inputs])
+            if node.op.name == "copy_to":
+                new[node.outputs[0]] = inputs[0]
+                continue
+            attrs = node.attrs
+            if "device" in attrs:
+                attrs = Attrs.of({**dict(attrs.items()), "device": "cpu"})
+            blocks = tuple([_on_one_device(block) for block in node.blocks])
+            builder.loc = node.loc
+            made = builder.emit(node.op, inputs, attrs, blocks)
+            new.update(zip(node.outputs, made))
+        return builder.graph([new[value] for value in graph.results])
+
+
+def _on_cpu(type: Any) -> Any:
+    return TensorType(type.dtype, type.shape) if isinstance(type, TensorType) else type
+
+
 def legalize(graph: Graph) -> Graph:
     """The graph with every node that has a rewrite replaced."""
+    if any([node.op.name == "copy_to" for node in graph.nodes]):
+        graph = _on_one_device(graph)
     if not any([node.op.name in REWRITES for node in graph.nodes]):
         return graph
     with Builder(graph.params) as builder:
