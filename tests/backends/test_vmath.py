@@ -259,7 +259,6 @@ def test_bits_do_not_depend_on_the_width(level: Target) -> None:
             assert np.array_equal(first, other), signature.op
 
 
-
 def test_an_unknown_op_is_an_error() -> None:
     emitter = VectorEmitter(TARGETS["avx2"], 8)
     with pytest.raises(KeyError, match="no_such_op"):

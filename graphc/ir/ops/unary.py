@@ -645,5 +645,6 @@ class detach(Pointwise):
     onnx = Onnx("Identity", 13)
     samples = (Uniform(-4, 4),)
 
+
 # Every op that this file declares, under the name of its class.
 __all__ = [name for name, value in globals().items() if isinstance(value, Pointwise)]
