@@ -16,9 +16,9 @@ from .frontends import modes, views
 from .frontends.execute import NOTHING, array_of, buffer_of
 from .frontends.function import FUNCTIONS, _restore, tensors
 from .frontends.locate import user_line
-from .frontends.record import Cell, State, recorder, value_of
+from .frontends.record import Cell, State, cell_class, recorder, value_of
 from .frontends.symbolic import concrete_type
-from .ir.dtype import DType, from_numpy
+from .ir.dtype import I64, DType, from_numpy
 from .ir.errors import GraphcError, ShapeError
 from .ir.graph import Value
 from .ir.types import TensorType
@@ -105,6 +105,8 @@ class Storage:
             if not rec.eager:
                 old = self.cell
                 rec.written.setdefault(self, old if old.buffer is not None else None)
+            if cell.inference is not self.cell.inference:
+                cell.inference = self.cell.inference  # the memory stays what it was made as
             self.cell = cell
         self.version += 1
 
@@ -214,6 +216,12 @@ class Tensor:
             raise GraphcError(f"cannot write {value._type.text} into {self._type.text}")
         if storage.leaf is not None and modes.grad_enabled():
             self._check_writable()
+        if storage.cell.inference and not modes.inference():
+            raise RuntimeError(
+                "Inplace update to inference tensor outside InferenceMode is not allowed.You can "
+                "make a clone to get a normal tensor before doing inplace update.See "
+                "https://github.com/pytorch/rfcs/pull/17 for more details."
+            )
         if self._chain:
             whole = _put(storage.read(), fresh, self._chain)
         elif fresh.requires_grad and (fresh.grad_fn is None or not modes.grad_enabled()):
@@ -298,6 +306,11 @@ class Tensor:
                 "you can only change requires_grad flags of leaf variables. If you want to use a "
                 "computed variable in a subgraph that doesn't require differentiation use "
                 "var_no_grad = var.detach()."
+            )
+        if cell.inference and not modes.inference():
+            raise RuntimeError(
+                "Setting requires_grad=True on inference tensor outside InferenceMode is not "
+                "allowed."
             )
         if cell.type.dtype.kind not in "fc":
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
@@ -417,6 +430,8 @@ def wrap_view(
             chain = views.concrete(chain, cell.tape.sizes)
         part._storage, part._chain = storage, owner._chain + chain
         part._cell, part._seen = cell, storage.version
+        if storage.cell.inference:
+            cell.inference = True
         part._base = owner._cell if owner._leaf else owner._base
         if owner._versions is not None:
             part._versions = owner._versions
@@ -474,21 +489,22 @@ def _put(base: Cell, fresh: Cell, chain: views.Chain) -> Cell:
     Where a place of the program writes to another part than before, the places are operands from
     now on: else `x[t] = ...` in a loop over t would be another trace for every t.
     """
-    block = None
-    if base.type.is_static and views.is_static(chain):
+    rec, block = recorder(), None
+    if rec.eager and base.type.is_static and views.is_static(chain):
         block = views.block(chain, base.type.shape)
     if block is not None:
         starts, sizes = block
         place = ("put", base.type, fresh.type, sizes)
-        if recorder().state.numbers.setdefault(place, starts) != starts:
-            at = [Cell(_INDEX, buffer_of(np.asarray(start))) for start in starts]
+        if rec.state.numbers.setdefault(place, starts) != starts:
+            index = TensorType(I64, (), base.type.device)
+            at = [Cell(index, buffer_of(np.asarray(start, np.int64))) for start in starts]
             return _record(
-                "put block", sizes, [base, fresh, *at], lambda x, y, *k: views.put_block(x, y, sizes, k)
+                "put block",
+                sizes,
+                [base, fresh, *at],
+                lambda x, y, *k: views.put_block(x, y, sizes, k),
             )
     return _record("put", chain, [base, fresh], lambda x, y: views.put(x, y, chain))
-
-
-_INDEX = TensorType(I64)
 
 
 def _plain(cell: Cell) -> Cell:
@@ -502,13 +518,13 @@ def _same_bytes(a: Cell, b: Cell) -> bool:
 
 
 def from_buffer(buffer: Any, type: TensorType) -> Tensor:
-    return wrap(Cell(type, buffer))
+    return wrap(cell_class()(type, buffer))
 
 
 def from_array(array: np.ndarray, device: str = "cpu") -> Tensor:
     """A tensor with a copy of the array."""
     type = TensorType(from_numpy(array.dtype), array.shape, device)
-    return wrap(Cell(type, NOTHING if device == "meta" else buffer_of(array)))
+    return wrap(cell_class()(type, NOTHING if device == "meta" else buffer_of(array)))
 
 
 def method(name: str) -> Callable:

@@ -20,6 +20,7 @@ from ..ir.graph import Value
 from . import modes, record
 from .locate import located
 from .record import CUT_WHERE_IT_RECURS, Cell, Number, Recorder, recorder
+from .saved import keeps
 from .symbolic import expression
 from .views import chain_between
 
@@ -100,7 +101,7 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
         return slot if slot < len(cells) and cells[slot] is cell else -1
 
     def take(rec: Recorder, tape: Any, state: Any) -> Any:
-        cell = new(Cell)
+        cell = new(state.cell_class)
         cells = tape.cells
         cell.type, cell.tape, cell.slot = state.types[0], tape, len(cells)
         if state.grads[0]:
@@ -167,7 +168,7 @@ def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
             made = function(a, b)
             learn(rec, tape, state, (*expected[:-1], modes.word()))
             return made
-        cell = new(Cell)
+        cell = new(following.cell_class)
         cell.type, cell.tape, cell.slot = following.types[0], tape, count
         if following.grads[0]:
             cell.requires_grad, cell.grad_fn = True, tape
@@ -368,6 +369,8 @@ class Call:
         leaves: list[Value] = []
         structure = _structure(result, leaves)
         wants = modes.grad_enabled() and any(cell.requires_grad for cell in self.cells)
+        if wants and any([cell.inference for cell in self.cells]):
+            self._check_not_saved(values)
         grads = [wants and v.type.dtype.kind in "fc" and not _stopped(v) for v in leaves]
         if not wants and any(cell.requires_grad for cell in self.cells):
             leaves = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in leaves]
@@ -377,6 +380,20 @@ class Call:
             leaves = [ops.reshape(v, shape=v.type.shape) if v is base else v for v in leaves]
             structure = (structure, [chain_between(nodes, values[0], v) for v in leaves], {})
         return leaves, grads, structure
+
+    def _check_not_saved(self, values: Sequence[Value]) -> None:
+        """Values made in inference mode cannot be kept for a backward."""
+        made = {v for v, cell in zip(values, self.cells) if cell.inference}
+        for node in Builder.current().nodes:
+            if not made.isdisjoint(node.inputs):
+                made.update(node.outputs)
+                if keeps(node):
+                    raise RuntimeError(
+                        "Inference tensors cannot be saved for backward. Please do not use Tensors "
+                        "created in inference mode in computation tracked by autograd. To work "
+                        "around this, you can make a clone to get a normal tensor and use it in "
+                        "autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."
+                    )
 
     def _wrap(self, rec: Recorder, made: list[Cell]) -> Any:
         state = rec.state

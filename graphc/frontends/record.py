@@ -41,6 +41,7 @@ class Cell:
     retain: Any = None  # runs after the hooks: what `retain_grad` asked for
     owner: Any = None  # of a leaf: a weak reference to its tensor
     requires_grad = False
+    inference = False  # made in inference mode: it cannot be saved for a backward
     slot = -1
     tape: Tape | None = None
     type: TensorType
@@ -57,12 +58,24 @@ class Cell:
         return self.grad_fn is None
 
 
+class InferenceCell(Cell):
+    """A cell that was made in inference mode."""
+
+    inference = True
+
+
+def cell_class() -> type[Cell]:
+    """What cells are made now."""
+    return InferenceCell if modes.inference() else Cell
+
+
 class State:
     """A trace: its parent and one more step. `values` are the step's outputs in the IR."""
 
     __slots__ = (
-        "depth", "edges", "entries", "extra", "grads", "is_param", "key", "next", "nodes",
-        "numbers", "operands", "parent", "patterns", "refused", "site", "slots", "types", "values",
+        "cell_class", "depth", "edges", "entries", "extra", "grads", "is_param", "key", "next",
+        "nodes", "numbers", "operands", "parent", "patterns", "refused", "site", "slots", "types",
+        "values",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +91,7 @@ class State:
         self.parent, self.key, self.is_param, self.extra = parent, key, is_param, extra
         self.nodes, self.values, self.grads = tuple(nodes), tuple(values), tuple(grads)
         self.types = tuple([value.type for value in values])
+        self.cell_class = cell_class()
         self.depth: int = parent.depth + 1 if parent else 0
         self.slots: int = (parent.slots if parent else 0) + len(self.values)
         self.edges: dict[Any, State] = {}
@@ -160,9 +174,10 @@ class Recorder:
             if owner is tape:
                 return cell.slot
             self._compute_elsewhere(cell, owner)
-        state = self.state.edges.get(("param", cell.type, cell.requires_grad))
+        kind = None if cell.inference else cell.requires_grad
+        state = self.state.edges.get(("param", cell.type, kind))
         if state is None:
-            state = self._new_param(cell.type, cell.requires_grad)
+            state = self._new_param(cell.type, kind)
         slot = state.slots - 1
         try:
             tape.cells.append(cell)
@@ -190,27 +205,35 @@ class Recorder:
         """Whether another recorder is of this thread."""
         return other.thread == threading.get_ident()
 
-    def _new_param(self, type: TensorType, grad: bool) -> State:
-        """The state after a parameter of a type that has not been seen here."""
+    def _new_param(self, type: TensorType, grad: bool | None) -> State:
+        """The state after a parameter of a type that has not been seen here.
+
+        grad: whether it requires grad; None where it was made in inference mode.
+        """
         tape, before = self.tape, self.state
         wanted = type
         if not tape.static:
             for state in before.patterns:
                 pattern = state.types[0]
-                if pattern.dtype is type.dtype and len(pattern.shape) == len(type.shape):
+                if (
+                    pattern.dtype is type.dtype
+                    and len(pattern.shape) == len(type.shape)
+                    and pattern.device == type.device
+                    and state.key[2] is grad
+                ):
                     bound = symbolic.matches(pattern, type, tape.sizes)
-                    if bound is not None and state.grads[0] == grad:
+                    if bound is not None:
                         tape.sizes.update(bound)
                         return state
             seen = [
                 s.types[0] for k, s in before.edges.items()
-                if k[0] == "param" and k[2] == grad and s.types[0].device == type.device
+                if k[0] == "param" and k[2] is grad and s.types[0].device == type.device
             ]  # fmt: skip
             share = bool(tape.sizes) and not grad
             if (seen and not grad) or share:
                 made = symbolic.generalised(type, seen, tape.sizes, len(tape.sizes), share)
                 wanted = made or type
-        state = State(before, None, (), (Value(wanted),), (grad,), is_param=True)
+        state = State(before, None, (), (Value(wanted),), (bool(grad),), is_param=True)
         state.key = key = ("param", wanted, grad)
         before.edges[key] = state
         if wanted is not type:
@@ -245,9 +268,9 @@ class Recorder:
         tape = self.tape
         cells = tape.cells
         made = []
-        slot = self.state.slots
+        slot, make = self.state.slots, state.cell_class
         for type, grad in zip(state.types, state.grads):
-            cell = Cell(type, None, grad)
+            cell = make(type, None, grad)
             cell.tape, cell.slot = tape, slot
             if grad:
                 cell.grad_fn = tape

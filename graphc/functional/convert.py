@@ -335,6 +335,8 @@ def _data(self: Tensor) -> Tensor:
 
 
 def _version(self: Tensor) -> int:
+    if self._storage.cell.inference:
+        raise RuntimeError("Inference tensors do not track version counter.")
     if self._versions is not None:
         return self._versions.count
     return self._storage.version - self._storage.unseen
@@ -378,7 +380,7 @@ def install(cls: type) -> None:
         "is_nonzero": lambda self: bool(self),
         "is_pinned": lambda self, device=None: False,
         "is_shared": lambda self: False,
-        "is_inference": lambda self: False,
+        "is_inference": lambda self: self._storage.cell.inference,
         "is_set_to": lambda self, other: self._storage is other._storage,
         "is_same_size": lambda self, other: self._type.shape == other._type.shape,
         "get_device": lambda self: -1,

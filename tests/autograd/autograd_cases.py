@@ -554,3 +554,86 @@ def retained_gradient_after_hooks(L):
     y.register_hook(lambda g: g * 5)
     (y * y).sum().backward()
     return y.grad, w.grad
+
+
+# --- inference mode ------------------------------------------------------------------------------
+
+
+def made_in_inference_mode(L: Any) -> Any:
+    with L.inference_mode():
+        return L.ones(3) * 2
+
+
+@case
+def inference_tensors_cannot_be_saved(L):
+    (made_in_inference_mode(L) * leaf(L)).sum().backward()
+
+
+@case
+def views_of_inference_tensors_cannot_be_saved(L):
+    (made_in_inference_mode(L)[1:] * leaf(L, 2)).sum().backward()
+
+
+@case
+def inference_tensors_can_be_added(L):
+    x, w = made_in_inference_mode(L), leaf(L)
+    y = x + w
+    y.sum().backward()
+    return w.grad, x.is_inference(), y.is_inference()
+
+
+@case
+def clones_of_inference_tensors_can_be_saved(L):
+    x, w = made_in_inference_mode(L).clone(), leaf(L)
+    (x * w).sum().backward()
+    return w.grad, x.is_inference()
+
+
+@case
+def inference_tensors_keep_their_values(L):
+    made_in_inference_mode(L).add_(1)
+
+
+@case
+def inference_tensors_change_within_the_mode(L):
+    x = made_in_inference_mode(L)
+    with L.inference_mode():
+        x.add_(1)
+    return x
+
+
+@case
+def inference_tensors_do_not_require_grad(L):
+    made_in_inference_mode(L).requires_grad_()
+
+
+@case
+def inference_tensors_have_no_version(L):
+    return made_in_inference_mode(L)._version
+
+
+@case
+def what_is_inference(L):
+    x, w = made_in_inference_mode(L), leaf(L)
+    with L.inference_mode():
+        y, data = w * 2, L.tensor([1.0])
+    normal = L.zeros(3)
+    with L.inference_mode():
+        normal.add_(1)
+        view = normal[1:]
+    normal.mul_(3)
+    made = [t.is_inference() for t in (x, x[1:], x + 1, y, data, normal, w, view)]
+    return str(made), y.requires_grad, y.is_leaf, normal
+
+
+@case
+def inference_mode_as_a_decorator(L):
+    w = leaf(L)
+
+    @L.inference_mode()
+    def infer():
+        return w * 2
+
+    with L.inference_mode(False):
+        y = w * 2
+    return infer().is_inference(), y.requires_grad, L.is_inference_mode_enabled()
