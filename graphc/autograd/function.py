@@ -57,6 +57,7 @@ class Function:
         ctx.needs_input_grad = tuple(
             [isinstance(a, Tensor) and a.requires_grad and needs for a in args]
         )
+        inputs = [a._read() for a in args if isinstance(a, Tensor)]  # forward may write to them
         before = modes.set_grad(False)
         try:
             if hasattr(cls, "setup_context"):
@@ -68,44 +69,45 @@ class Function:
             modes.set_grad(before)
         if not any(ctx.needs_input_grad):
             return result
-        return _with_backward(cls, ctx, args, result)
+        return _with_backward(cls, ctx, args, inputs, result)
 
 
-def _with_backward(cls: Any, ctx: FunctionCtx, args: tuple, result: Any) -> Any:
+def _with_backward(
+    cls: Any, ctx: FunctionCtx, args: tuple, input_cells: list[Cell], result: Any
+) -> Any:
     many = isinstance(result, tuple)
     outputs = list(result) if many else [result]
-    inputs = [a for a in args if isinstance(a, Tensor)]
     cells: list[Cell] = []
     given: list[Any] = []
-    shown: list[Cell | None] = []  # of every output: its cell, where it has one
+    # Of every output: its place among `cells`, and its type. (Not the cells: they know what is
+    # made here, and memory is freed by reference counts.)
+    shown: list[tuple[int, Any]] = []
     for out in outputs:
         if not isinstance(out, Tensor) or id(out) in ctx._non_differentiable:
             given.append(out)
-            shown.append(out._read() if isinstance(out, Tensor) else None)
+            shown.append((-1, out._type if isinstance(out, Tensor) else None))
             continue
         old = out._read()
         value_of(old)
         cell = Cell(old.type, old.buffer, old.type.dtype.kind in "fc")
+        shown.append((len(cells), cell.type))
         cells.append(cell)
-        shown.append(cell)
         given.append(out if any(out is d for d in ctx._dirty) else wrap(cell))
         if given[-1] is out:
             out._storage.cell = cell
-    input_cells = [t._read() for t in inputs]
+    requires = [cell.requires_grad for cell in input_cells]
     positions = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
 
     def pull(cts: list[Cell | None], create_graph: bool) -> list[Cell | None]:
         from ..functional.create import zeros
 
-        by_cell = {id(cell): ct for cell, ct in zip(cells, cts, strict=True)}
         grads = []
-        for cell in shown:
-            ct = by_cell.get(id(cell))
+        for place, type in shown:
+            ct = cts[place] if place >= 0 else None
             if ct is not None:
                 grads.append(wrap(ct))
-            elif cell is not None and ctx.materialize_grads:
-                value_of(cell)
-                grads.append(zeros(cell.type.shape, dtype=cell.type.dtype))
+            elif type is not None and ctx.materialize_grads:
+                grads.append(zeros(type.shape, dtype=type.dtype, device=type.device))
             else:
                 grads.append(None)
         before = modes.set_grad(create_graph)
@@ -120,9 +122,9 @@ def _with_backward(cls: Any, ctx: FunctionCtx, args: tuple, result: Any) -> Any:
                 f"(expected {len(args)}, got {len(found)})"
             )
         picked = []
-        for k, tensor in zip(positions, inputs, strict=True):
+        for k, needed in zip(positions, requires, strict=True):
             g = found[k]
-            picked.append(g._read() if g is not None and tensor.requires_grad else None)
+            picked.append(g._read() if g is not None and needed else None)
         return picked
 
     segment = FunctionSegment(input_cells, cells, pull)
