@@ -2,6 +2,7 @@
 
 from .. import ops
 from ..dims import product
+from ..dtype import I64
 from ..errors import ShapeError
 from ..op import op
 from ..schema import Case, Float, Int, IntAttr, Ints, NumberAttr, Onnx, Real
@@ -198,6 +199,11 @@ class max_first(Composite):
     samples = (Case("f32[4, 5]", axis=1),)
 
 
+def _size_like(n, index):
+    size = ops.dim_value(n, index.type.shape, index.type.device)
+    return ops.cast(size, dtype=index.type.dtype)
+
+
 @op("pick")
 class pick(Composite):
     """x at one place along an axis: out[...] = x[..., index[...], ...]. An index outside is an
@@ -208,8 +214,15 @@ class pick(Composite):
     axis: IntAttr
 
     def expand(x, index, axis):
-        shape = x.type.shape
-        wide = ops.reshape(index, shape=tuple([1 if i == axis else d for i, d in enumerate(shape)]))
+        shape, n = x.type.shape, x.type.shape[axis]
+        size = ops.full_like(n, index) if isinstance(n, int) else _size_like(n, index)
+        outside = ops.or_(ops.lt(index, ops.full_like(0, index)), ops.le(size, index))
+        # Far outside, it stays outside as a place of the whole tensor too, and is found there.
+        wide_index = ops.cast(index, dtype=I64)
+        places = ops.select(outside, ops.full_like(-(2**40), wide_index), wide_index)
+        wide = ops.reshape(
+            places, shape=tuple([1 if i == axis else d for i, d in enumerate(shape)])
+        )
         return ops.reshape(ops.take_along(x, wide, axis), shape=index.type.shape)
 
     def pull(cts, node):
@@ -227,8 +240,6 @@ class pick(Composite):
 
 def _first(node):
     """Where the first of the largest stands."""
-    from ..dtype import I64
-
     (x,), axis = node.inputs, node.attrs["axis"]
     place = ops.arg_reduce(x, axis=axis, mode="max")
     return ops.eq(ops.iota(x.type.shape, axis, I64, x.type.device), _wide(place, x, (axis,)))
