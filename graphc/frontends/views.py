@@ -23,6 +23,7 @@ from .symbolic import concrete_type
 
 Chain = tuple[Node, ...]
 Geometry = tuple[int, tuple[int, ...], tuple[int, ...]]  # offset, shape, strides, in elements
+Block = tuple[tuple[int, ...], tuple[int, ...]]  # starts and sizes by the axes of the storage
 
 _IDENTITY = (ops.detach,)
 _OVERLAPPING = (ops.expand, ops.window)  # their elements may share memory
@@ -172,6 +173,37 @@ def replay(value: Value, chain: Chain) -> Value:
     for node in chain:
         value = builder.emit(node.op, (value,), node.attrs)[0]
     return value
+
+
+@lru_cache(maxsize=4096)
+def block(chain: Chain, shape: tuple[int, ...]) -> Block | None:
+    """Where the view lies in a storage of that shape, if it is a box of it in the same order.
+
+    That is what integers and slices without a step give. None for other views.
+    """
+    starts, sizes = [0] * len(shape), list(shape)
+    axes: list[int | None] = list(range(len(shape)))  # of the view, as axes of the storage
+    for node in chain:
+        result = node.outputs[0].type.shape
+        if node.op is ops.slice_ and all([k == 1 for k in node.attrs["step"]]):
+            for axis, start, size in zip(axes, node.attrs["start"], result, strict=True):
+                if axis is not None:
+                    starts[axis] += start
+                    sizes[axis] = size
+        elif node.op is ops.reshape:
+            wide = [axis for axis in axes if axis is not None and sizes[axis] != 1]
+            if [sizes[axis] for axis in wide] != [n for n in result if n != 1]:
+                return None
+            rest = iter(wide)
+            axes = [None if n == 1 else next(rest) for n in result]
+        elif node.op is not ops.detach:
+            return None
+    return tuple(starts), tuple(sizes)
+
+
+def put_block(base: Value, new: Value, sizes: Sequence[int], starts: Sequence[Value]) -> Value:
+    """`base` with the elements of a box, which begins at computed places, replaced by `new`."""
+    return ops.dynamic_update(base, ops.reshape(new, shape=tuple(sizes)), *starts)
 
 
 def put(base: Value, new: Value, chain: Chain) -> Value:

@@ -19,9 +19,10 @@ from ..ir.dims import product
 from ..ir.dtype import BOOL, I32, I64, U8, DType
 from ..ir.errors import ShapeError, UnsupportedError
 from ..ir.graph import Value
+from ..ir.types import TensorType
 from ..tensor import Tensor, from_array
 from .index_basic import basic, too_many
-from .memory_part import read_part
+from .memory_part import is_new_place, read_part, unread_part
 from .movement import bracketed, permuted, reshaped
 from .parts import expanded, scalar_name, tensor_name
 from .promote import is_number, to_dtype
@@ -340,8 +341,45 @@ def _assigned(input, value):
     type = input.type
     if not isinstance(value, Value):
         return ops.broadcast_to(number_to(value, type.dtype, input), type.shape)
+    return _fitted(value, type)
+
+
+def _fitted(value: Value, type: TensorType) -> Value:
     value = _without_leading_ones(value, len(type.shape))
     return expanded(to_dtype(value, type.dtype), type.shape)
+
+
+@function(register=False)
+def _tensor_as(value, type):
+    """A tensor in that element type and shape."""
+    return _fitted(value, type)
+
+
+@function(register=False, ints=True)
+def _number_as(value, type):
+    """A number everywhere; it may become an operand, an integer too."""
+    like = ops.full(0, type.dtype, (), type.device)
+    return ops.broadcast_to(number_to(value, type.dtype, like), type.shape)
+
+
+def _set_part(self: Tensor, items: tuple, value: Any) -> None:
+    """self[items] = value, where the part is written and not read."""
+    rec = recorder()
+    if rec.eager and rec.tape.sizes and is_new_place(self._storage.cell.type, items):
+        rec.go_static()
+    if not rec.eager or rec.tape.sizes:
+        view = _recorded(self, items)
+        view._write(_assigned(view, value))
+        return
+    view = unread_part(self, items)
+    type = view._type
+    if not isinstance(value, Tensor):
+        value = _number_as(value, type)
+    elif value._storage is self._storage and value._chain == view._chain:
+        return  # the end of `x[k] += ...`, which has been added there already
+    elif value._type is not type or not view._chain:
+        value = _tensor_as(value, type)
+    view._write(value)
 
 
 @function(register=False)
@@ -375,8 +413,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     value = _assignable(self, value)
     simple = _simple(index)
     if simple is not None:
-        view = _recorded(self, simple)
-        view._write(_assigned(view, value))
+        _set_part(self, simple, value)
         return
     indices = Indices(self, _items(index))
     view = indices.view

@@ -1,8 +1,9 @@
 """Parts of tensors that are computed already, read from memory instead of being recorded.
 
 `x[k:k + 32]` in a loop over k would be another trace for every k. Where a place of the program
-indexes a computed tensor by other integers than before, the part is copied and enters the trace as
-a parameter, so that all k share one. The result is a view of the storage as ever.
+indexes a tensor by other integers than before, the tensor is computed, and the part is copied and
+enters the trace as a parameter, so that all k share one. The result is a view of the storage as
+ever. What is written, `x[k] = ...`, is not read for it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any
 
 from ..frontends import views
 from ..frontends.execute import array_of, buffer_of
+from ..frontends.locate import located
 from ..frontends.record import Cell, recorder
 from ..ir.build import Builder
+from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from ..ir.types import TensorType
 from ..tensor import Tensor
@@ -28,7 +31,7 @@ def read_part(x: Tensor, items: tuple) -> Tensor | None:
     cell = storage.cell
     if x._chain:
         cell = x._cell if x._seen == storage.version else None  # type: ignore[assignment]
-    if cell is None or cell.buffer is None or x.requires_grad:
+    if cell is None or x.requires_grad:
         return None
     rec = recorder()
     if not rec.eager or rec.outer is not None:
@@ -37,7 +40,11 @@ def read_part(x: Tensor, items: tuple) -> Tensor | None:
     form = tuple([item.__class__ for item in items])
     if rec.state.numbers.setdefault(("part", cell.type, form), index) == index:
         return None
-    chain = _chain(cell.type, index)
+    if cell.buffer is None:
+        if cell.tape is not rec.tape:
+            return None
+        rec.look(cell)
+    chain = _chain_of(cell.type, index)
     array = views.numpy_view(array_of(cell.buffer, cell.type), chain)
     if array is None:
         return None
@@ -53,12 +60,36 @@ def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
     storage = x._storage
     if storage.leaf is not None or storage.cell.requires_grad or not storage.cell.type.is_static:
         return None
-    chain = x._chain + _chain(x._type, tuple([_hashable(item) for item in items]))
+    chain = x._chain + _chain_of(x._type, tuple([_hashable(item) for item in items]))
     if views.geometry(chain, storage.cell.type.shape) is None:
         return None
     made = object.__new__(Tensor)
     made._storage, made._chain, made._versions = storage, chain, x._versions
     return made
+
+
+def unread_part(x: Tensor, items: tuple) -> Tensor:
+    """The view x[items] for a write: nothing is recorded for it."""
+    made = object.__new__(Tensor)
+    made._storage = x._storage
+    made._chain = x._chain + _chain_of(x._type, tuple([_hashable(item) for item in items]))
+    made._base = x._cell if x._leaf else x._base
+    made._versions = x._versions
+    return made
+
+
+def is_new_place(type: TensorType, items: tuple) -> bool:
+    """Whether a write here went to other places of a tensor of that type before."""
+    index = tuple([_hashable(item) for item in items])
+    form = ("written", type, tuple([item.__class__ for item in items]))
+    return recorder().state.numbers.setdefault(form, index) != index
+
+
+def _chain_of(type: TensorType, index: tuple) -> views.Chain:
+    try:
+        return _chain(type, index)
+    except GraphcError as error:
+        raise located(error) from None
 
 
 def _hashable(item: Any) -> Any:
