@@ -269,12 +269,13 @@ class Call:
     def record(self) -> Any:
         rec = recorder()
         self.tape = rec.tape
-        if rec.tape.sizes and self.function in rec.state.refused:
-            rec.go_static()
         shape = tuple([self._part(a) for a in self.args])
         if self.kwargs:
             shape += tuple([(k, self._part(v)) for k, v in self.kwargs.items()])
         before = rec.state
+        if rec.tape.sizes and before.refused and self._signature() in before.refused:
+            rec.go_static()
+            return self._again(rec)
         slots = [rec.slot_of(cell) for cell in self.cells]
         ints_are_sizes = rec.tape.sizes and not self.dims and not self.function.ints
         if rec.tape is not self.tape or (ints_are_sizes and _has_ints(shape)):
@@ -286,16 +287,22 @@ class Call:
         try:
             made = rec.step(key, slots, self._build)
         except Exception as error:
-            if rec.tape.sizes:  # not with symbols, then: an error of the user's comes again
-                before.refused.add(self.function)
+            if rec.tape.sizes:  # not with symbols, then
+                signature = self._signature()
                 rec.go_static()
-                return self._again(rec)
+                result = self._again(rec)  # an error of the user's is raised again here
+                before.refused.add(signature)
+                return result
             if isinstance(error, GraphcError):
                 raise located(error) from None
             raise
         result = self._wrap(rec, made)
         rec.cut_if_long()
         return result
+
+    def _signature(self) -> tuple:
+        """What a refusal to be recorded with symbols is remembered by."""
+        return (self.function, *[(c.type.dtype, len(c.type.shape)) for c in self.cells])
 
     def _again(self, rec: Recorder) -> Any:
         self.cells, self.owners, self.floats, self.dims = [], [], [], []
