@@ -14,12 +14,11 @@ from typing import Any
 from ..backends.base import check_backward, is_numeric
 from ..ir import ops
 from ..ir.build import dead_code
-from ..ir.errors import GraphcError
 from ..ir.graph import Graph, Node, Value
 from ..passes.autodiff import vjp_into
 from .record import Cell, Recorder, State, recorder, value_of
 from .saved import kept_nodes
-from .segment import Differentiable, freed_error, summed
+from .segment import Differentiable, freed_error, recorded, start_like, summed
 
 
 class _Pull:
@@ -113,6 +112,7 @@ def gradients(
         if cell.grad_fn is rec.tape:
             pending_roots.append((cell, ct))
         else:
+            start_like(cell)
             pull.add(cell, ct)
     if pending_roots:
         inside = [c for c in wanted if c.grad_fn is rec.tape]
@@ -127,17 +127,9 @@ def gradients(
 
 def add_cells(a: Cell, b: Cell) -> Cell:
     """a + b, recorded."""
-    rec = recorder()
-    slots = [rec.slot_of(a), rec.slot_of(b)]
     grad = a.requires_grad or b.requires_grad
     build = lambda x, y: ((ops.add(x, y),), (grad,), None)  # noqa: E731
-    try:
-        return rec.step(("add_gradients", *slots), slots, build)[0]
-    except GraphcError:
-        if not rec.tape.sizes:
-            raise
-        rec.go_static()  # one of them has a symbolic size that the other has as a number
-        return add_cells(a, b)
+    return recorded(("add_gradients",), [a, b], build)[0][0]
 
 
 def _pull_tape(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..ir import ops
 from ..ir.build import Builder
 from ..ir.errors import GraphcError, UnsupportedError
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph, Value, symbols_of
 from ..passes.autodiff import vjp_into
 from .record import Cell, recorder
 from .saved import kept_nodes, upstream
@@ -78,6 +78,7 @@ class Structure:
         self.kept = [leading.get(value, 0) for value in graph.results]
         found = upstream(graph.nodes, {value: i for i, value in enumerate(graph.results)})
         self.upstream = [found.get(v, 0) & ~(1 << i) for i, v in enumerate(graph.results)]
+        self.static = not symbols_of(graph)
         self._cut: dict[tuple[int, ...], Graph] = {}
 
     def cut(self, places: tuple[int, ...]) -> Graph:
@@ -98,6 +99,13 @@ class Structure:
                 outputs = builder.emit(node.op, inputs, node.attrs, node.blocks, node)
                 made.update(zip(node.outputs, outputs, strict=True))
             return builder.graph([made[value] for value in graph.results])
+
+
+def start_like(cell: Cell) -> None:
+    """Sizes of a new recording stay numbers where those of the cell's segment are numbers."""
+    tape, segment = recorder().tape, cell.grad_fn
+    if not tape.sizes and isinstance(segment, Segment) and segment.template.structure.static:
+        tape.static = True
 
 
 class Segment:
@@ -181,20 +189,18 @@ class Segment:
     ) -> list[Cell | None]:
         at = tuple([self.place(cell) for cell in cuts])
         build = _through_cut(self.template, at, target, places)
-        rec = recorder()
-        operands = [*self.inputs, *cuts, *cts]
-        slots = [rec.slot_of(cell) for cell in operands]
-        key = ("cut segment", self.template, create, at, target, places, *slots)
-        made = iter(rec.step(key, slots, lambda *values: build(*values, create=create)))
-        return [next(made) if there else None for there in rec.state.extra]
+        key = ("cut segment", self.template, create, at, target, places)
+        made, there = recorded(
+            key, [*self.inputs, *cuts, *cts], lambda *values: build(*values, create=create)
+        )
+        left = iter(made)
+        return [next(left) if found else None for found in there]
 
     def _step(
         self, build: Callable, operands: list[Cell], places: tuple[int, ...], create: bool
     ) -> list[Cell]:
-        rec = recorder()
-        slots = [rec.slot_of(cell) for cell in operands]
-        key = ("segment", self.template, create, self.residuals is None, places, *slots)
-        return rec.step(key, slots, lambda *values: (*build(*values, create=create), None))
+        key = ("segment", self.template, create, self.residuals is None, places)
+        return recorded(key, operands, lambda *values: (*build(*values, create=create), None))[0]
 
     def free(self, given: Iterable[Cell]) -> None:
         kept = self.template.structure.kept
@@ -205,6 +211,23 @@ class Segment:
             self.residuals = None
             if all([kept[i] for i in left]):
                 self.inputs = []
+
+
+def recorded(key: tuple, operands: Sequence[Cell], build: Callable) -> tuple[list[Cell], Any]:
+    """Records a step on cells; gives its results, and what `build` gave beside them.
+
+    Where the sizes of this recording are symbols and the step's are not, it is done statically.
+    """
+    rec = recorder()
+    slots = [rec.slot_of(cell) for cell in operands]
+    try:
+        made = rec.step((*key, *slots), slots, build)
+    except GraphcError:
+        if not rec.tape.sizes:
+            raise
+        rec.go_static()
+        return recorded(key, operands, build)
+    return made, rec.state.extra
 
 
 def _from_residuals(template: Any, places: tuple[int, ...]) -> Callable:

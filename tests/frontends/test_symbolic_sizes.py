@@ -59,6 +59,21 @@ def test_a_hundred_batches_train():
     assert compiles(program) <= 4
 
 
+def test_a_hundred_batches_train_with_a_look_before_backward():
+    w = torch.linspace(-1, 1, 12).reshape(4, 3).requires_grad_()
+
+    def program(n):
+        x = ramp(n, 4)
+        w.grad = None
+        loss = (x @ w).tanh().sum()
+        loss.item()
+        loss.backward()
+        slope = 1 - np.tanh(x.numpy() @ w.detach().numpy()) ** 2
+        np.testing.assert_allclose(w.grad.numpy(), x.numpy().T @ slope, rtol=1e-4, atol=1e-5)
+
+    assert compiles(program) <= 8  # each half of the step has its own traces
+
+
 def test_two_sizes_change_at_once():
     def program(n):
         x, y = ramp(n, 4), ramp(4, 2 * n + 1)

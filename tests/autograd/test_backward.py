@@ -1,0 +1,159 @@
+"""backward(): looks before it, long chains, what it keeps and what it frees."""
+
+import gc
+import time
+
+import pytest
+
+import graphc as torch
+import graphc.nn as nn
+from graphc.backends.llvm.memory import heap
+from graphc.frontends.record import recorder
+
+
+def network(width):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, width), nn.Tanh(),
+        nn.Linear(width, 8),
+    )  # fmt: skip
+
+
+def stepper(width):
+    model = network(width)
+    x, target = torch.randn(width, width), torch.randint(8, (width,))
+    objective = nn.CrossEntropyLoss()
+
+    def step(look):
+        for p in model.parameters():
+            p.grad = None
+        loss = objective(model(x), target)
+        if look:
+            loss.item()
+        loss.backward()
+        return [p.grad.numpy().tobytes() for p in model.parameters()]
+
+    return step
+
+
+def test_a_look_before_backward_gives_the_same_gradients():
+    step = stepper(24)
+    assert step(look=True) == step(look=False) == step(look=True)
+
+
+def test_a_look_before_backward_costs_little():
+    step = stepper(192)
+    for _ in range(3):
+        step(True), step(False)
+    times = {True: [], False: []}
+    for _ in range(15):
+        for look, found in times.items():
+            started = time.perf_counter()
+            step(look)
+            found.append(time.perf_counter() - started)
+    assert min(times[True]) <= 1.5 * min(times[False])  # 1.04 on an idle machine
+
+
+def test_looks_anywhere_give_the_same_gradients():
+    def gradients(looks):
+        w = torch.linspace(0.5, 1.5, 6).reshape(2, 3).requires_grad_()
+        values = []
+        x = w
+        for i in range(4):
+            x = (x * 1.5).sin() + w / (i + 1)
+            values.append(x)
+            if i in looks:
+                x.tolist()
+        loss = sum((v * v).sum() for v in values)
+        loss.backward()
+        return w.grad.numpy()
+
+    expected = gradients(())
+    for looks in ((0,), (1, 2), (0, 1, 2, 3)):
+        assert gradients(looks) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_chain_of_two_hundred_thousand_operations():
+    x = torch.ones(4, requires_grad=True)
+    y = x
+    for _ in range(200_000):
+        y = y * 1.0000001
+    y.sum().backward()
+    assert x.grad.tolist() == pytest.approx([1.0202, 1.0202, 1.0202, 1.0202], rel=5e-3)
+
+
+def test_a_training_loop_neither_leaks_nor_needs_the_collector():
+    step = stepper(48)
+    for _ in range(3):
+        step(True)
+    gc.collect()
+    gc.disable()
+    try:
+        before = heap.allocated
+        for _ in range(10):
+            step(True)
+        assert heap.allocated <= before
+    finally:
+        gc.enable()
+
+
+def test_a_loss_that_was_differentiated_keeps_nothing():
+    """After backward() the loss is still held: its trace needs no residuals for it."""
+    w = torch.linspace(0, 1, 50_000).requires_grad_()
+
+    def run():
+        w.grad = None
+        loss = ((w * 2).exp() * w).sum()
+        loss.backward()
+        return loss
+
+    run()
+    kept = run()
+    before = heap.allocated
+    kept = run()
+    assert heap.allocated - before < 100_000
+    assert kept._read().grad_fn.number == -1
+
+
+def test_a_gradient_of_another_dtype_is_refused():
+    w = torch.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="float64.*float32"):
+        w.grad = torch.ones(3, dtype=torch.float64)
+
+
+def test_anomaly_mode_names_a_gradient_that_is_no_number():
+    w = torch.zeros(2, requires_grad=True)
+    with torch.autograd.detect_anomaly(), pytest.raises(RuntimeError, match="nan"):
+        (w.sqrt() * 0).sum().backward()
+    (w * 2).sum().backward()
+    assert w.grad.tolist() == [2, 2]
+
+
+def test_two_losses_share_a_trunk_with_retain_graph():
+    w = torch.full((3,), 2.0, requires_grad=True)
+    trunk = w.exp()
+    first, second = (trunk * 2).sum(), (trunk * trunk).sum()
+    first.item()
+    first.backward(retain_graph=True)
+    second.backward()
+    e = float(torch.tensor(2.0).exp())
+    assert w.grad.tolist() == pytest.approx([2 * e + 2 * e * e] * 3, rel=1e-5)
+    with pytest.raises(RuntimeError, match="a second time"):
+        first.backward()
+
+
+def test_a_repeated_step_with_hooks_compiles_once():
+    w = torch.ones(5, requires_grad=True)
+
+    def step():
+        w.grad = None
+        y = w * 3
+        z = y.tanh()
+        y.register_hook(lambda g: g * 2)
+        (z * y).sum().backward()
+        return w.grad.tolist()
+
+    first = step()
+    step()
+    before = recorder().compiled
+    assert step() == first and recorder().compiled == before
