@@ -1,0 +1,1 @@
+"""Programs as PyTorch's users write them. Each is a function of the module `torch`."""
