@@ -17,6 +17,7 @@ from .frontends.execute import NOTHING, array_of, buffer_of
 from .frontends.function import FUNCTIONS, _restore, tensors
 from .frontends.locate import user_line
 from .frontends.record import Cell, State, cell_class, recorder, value_of
+from .frontends.saved import Written
 from .frontends.symbolic import concrete_type
 from .ir.dtype import I64, DType, from_numpy
 from .ir.errors import GraphcError, ShapeError
@@ -90,8 +91,16 @@ class Storage:
         cell.grad_fn, cell.hooks, cell.owner = old.grad_fn, old.hooks, old.owner
         return cell
 
-    def write(self, cell: Cell) -> None:
-        """Gives the storage a new value; exported memory is written through at once."""
+    def write(self, cell: Cell, seen: bool = True) -> None:
+        """Gives the storage a new value; exported memory is written through at once.
+
+        seen: backwards that saved the old value shall know.
+        """
+        if seen and not self.exported():
+            _mark(self.cell, cell)
+            leaf = self.leaf() if self.leaf is not None else None
+            if leaf is not None and leaf._cell is not None:
+                _mark(leaf._cell, cell)
         if self.exported():
             buffer = value_of(cell)
             source = array_of(buffer, cell.type)
@@ -109,6 +118,20 @@ class Storage:
                 cell.inference = self.cell.inference  # the memory stays what it was made as
             self.cell = cell
         self.version += 1
+
+
+def _share_mark(view: Cell, base: Cell) -> None:
+    """A write to the memory of a view is one to that of its base."""
+    if base.written is None:
+        base.written = Written()
+    view.written = base.written
+
+
+def _mark(old: Cell, fresh: Cell) -> None:
+    """The memory that shows `old` shows `fresh` from now on."""
+    if old.written is None:
+        old.written = Written()
+    old.written.by = (id(fresh.tape), fresh.slot)
 
 
 new = object.__new__
@@ -176,6 +199,7 @@ class Tensor:
             return storage.snapshot(chain)
         if self._cell is None or self._seen != storage.version:
             self._cell, self._seen = _replay(storage.cell, chain), storage.version
+            _share_mark(self._cell, storage.cell)
         return self._cell
 
     def _read_through(self, leaf: Tensor) -> Cell:
@@ -183,6 +207,7 @@ class Tensor:
         base, version = leaf._read(), self._storage.version
         if self._cell is None or self._seen != version or self._base is not base:
             self._cell = _replay(base, self._chain[len(leaf._chain) :])
+            _share_mark(self._cell, base)
             self._seen, self._base = version, base
         return self._cell
 
@@ -228,7 +253,7 @@ class Tensor:
             whole = _plain(fresh)
         else:
             whole = fresh
-        storage.write(whole)
+        storage.write(whole, self._versions is None)
         if self._versions is not None:
             self._versions.count += 1
             storage.unseen += 1
@@ -432,6 +457,8 @@ def wrap_view(
         part._cell, part._seen = cell, storage.version
         if storage.cell.inference:
             cell.inference = True
+        if modes.grad_enabled():
+            _share_mark(cell, owner._cell if owner._leaf else storage.cell)
         part._base = owner._cell if owner._leaf else owner._base
         if owner._versions is not None:
             part._versions = owner._versions

@@ -17,7 +17,7 @@ from ..ir.build import dead_code
 from ..ir.graph import Graph, Node, Value
 from ..passes.autodiff import vjp_into
 from .record import Cell, Recorder, State, recorder, value_of
-from .saved import kept_nodes
+from .saved import kept_nodes, modified_error, saved_values
 from .segment import Differentiable, freed_error, recorded, start_like, summed
 
 
@@ -166,12 +166,18 @@ def _pull_tape(
         masks, kept = kept_nodes(nodes, params), 0
         for value in values[:n]:
             kept |= masks.get(value, 0)
-        return grads, [create_graph] * len(grads), (tuple(reached), kept)
+        places = {node: i for i, node in enumerate(nodes)}
+        saved = [s for s in saved_values(rec.state.path()) if s.mask(places) & kept]
+        return grads, [create_graph] * len(grads), (tuple(reached), kept, saved)
 
     made = rec.step(key, slots, build)
-    places, kept = rec.state.extra
+    places, kept, saved = rec.state.extra
     if kept & tape.freed:
         raise freed_error()
+    for one in saved:
+        mark = tape.cells[one.slot].written
+        if mark is not None and one.written_by_another(mark.by, id(tape)):
+            raise modified_error(one.text)
     if not retain_graph:
         tape.freed |= kept
     return [(wanted[i], cell) for i, cell in zip(places, made, strict=True)]

@@ -19,7 +19,7 @@ from ..ir.types import TensorType
 from ..passes.clean import clean
 from ..passes.partition import partition
 from .by_size import BySize
-from .saved import kept_nodes
+from .saved import Saved, Written, kept_nodes, saved_values
 from .symbolic import SMALLEST, concrete_type
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Entry:
             seeds = [i for i in seeds if i not in self.freed]
         self.template: SegmentTemplate | None = None
         self.seed_slots: list[int] = seeds
+        self.saved: list[tuple[Saved, int]] = []  # what torch would save, and the nodes that do
         self.param_slots = slots
         results = list(outputs)
         if seeds:
@@ -138,6 +139,8 @@ class Entry:
                 k for k, slot in enumerate(slots) if grads[slot] and graph.params[k] in leading
             ]
             self.template = SegmentTemplate(dead_code(whole), wanted, options.verify)
+            places = {node: i for i, node in enumerate(self.template.graph.nodes)}
+            self.saved = [(s, s.mask(places)) for s in saved_values(state.path())]
             graph, results = self._with_residuals(graph, outputs, seeds, live)
         self.live = list(live)
         self._compile(dead_code(Graph(graph.params, graph.nodes, results)))
@@ -227,12 +230,27 @@ class Entry:
             kept = [concrete_type(t, tape.sizes) for t in self.types[len(self.live) :]]
             residuals = list(zip(kept, buffers[len(self.live) :], strict=True))
             params = [cells[slot] for slot in self.param_slots]
-            Segment(self.template, params, residuals, [cells[i] for i in self.seed_slots])
+            segment = Segment(self.template, params, residuals, [cells[i] for i in self.seed_slots])
+            segment.saved = self._marks(tape)
         if self.freed:
             from .segment import FREED
 
             for slot in self.freed:
                 cells[slot].grad_fn = FREED
+
+    def _marks(self, tape: Tape) -> list[tuple[Saved, int, Written]]:
+        """For the saved values that were written, or that somebody can still write: their marks."""
+        found = []
+        for one, mask in self.saved:
+            cell = tape.cells[one.slot]
+            mark = cell.written
+            if mark is None:
+                if cell.buffer is None:
+                    continue
+                mark = cell.written = Written()
+            if mark.by is None or one.written_by_another(mark.by, id(tape)):
+                found.append((one, mask, mark))
+        return found
 
 
 def _that_name_sizes(graph: Graph, used: set[Value]) -> set[Value]:

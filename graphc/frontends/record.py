@@ -39,6 +39,7 @@ class Cell:
     grad_fn: Any = None
     hooks: Any = None
     retain: Any = None  # runs after the hooks: what `retain_grad` asked for
+    written: Any = None  # shared with its views: whether the memory was written since
     owner: Any = None  # of a leaf: a weak reference to its tensor
     requires_grad = False
     inference = False  # made in inference mode: it cannot be saved for a backward
@@ -98,7 +99,8 @@ class State:
         self.numbers: dict[Any, list] = {}
         self.next: State = self  # the state that followed last time: the prediction
         self.operands: Any = None  # (function, slots..., mode) of a step that `Function` predicts
-        self.site: Any = None  # where the program was: the user's lines, innermost first
+        # Where the program was: the user's lines, innermost first. Of a parameter: all such places.
+        self.site: Any = None
         self.entries: dict[Any, Any] = {}
         self.patterns: list[State] = []  # following parameters with symbolic sizes
         self.refused: set[Any] = set()  # functions that cannot be recorded here with symbols
@@ -211,12 +213,13 @@ class Recorder:
         grad: whether it requires grad; None where it was made in inference mode.
         """
         tape, before = self.tape, self.state
-        wanted = type
+        wanted, site = type, user_site()
         if not tape.static:
             for state in before.patterns:
                 pattern = state.types[0]
                 if (
-                    pattern.dtype is type.dtype
+                    site in state.site  # another place of the program has sizes of its own
+                    and pattern.dtype is type.dtype
                     and len(pattern.shape) == len(type.shape)
                     and pattern.device == type.device
                     and state.key[2] is grad
@@ -228,16 +231,22 @@ class Recorder:
             seen = [
                 s.types[0] for k, s in before.edges.items()
                 if k[0] == "param" and k[2] is grad and s.types[0].device == type.device
+                and site in s.site
             ]  # fmt: skip
             share = bool(tape.sizes) and not grad
             if (seen and not grad) or share:
                 made = symbolic.generalised(type, seen, tape.sizes, len(tape.sizes), share)
                 wanted = made or type
-        state = State(before, None, (), (Value(wanted),), (bool(grad),), is_param=True)
-        state.key = key = ("param", wanted, grad)
-        before.edges[key] = state
+        key = ("param", wanted, grad)
+        state = before.edges.get(key)
+        if state is None:
+            state = State(before, key, (), (Value(wanted),), (bool(grad),), is_param=True)
+            state.site = set()
+            before.edges[key] = state
+            if wanted is not type:
+                before.patterns.append(state)
+        state.site.add(site)
         if wanted is not type:
-            before.patterns.append(state)
             bound = symbolic.matches(wanted, type, tape.sizes)
             assert bound is not None
             tape.sizes.update(bound)

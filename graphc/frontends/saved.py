@@ -3,12 +3,17 @@
 torch gives up what was kept after a backward without retain_graph, and a second backward through
 the same node raises. Nodes that keep nothing (sums, views, products with a number) may be passed
 any number of times. Sets of nodes are bit masks: bit i is node i of a trace.
+
+A value that torch saves and that is written later makes the backward raise. (The derivative here
+would be right: it uses the value of then. But a program that relies on that fails in torch.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from ..ir.errors import GraphcError
 from ..ir.graph import Node, Value
 
 _KEEP_NOTHING = {"add", "sub", "neg", "real", "imag"}
@@ -54,7 +59,8 @@ def kept_nodes(nodes: Sequence[Node], wanted: Iterable[Value]) -> dict[Value, in
 
 def upstream(nodes: Sequence[Node], marked: Mapping[Value, int]) -> dict[Value, int]:
     """For each value that depends on a marked one: the bits of the marks, its own included."""
-    masks: dict[Value, int] = {}
+    made = {value for node in nodes for value in node.outputs}
+    masks = {value: 1 << bit for value, bit in marked.items() if value not in made}
     for node in nodes:
         mask = 0
         if not node.op.no_derivative:
@@ -65,3 +71,88 @@ def upstream(nodes: Sequence[Node], marked: Mapping[Value, int]) -> dict[Value, 
             if own:
                 masks[value] = own
     return masks
+
+
+# --- values that torch saves, and that may be written later --------------------------------------
+
+_RESULT = frozenset(
+    "exp exp2 expm1 sqrt rsqrt reciprocal tanh sigmoid tan relu softmax log_softmax".split()
+)
+_SELF = frozenset(
+    "log log2 log10 log1p sin cos sinh cosh asin acos atan abs erf pow square gelu silu".split()
+)
+_OTHER = frozenset("mul multiply matmul mm bmm mv dot linear".split())
+
+
+class Written:
+    """Whether the memory that shows a value was written since: (recording, slot) of the writer."""
+
+    __slots__ = ("by",)
+
+    def __init__(self) -> None:
+        self.by: tuple[int, int] | None = None
+
+
+class ModifiedError(GraphcError, RuntimeError):
+    """A backward through a value whose memory was written after it had been saved."""
+
+
+def modified_error(text: str) -> ModifiedError:
+    return ModifiedError(
+        "one of the variables needed for gradient computation has been modified by an inplace "
+        f"operation: {text}.",
+        hint="Write to a clone of it, or after the backward.",
+    )
+
+
+class Saved(NamedTuple):
+    """A value that torch saves at a step: its slot, and the step's nodes.
+
+    own: the slot of what y.mul_(x) writes, whose write of y does not count; else -1.
+    """
+
+    slot: int
+    own: int
+    nodes: tuple[Node, ...]
+    text: str
+
+    def mask(self, places: Mapping[Node, int]) -> int:
+        found = 0
+        for node in self.nodes:
+            if node in places:
+                found |= 1 << places[node]
+        return found
+
+    def written_by_another(self, by: tuple[int, int] | None, recording: int) -> bool:
+        return by is not None and by != (recording, self.own)
+
+
+def saved_values(path: Iterable[Any]) -> list[Saved]:
+    """What torch saves in a trace, as far as the functions here go; the others save nothing."""
+    grads: list[bool] = []
+    types: list[Any] = []
+    found = []
+    steps = list(path)
+    for state, following in zip(steps, [*steps[1:], None]):
+        base, key = len(grads), state.key
+        grads += state.grads
+        types += state.types
+        name = getattr(key[0], "name", None)
+        if name is None or not state.grads or not state.grads[0]:
+            continue
+        slots = [slot for slot in key[4 if key[1] == "numbers" else 3 :] if slot < base]
+        own = base
+        if following is not None and following.key[0] == "put" and following.key[-1] == base:
+            own = base + len(state.values)  # written through a view
+        places = []
+        if name in _RESULT:
+            places = [(base, -1)]
+        elif name in _SELF:
+            places = [(slots[0], own)]
+        elif name in _OTHER and len(slots) > 1:
+            a, b = slots[:2]
+            places = [(a, own)] * grads[b] + [(b, -1)] * grads[a]
+        elif name in ("div", "true_divide") and len(slots) > 1:
+            places = [(slots[0], own)] * grads[slots[1]] + [(slots[1], -1)]
+        found += [Saved(slot, own, state.nodes, types[slot].text) for slot, own in places]
+    return found

@@ -18,7 +18,7 @@ from ..ir.errors import GraphcError, UnsupportedError
 from ..ir.graph import Graph, Value, symbols_of
 from ..passes.autodiff import vjp_into
 from .record import Cell, recorder
-from .saved import kept_nodes, upstream
+from .saved import Saved, Written, kept_nodes, modified_error, upstream
 from .symbolic import replay
 
 _numbers = itertools.count()
@@ -78,6 +78,10 @@ class Structure:
         self.kept = [leading.get(value, 0) for value in graph.results]
         found = upstream(graph.nodes, {value: i for i, value in enumerate(graph.results)})
         self.upstream = [found.get(v, 0) & ~(1 << i) for i, v in enumerate(graph.results)]
+        # Of each output: from which of the wanted params a derivative leads to it.
+        starts = {graph.params[k]: i for i, k in enumerate(wanted)}
+        reached = upstream(graph.nodes, starts)
+        self.reached = [reached.get(v, 0) for v in graph.results]
         self.static = not symbols_of(graph)
         self._cut: dict[tuple[int, ...], Graph] = {}
 
@@ -112,7 +116,8 @@ class Segment:
     """A flushed trace: its inputs, its residuals, and which cells are its outputs."""
 
     __slots__ = (
-        "__weakref__", "_cells", "freed", "inputs", "number", "outputs", "residuals", "template",
+        "__weakref__", "_cells", "freed", "inputs", "number", "outputs", "residuals", "saved",
+        "template",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +132,7 @@ class Segment:
         self.residuals: list[Cell] | None = [Cell(type, buffer) for type, buffer in residuals]
         self.outputs = {id(cell): i for i, cell in enumerate(outputs)}
         self._cells = [weakref.ref(cell) for cell in outputs]
+        self.saved: list[tuple[Saved, int, Written]] = []
         self.freed = 0  # the nodes whose kept values were given up
         for cell in outputs:
             cell.grad_fn = self
@@ -162,8 +168,12 @@ class Segment:
             build = _from_residuals(template, places)
             operands = [*self.inputs, *self.residuals, *cts]
             grads = self._step(build, operands, places, create_graph)
-        for k, cell in zip(template.wanted, grads, strict=True):
-            found[k] = cell
+        reached = 0
+        for place in places:
+            reached |= template.structure.reached[place]
+        for i, (k, cell) in enumerate(zip(template.wanted, grads, strict=True)):
+            if reached >> i & 1:  # the others get none, not zeros
+                found[k] = cell
         return found
 
     def pull_to(
@@ -179,10 +189,16 @@ class Segment:
         return found[0]
 
     def _check_kept(self, given: Iterable[Cell]) -> None:
-        if self.freed:
-            kept = self.template.structure.kept
-            if any([kept[self.place(cell)] & self.freed for cell in given]):
-                raise freed_error()
+        if not self.freed and not self.saved:
+            return
+        passed = 0
+        for cell in given:
+            passed |= self.template.structure.kept[self.place(cell)]
+        if passed & self.freed:
+            raise freed_error()
+        for one, mask, mark in self.saved:
+            if mark.by is not None and mask & passed:
+                raise modified_error(one.text)
 
     def _pull_cut(
         self, target: int | None, places: tuple[int, ...], cts: list[Cell], create: bool, cuts: Cuts

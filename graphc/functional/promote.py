@@ -75,6 +75,8 @@ def to_dtype(x: Any, dtype: DType, like: Value | None = None) -> Value:
     """An operand in an element type; a number becomes a 0-d constant on the device of `like`."""
     if isinstance(x, Number):
         x = x.value
+        if like is not None and like.type.device != x.type.device:
+            x = ops.copy_to(x, device=like.type.device)
     if isinstance(x, Value):
         return x if x.type.dtype is dtype else ops.cast(x, dtype=dtype)
     device = like.type.device if like is not None else "cpu"
