@@ -22,7 +22,7 @@ from ..ir.errors import GraphcError
 from ..ir.graph import Attrs, Graph, Node, Value
 from ..ir.types import TensorType
 from . import execute, modes, symbolic
-from .locate import user_location
+from .locate import user_location, user_site
 
 CUT_AT = 4096  # steps after which a tape is flushed in any case
 CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where its first step comes again
@@ -314,6 +314,7 @@ class Recorder:
         state = State(
             self.state, key, builder.nodes, _distinct(builder, outputs), grads, extra=extra
         )
+        state.site = user_site()
         self.state.edges[key] = state
         return state
 
