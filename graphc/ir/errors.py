@@ -70,3 +70,7 @@ PUBLIC = (
 )  # fmt: skip
 for _error in PUBLIC:
     _error.__module__ = "graphc"  # where users find them, and what tracebacks say
+
+
+class SettingError(GraphcError, ValueError):
+    """A setting, or an environment variable that mirrors one, that has no such value."""

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...ir.errors import SettingError
+
 
 def _cache_directory() -> Path:
     chosen = os.environ.get("GRAPHC_CACHE_DIR")
@@ -20,7 +22,7 @@ def _number(name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{name} must be an integer, not {text!r}") from None
+        raise SettingError(f"{name} must be an integer, not {text!r}") from None
 
 
 @dataclass(slots=True)

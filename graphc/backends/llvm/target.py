@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from graphc.backends.llvm.settings import settings
+from graphc.ir.errors import SettingError
 
 _ALL_WIDTHS = (8, 16, 32, 64)
 
@@ -182,7 +183,7 @@ def get_target(name: str | None = None) -> Target:
     if name == "host":
         return host_target()
     if name not in TARGETS:
-        raise ValueError(f"no target {name!r}; there are host, {', '.join(TARGETS)}")
+        raise SettingError(f"no target {name!r}; there are host, {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
