@@ -257,7 +257,9 @@ def function(
 class Call:
     """One call: tensors found, and the rest turned into a key."""
 
-    __slots__ = ("args", "cells", "dims", "floats", "function", "kwargs", "owners", "tape")
+    __slots__ = (
+        "args", "cells", "dims", "floats", "function", "kwargs", "owners", "plain_ints", "tape",
+    )  # fmt: skip
 
     def __init__(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
@@ -265,6 +267,7 @@ class Call:
         self.owners: list[Any] = []
         self.floats: list[float] = []  # and the ints of a function that computes with them
         self.dims: list[AnyDim] = []  # in a trace with symbols: every int, as an expression of them
+        self.plain_ints = False  # no int is taken for an expression of the symbols
 
     def record(self) -> Any:
         rec = recorder()
@@ -273,9 +276,13 @@ class Call:
         if self.kwargs:
             shape += tuple([(k, self._part(v)) for k, v in self.kwargs.items()])
         before = rec.state
-        if rec.tape.sizes and before.refused and self._signature() in before.refused:
-            rec.go_static()
-            return self._again(rec)
+        if rec.tape.sizes and before.refused:
+            if self._signature() in before.refused:
+                rec.go_static()
+                return self._again(rec)
+            if not self.plain_ints and ("ints", *self._signature()) in before.refused:
+                self.plain_ints = True
+                return self._again(rec)
         slots = [rec.slot_of(cell) for cell in self.cells]
         ints_are_sizes = rec.tape.sizes and not self.dims and not self.function.ints
         if rec.tape is not self.tape or (ints_are_sizes and _has_ints(shape)):
@@ -289,9 +296,18 @@ class Call:
         except Exception as error:
             if rec.tape.sizes:  # not with symbols, then
                 signature = self._signature()
+                if any([dim.__class__ is Dim for dim in self.dims]):
+                    # The k of topk may be the number of rows by chance.
+                    before.refused.add(("ints", *signature))
+                    self.plain_ints = True
+                    return self._again(rec)
+                guesses = rec.guesses_since(before)
                 rec.go_static()
                 result = self._again(rec)  # an error of the user's is raised again here
-                before.refused.add(signature)
+                if guesses:
+                    record.forget(guesses)
+                else:
+                    before.refused.add(signature)
                 return result
             if isinstance(error, GraphcError):
                 raise located(error) from None
@@ -322,6 +338,9 @@ class Call:
                 return (int, value)
             sizes = self.tape.sizes
             if not sizes:
+                return (int, value)
+            if self.plain_ints:
+                self.dims.append(value)
                 return (int, value)
             factors = [n for cell in self.cells for n in cell.type.shape if n.__class__ is int]
             dim = expression(value, sizes, factors)

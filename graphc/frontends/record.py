@@ -24,6 +24,7 @@ from ..ir.types import TensorType
 from . import execute, modes, symbolic
 from .locate import user_location, user_site
 
+LEARNED = 8  # after so many hits it is known which places of a program use a parameter's type
 CUT_AT = 4096  # steps after which a tape is flushed in any case
 CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where its first step comes again
 
@@ -74,9 +75,9 @@ class State:
     """A trace: its parent and one more step. `values` are the step's outputs in the IR."""
 
     __slots__ = (
-        "cell_class", "depth", "edges", "entries", "extra", "grads", "is_param", "key", "next",
-        "nodes", "numbers", "operands", "parent", "patterns", "refused", "site", "slots", "types",
-        "values",
+        "cell_class", "depth", "edges", "entries", "extra", "grads", "hits", "is_param", "key",
+        "next", "nodes", "numbers", "operands", "parent", "patterns", "refused", "site", "slots",
+        "types", "unshared", "values",
     )  # fmt: skip
 
     def __init__(
@@ -101,8 +102,10 @@ class State:
         self.operands: Any = None  # (function, slots..., mode) of a step that `Function` predicts
         # Where the program was: the user's lines, innermost first. Of a parameter: all such places.
         self.site: Any = None
+        self.hits = 0  # of a parameter: how often it was met again, as far as that is counted
         self.entries: dict[Any, Any] = {}
         self.patterns: list[State] = []  # following parameters with symbolic sizes
+        self.unshared = False  # sizes of following parameters equal others by coincidence only
         self.refused: set[Any] = set()  # functions that cannot be recorded here with symbols
 
     def path(self) -> list[State]:
@@ -180,6 +183,9 @@ class Recorder:
         state = self.state.edges.get(("param", cell.type, kind))
         if state is None:
             state = self._new_param(cell.type, kind)
+        elif state.hits < LEARNED:
+            state.hits += 1
+            state.site.add(user_site())
         slot = state.slots - 1
         try:
             tape.cells.append(cell)
@@ -233,7 +239,7 @@ class Recorder:
                 if k[0] == "param" and k[2] is grad and s.types[0].device == type.device
                 and site in s.site
             ]  # fmt: skip
-            share = bool(tape.sizes) and not grad
+            share = bool(tape.sizes) and not grad and not before.unshared
             if (seen and not grad) or share:
                 made = symbolic.generalised(type, seen, tape.sizes, len(tape.sizes), share)
                 wanted = made or type
@@ -251,6 +257,17 @@ class Recorder:
             assert bound is not None
             tape.sizes.update(bound)
         return state
+
+    def guesses_since(self, before: State) -> list[State]:
+        """Parameters since `before` whose sizes were taken to be those of earlier ones."""
+        found = []
+        for state in self.state.path()[before.depth :]:
+            parent = state.parent
+            if parent is not None and state in parent.patterns:
+                earlier = {d for s in parent.path() for t in s.types for d in t.shape}
+                if any([d in earlier for d in state.types[0].shape if not isinstance(d, int)]):
+                    found.append(state)
+        return found
 
     def go_static(self) -> None:
         """Computes what is pending, and records the next trace with static sizes."""
@@ -417,6 +434,19 @@ class Recorder:
             self.compiled += 1
         state.entries[live, freed] = entry
         return entry
+
+
+def forget(guesses: Sequence[State]) -> None:
+    """Drops parameters of a step that failed with symbols: sizes were equal by coincidence.
+
+    They are not taken as equal there again.
+    """
+    for state in guesses:
+        parent = state.parent
+        assert parent is not None
+        parent.unshared = True
+        parent.patterns.remove(state)
+        parent.edges.pop(state.key, None)
 
 
 def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:

@@ -5,9 +5,20 @@ import pytest
 
 import graphc as torch
 import graphc.nn.functional as F
-from graphc.frontends.record import recorder
+from graphc.frontends import record
+from graphc.frontends.record import Recorder, recorder
 
 SIZES = range(3, 103)
+
+
+@pytest.fixture(autouse=True)
+def a_recorder_that_has_seen_nothing():
+    before = recorder()
+    before.flush()
+    record.of_thread.recorder = Recorder()
+    yield
+    recorder().flush()
+    record.of_thread.recorder = before
 
 
 def compiles(program, arguments=SIZES):
