@@ -506,32 +506,50 @@ def _record(
 
 
 def _replay(cell: Cell, chain: views.Chain) -> Cell:
-    made = _record("view", chain, [cell], lambda x: views.replay(x, chain), views.detached(chain))
-    return made
+    constant = views.detached(chain)
+    moved = _moved_block("view", cell, chain)
+    if moved is not None:
+        at, sizes = moved
+        shape = chain[-1].outputs[0].type.shape
+        static = (sizes, shape)
+        return _record(
+            "view block", static, [cell, *at],
+            lambda x, *k: views.part_block(x, sizes, k, shape), constant,
+        )  # fmt: skip
+    return _record("view", chain, [cell], lambda x: views.replay(x, chain), constant)
 
 
 def _put(base: Cell, fresh: Cell, chain: views.Chain) -> Cell:
-    """The storage's value after a write to a view of it.
-
-    Where a place of the program writes to another part than before, the places are operands from
-    now on: else `x[t] = ...` in a loop over t would be another trace for every t.
-    """
-    rec, block = recorder(), None
-    if rec.eager and base.type.is_static and views.is_static(chain):
-        block = views.block(chain, base.type.shape)
-    if block is not None:
-        starts, sizes = block
-        place = ("put", base.type, fresh.type, sizes)
-        if rec.state.numbers.setdefault(place, starts) != starts:
-            index = TensorType(I64, (), base.type.device)
-            at = [Cell(index, buffer_of(np.asarray(start, np.int64))) for start in starts]
-            return _record(
-                "put block",
-                sizes,
-                [base, fresh, *at],
-                lambda x, y, *k: views.put_block(x, y, sizes, k),
-            )
+    """The storage's value after a write to a view of it."""
+    moved = _moved_block("put", base, chain)
+    if moved is not None:
+        at, sizes = moved
+        return _record(
+            "put block", sizes, [base, fresh, *at], lambda x, y, *k: views.put_block(x, y, sizes, k)
+        )
     return _record("put", chain, [base, fresh], lambda x, y: views.put(x, y, chain))
+
+
+def _moved_block(name: str, base: Cell, chain: views.Chain) -> tuple[list[Cell], tuple] | None:
+    """Where a view lies, if this place of the program used another part of such a tensor before.
+
+    Its starts are operands then: else `x[t] = ...` in a loop over t would be another trace for
+    every t. Also its sizes; an axis that it covers has the storage's size, which may be a symbol.
+    """
+    rec = recorder()
+    if not rec.eager:
+        return None
+    shape = concrete_type(base.type, rec.tape.sizes).shape
+    block = views.block(chain, shape)
+    if block is None:
+        return None
+    starts, taken = block
+    covered = [start == 0 and n == size for start, n, size in zip(starts, taken, shape)]
+    sizes = tuple([d if whole else n for whole, d, n in zip(covered, base.type.shape, taken)])
+    if rec.state.numbers.setdefault((name, base.type, sizes), starts) == starts:
+        return None
+    index = TensorType(I64, (), base.type.device)
+    return [Cell(index, buffer_of(np.asarray(start, np.int64))) for start in starts], sizes
 
 
 def _plain(cell: Cell) -> Cell:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..ir import ops
 from ..ir.build import Builder
+from ..ir.dims import AnyDim, Dim
 from ..ir.dtype import BOOL, I64
 from ..ir.errors import ShapeError
 from ..ir.graph import Attrs, Node, Value
@@ -185,6 +186,8 @@ def block(chain: Chain, shape: tuple[int, ...]) -> Block | None:
     axes: list[int | None] = list(range(len(shape)))  # of the view, as axes of the storage
     for node in chain:
         result = node.outputs[0].type.shape
+        if not node.outputs[0].type.is_static or any([isinstance(v, Dim) for v in _starts(node)]):
+            return None
         if node.op is ops.slice_ and all([k == 1 for k in node.attrs["step"]]):
             for axis, start, size in zip(axes, node.attrs["start"], result, strict=True):
                 if axis is not None:
@@ -201,9 +204,20 @@ def block(chain: Chain, shape: tuple[int, ...]) -> Block | None:
     return tuple(starts), tuple(sizes)
 
 
-def put_block(base: Value, new: Value, sizes: Sequence[int], starts: Sequence[Value]) -> Value:
+def put_block(base: Value, new: Value, sizes: Sequence[AnyDim], starts: Sequence[Value]) -> Value:
     """`base` with the elements of a box, which begins at computed places, replaced by `new`."""
     return ops.dynamic_update(base, ops.reshape(new, shape=tuple(sizes)), *starts)
+
+
+def _starts(node: Node) -> Sequence[AnyDim]:
+    return node.attrs["start"] if node.op is ops.slice_ else ()
+
+
+def part_block(
+    base: Value, sizes: Sequence[AnyDim], starts: Sequence[Value], shape: Sequence[int]
+) -> Value:
+    """The elements of a box of `base`, which begins at computed places, in a shape of their own."""
+    return ops.reshape(ops.dynamic_slice(base, *starts, sizes=tuple(sizes)), shape=tuple(shape))
 
 
 def put(base: Value, new: Value, chain: Chain) -> Value:

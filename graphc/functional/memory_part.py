@@ -15,6 +15,7 @@ from ..frontends import views
 from ..frontends.execute import array_of, buffer_of
 from ..frontends.locate import located
 from ..frontends.record import Cell, recorder
+from ..frontends.symbolic import SMALLEST
 from ..ir.build import Builder
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
@@ -38,7 +39,8 @@ def read_part(x: Tensor, items: tuple) -> Tensor | None:
         return None
     index = tuple([_hashable(item) for item in items])
     form = tuple([item.__class__ for item in items])
-    if rec.state.numbers.setdefault(("part", cell.type, form), index) == index:
+    known = rec.state.numbers.setdefault(("part", cell.type, form), index) == index
+    if known and not (rec.tape.sizes and _is_far_from_the_end(index)):
         return None
     if cell.buffer is None:
         if cell.tape is not rec.tape:
@@ -76,6 +78,14 @@ def unread_part(x: Tensor, items: tuple) -> Tensor:
     made._base = x._cell if x._leaf else x._base
     made._versions = x._versions
     return made
+
+
+def _is_far_from_the_end(index: tuple) -> bool:
+    """Whether a slice counts from the end, as x[-16:], more than the smallest size of a symbol."""
+    return any([
+        item.__class__ is tuple and any([v is not None and v < -SMALLEST for v in item])
+        for item in index
+    ])  # fmt: skip
 
 
 def is_new_place(type: TensorType, items: tuple) -> bool:

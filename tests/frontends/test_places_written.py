@@ -81,3 +81,42 @@ def test_writes_that_do_not_fit():
         x[7] = 1.0
     with pytest.raises(RuntimeError):
         x[:2] = torch.zeros(3)
+
+
+def test_text_that_grows_compiles_a_few_times():
+    """As a language model generates: the last 16 tokens are read, the last row of logits is cut."""
+    torch.manual_seed(0)
+    table = torch.randn(24, 8)
+    numbers = table.numpy().astype(np.float64)
+
+    def generate(steps):
+        tokens = torch.zeros((1, 1), dtype=torch.long)
+        for _ in range(steps):
+            context = tokens if tokens.size(1) <= 16 else tokens[:, -16:]
+            logits = (table[context] @ table.T).mean(1, keepdim=True)[:, -1, :]
+            largest, _ = torch.topk(logits, 5)
+            logits[logits < largest[:, [-1]]] = -float("inf")
+            expected = (numbers[context.numpy()] @ numbers.T).mean(1)
+            left = np.sort(expected[0])[-5:]
+            np.testing.assert_allclose(np.sort(logits.numpy()[0])[-5:], left, rtol=1e-4, atol=1e-5)
+            assert torch.isinf(logits).sum().item() == 19
+            tokens = torch.cat((tokens, logits.argmax(1, keepdim=True)), 1)
+        return tokens
+
+    before = recorder().compiled
+    generate(40)
+    assert recorder().compiled - before < 25
+    generate(30)
+    settled = recorder().compiled
+    generate(35)
+    assert recorder().compiled - settled < 6  # and not one a step
+
+
+def test_a_number_that_equals_a_size_by_chance():
+    """The k of topk is 4, and so is one of the sizes."""
+    before = recorder().compiled
+    for size in (2, 3, 4, 5, 6, 7, 8, 9):
+        x = torch.tensor(np.tile(np.arange(6, dtype=np.float32), (size, 1)))
+        found = (x * 2).topk(4).values.numpy()
+        np.testing.assert_array_equal(found, np.tile([10.0, 8.0, 6.0, 4.0], (size, 1)))
+    assert recorder().compiled - before <= 6
