@@ -8,9 +8,11 @@ from graphc.frontends.record import recorder
 
 
 def entries(state):
-    yield from state.entries.values()
-    for following in state.edges.values():
-        yield from entries(following)
+    waiting = [state]
+    while waiting:  # (a trace may be longer than Python recurses)
+        state = waiting.pop()
+        yield from state.entries.values()
+        waiting += state.edges.values()
 
 
 def test_convolutions_of_several_sizes():
