@@ -25,6 +25,10 @@ class _Namespace(types.ModuleType):
 sys.modules[__name__].__class__ = _Namespace
 
 
+# Modules of torch that are to come; programs may ask for them by hasattr().
+_ABSENT = ("distributed", "distributions", "fft", "hub", "multiprocessing", "sparse")
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
@@ -35,7 +39,8 @@ def __getattr__(name: str) -> Any:
             return names[name]
     if importlib.util.find_spec(f"graphc.{name}") is not None:
         return importlib.import_module(f"graphc.{name}")
-    raise AttributeError(f"module 'graphc' has no attribute '{name}'")
+    absent = f": torch.{name} is not in graphc yet" if name in _ABSENT else ""
+    raise AttributeError(f"module 'graphc' has no attribute '{name}'{absent}")
 
 
 def __dir__() -> list[str]:

@@ -311,6 +311,11 @@ class Call:
                 return result
             if isinstance(error, GraphcError):
                 raise located(error) from None
+            if isinstance(error, AttributeError) and _is_argument(error.obj):
+                raise TypeError(
+                    f"{self.function.name}(): an argument must be Tensor, "
+                    f"not {type(error.obj).__name__}"
+                ) from None
             raise
         result = self._wrap(rec, made)
         rec.cut_if_long()
@@ -462,6 +467,11 @@ def _erase(part: Any, ints: bool) -> Any:
             return part if _stays_constant(part[1]) else part[0]
         return tuple([_erase(item, ints) for item in part])
     return part
+
+
+def _is_argument(value: Any) -> bool:
+    """Whether a body that failed took a user's value, which is not a tensor, for one."""
+    return value is None or isinstance(value, (str, bool, int, float, complex, list, tuple, dict))
 
 
 def _has_ints(part: Any) -> bool:

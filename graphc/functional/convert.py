@@ -452,8 +452,12 @@ def detach_(self: Tensor) -> Tensor:
     """Detaches this tensor from what it was computed from."""
     from ..tensor import Storage
 
-    cell = self.detach()._read()
     if self._chain:
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+    if not self.requires_grad:
+        return self
+    if self.is_leaf:
+        return self.requires_grad_(False)
+    cell = self.detach()._read()
     self._storage = Storage(cell)
     return self

@@ -40,6 +40,22 @@ for _op in list(OPS.values()):
             globals()[_name] = _unary(_op, _name)
 
 
+@function
+def abs(input):
+    """|x|; of a complex number its magnitude, a real number."""
+    if input.type.dtype.kind != "c":
+        return ops.abs_(input)
+    a, b = ops.real(input), ops.imag(input)
+    square = ops.add(ops.mul(a, a), ops.mul(b, b))
+    zero = ops.full_like(0.0, square)
+    is_zero = ops.eq(square, zero)  # has no derivative there: 0, as torch gives
+    root = ops.sqrt(ops.select(is_zero, ops.full_like(1.0, square), square))
+    return ops.select(is_zero, zero, root)
+
+
+absolute = abs
+
+
 def _scaled(x: Any, alpha: Any, dtype: DType) -> Any:
     """alpha * x in the element type of the result."""
     if not isinstance(alpha, Number) and alpha == 1:
@@ -58,6 +74,14 @@ def add(input, other, *, alpha=1):
     return ops.add(*operands(input, _scaled(other, alpha, dtype), dtype=dtype))
 
 
+def _no_masks(*terms: Any) -> None:
+    if any([x.type.dtype is BOOL if isinstance(x, Value) else isinstance(x, bool) for x in terms]):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying "
+            "to invert a mask, use the `~` or `logical_not()` operator instead."
+        )
+
+
 @function(ints=True)
 def sub(input, other, *, alpha=1):
     """input - alpha * other."""
@@ -67,6 +91,7 @@ def sub(input, other, *, alpha=1):
             "Subtraction, the `-` operator, with two bool tensors is not supported. "
             "Use the `^` or `logical_xor()` operator instead."
         )
+    _no_masks(input, other)
     return ops.sub(*operands(input, _scaled(other, alpha, dtype), dtype=dtype))
 
 
@@ -74,6 +99,7 @@ def sub(input, other, *, alpha=1):
 def rsub(input, other, *, alpha=1):
     """other - alpha * input."""
     dtype = result_type(input, other)
+    _no_masks(input, other)
     return ops.sub(*operands(other, _scaled(input, alpha, dtype), dtype=dtype))
 
 
