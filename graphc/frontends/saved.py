@@ -11,10 +11,15 @@ would be right: it uses the value of then. But a program that relies on that fai
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
+from ..ir.build import trace
+from ..ir.dtype import F32
 from ..ir.errors import GraphcError
-from ..ir.graph import Node, Value
+from ..ir.graph import Attrs, Node, Value
+from ..ir.op import OPS
+from ..ir.types import TensorType
 
 _KEEP_NOTHING = {"add", "sub", "neg", "real", "imag"}
 _PASS_NUMBERS_ON = {"cast", "expand", "reshape"}
@@ -75,13 +80,30 @@ def upstream(nodes: Sequence[Node], marked: Mapping[Value, int]) -> dict[Value, 
 
 # --- values that torch saves, and that may be written later --------------------------------------
 
-_RESULT = frozenset(
-    "exp exp2 expm1 sqrt rsqrt reciprocal tanh sigmoid tan relu softmax log_softmax".split()
-)
-_SELF = frozenset(
-    "log log2 log10 log1p sin cos sinh cosh asin acos atan abs erf pow square gelu silu".split()
-)
+# What the derivatives of other functions read; of a pointwise op, its declaration says it.
+_RESULT = frozenset("reciprocal sigmoid relu softmax log_softmax".split())
+_SELF = frozenset("log10 pow square gelu silu erfinv".split())  # erfinv is computed twice there
 _OTHER = frozenset("mul multiply matmul mm bmm mv dot linear".split())
+
+
+@cache
+def _pointwise() -> tuple[frozenset[str], frozenset[str]]:
+    """Functions of one tensor whose derivative reads the result, and those that read the tensor."""
+    example = TensorType(F32, (1,), "cpu")
+    of_result, of_self = set(_RESULT), set(_SELF)
+    for op in OPS.values():
+        partials = getattr(op, "partials", None)
+        if op.torch is None or len(op.operands) != 1 or op.attributes or partials is None:
+            continue
+        if op.infer(Attrs.of({}), [example])[0] != example:
+            continue
+        graph = trace(partials, example, example)
+        read = {value for node in graph.nodes for value in node.inputs} | set(graph.results)
+        if graph.params[1] in read:
+            of_result.update(set(op.torch.names) - of_self)
+        elif graph.params[0] in read:
+            of_self.update(op.torch.names)
+    return frozenset(of_result), frozenset(of_self)
 
 
 class Written:
@@ -132,6 +154,7 @@ def saved_values(path: Iterable[Any]) -> list[Saved]:
     grads: list[bool] = []
     types: list[Any] = []
     found = []
+    of_result, of_self = _pointwise()
     steps = list(path)
     for state, following in zip(steps, [*steps[1:], None]):
         base, key = len(grads), state.key
@@ -145,9 +168,9 @@ def saved_values(path: Iterable[Any]) -> list[Saved]:
         if following is not None and following.key[0] == "put" and following.key[-1] == base:
             own = base + len(state.values)  # written through a view
         places = []
-        if name in _RESULT:
+        if name in of_result:
             places = [(base, -1)]
-        elif name in _SELF:
+        elif name in of_self:
             places = [(slots[0], own)]
         elif name in _OTHER and len(slots) > 1:
             a, b = slots[:2]

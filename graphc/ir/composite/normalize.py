@@ -214,6 +214,8 @@ class pick(Composite):
     axis: IntAttr
 
     def expand(x, index, axis):
+        if not 0 <= axis < len(x.type.shape):
+            raise ShapeError(f"pick: {x.type.text} has no axis {axis}")
         shape, n = x.type.shape, x.type.shape[axis]
         size = ops.full_like(n, index) if isinstance(n, int) else _size_like(n, index)
         outside = ops.or_(ops.lt(index, ops.full_like(0, index)), ops.le(size, index))
