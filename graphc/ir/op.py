@@ -21,7 +21,7 @@ Facets:
     bilinear                       linear in each of these alone (dot), not in all together (select)
     pull(cts, node), push(tangents, node)     reverse and forward mode, where neither fits
     no_derivative                  the reason, where it has none
-    flat                           ... that it is zero wherever it exists, or stopped on purpose
+    flat                           ... that derivatives are stopped on purpose
     expand(*inputs, **attrs)       composites: the meaning in terms of other ops
     onnx | to_onnx, from_onnx      export and load;  no_onnx: the reason for none
     torch                          PyTorch's names

@@ -157,3 +157,12 @@ def test_a_repeated_step_with_hooks_compiles_once():
     step()
     before = recorder().compiled
     assert step() == first and recorder().compiled == before
+
+
+@pytest.mark.parametrize("name", "sign floor ceil round trunc".split())
+def test_piecewise_constant_functions_give_zeros_whatever_comes(name):
+    x = torch.tensor([0.3, -1.7], requires_grad=True)
+    getattr(torch, name)(x).backward(torch.tensor([float("inf"), 1.0]))
+    assert x.grad.tolist() == [0.0, 0.0]
+    (slope,) = torch.autograd.grad(getattr(torch, name)(x).sum(), x)
+    assert slope.tolist() == [0.0, 0.0]

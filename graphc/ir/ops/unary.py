@@ -26,6 +26,11 @@ from .constant import full_like
 EDGES = Special("inf -inf nan 0.0 -0.0 1.0 -1.0")
 
 
+def _zero(moves, node):
+    """The derivative of what is piecewise constant: zero, whatever comes, inf and nan included."""
+    return [full_like(0.0, node.inputs[0])]
+
+
 @op("neg")
 class neg(Pointwise):
     """-x; the smallest integer wraps."""
@@ -61,8 +66,7 @@ class sign(Pointwise):
     """-1, 0 or 1; 0 for nan, as in torch."""
 
     x: Real
-    no_derivative = "piecewise constant: its derivative is zero wherever it exists"
-    flat = True
+    pull = push = _zero
 
     def eval(x):
         return np.where(np.isnan(x), 0, np.sign(x)) if x.dtype.kind not in "iu" else np.sign(x)
@@ -75,17 +79,13 @@ class sign(Pointwise):
     samples = (Uniform(-4, 4), EDGES)
 
 
-_CONSTANT = "piecewise constant: its derivative is zero wherever it exists"
-
-
 @op("floor")
 class floor(Pointwise):
     """The largest whole number not above x."""
 
     x: Float
     eval = np.floor
-    no_derivative = _CONSTANT
-    flat = True
+    pull = push = _zero
     onnx = Onnx("Floor", 13)
     torch = torch_name("floor")
     samples = (Uniform(-4, 4), Special("inf -inf nan 0.0 -0.0 0.5 -0.5 1e30"))
@@ -97,8 +97,7 @@ class ceil(Pointwise):
 
     x: Float
     eval = np.ceil
-    no_derivative = _CONSTANT
-    flat = True
+    pull = push = _zero
     onnx = Onnx("Ceil", 13)
     torch = torch_name("ceil")
     samples = (Uniform(-4, 4), Special("inf -inf nan 0.0 -0.0 0.5 -0.5 1e30"))
@@ -110,8 +109,7 @@ class round_(Pointwise):
 
     x: Float
     eval = np.rint
-    no_derivative = _CONSTANT
-    flat = True
+    pull = push = _zero
     onnx = Onnx("Round", 11)
     samples = (Uniform(-4, 4), Special("inf -inf nan 0.0 -0.0 0.5 1.5 2.5 -0.5 8388609.0"))
 
@@ -122,8 +120,7 @@ class trunc(Pointwise):
 
     x: Float
     eval = np.trunc
-    no_derivative = _CONSTANT
-    flat = True
+    pull = push = _zero
 
     def to_onnx(g, node, x):
         return g.trunc(x)
