@@ -145,6 +145,8 @@ def main():
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--mode", choices=("eager", "compile", "step"), default="eager")
     options = parser.parse_args()
+    if options.steps < 1 or options.batch < 1:
+        parser.error("--steps and --batch are at least 1")
     if options.threads:
         torch.set_num_threads(options.threads)
 
