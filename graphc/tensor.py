@@ -19,7 +19,7 @@ from .frontends.locate import user_line
 from .frontends.record import Cell, State, cell_class, recorder, value_of
 from .frontends.saved import Written
 from .frontends.symbolic import concrete_type
-from .ir.dtype import I64, DType, from_numpy
+from .ir.dtype import BOOL, I64, DType, from_numpy
 from .ir.errors import GraphcError, ShapeError
 from .ir.graph import Value
 from .ir.types import TensorType
@@ -251,6 +251,8 @@ class Tensor:
             whole = _put(storage.read(), fresh, self._chain)
         elif fresh.requires_grad and (fresh.grad_fn is None or not modes.grad_enabled()):
             whole = _plain(fresh)
+        elif storage.cell.requires_grad and not fresh.requires_grad and modes.grad_enabled():
+            whole = _overwritten(storage.read(), fresh)
         else:
             whole = fresh
         storage.write(whole, self._versions is None)
@@ -550,6 +552,16 @@ def _moved_block(name: str, base: Cell, chain: views.Chain) -> tuple[list[Cell],
         return None
     index = TensorType(I64, (), base.type.device)
     return [Cell(index, buffer_of(np.asarray(start, np.int64))) for start in starts], sizes
+
+
+def _overwritten(old: Cell, fresh: Cell) -> Cell:
+    """The fresh value in the place of one that requires grad: it still does, and its is zero."""
+
+    def build(x: Value, y: Value) -> Value:
+        never = views.ops.full(False, BOOL, y.type.shape, y.type.device)
+        return views.ops.select(never, x, y)
+
+    return _record("overwrite", None, [old, fresh], build)
 
 
 def _plain(cell: Cell) -> Cell:

@@ -166,3 +166,13 @@ def test_piecewise_constant_functions_give_zeros_whatever_comes(name):
     assert x.grad.tolist() == [0.0, 0.0]
     (slope,) = torch.autograd.grad(getattr(torch, name)(x).sum(), x)
     assert slope.tolist() == [0.0, 0.0]
+
+
+def test_what_is_overwritten_whole_gives_zeros_to_what_it_was_computed_from():
+    w = torch.ones(2, requires_grad=True)
+    for write in (lambda y: y.fill_(1), lambda y: y.__setitem__(..., 2), lambda y: y.zero_()):
+        y = w * 2
+        write(y)
+        assert y.requires_grad
+        (slope,) = torch.autograd.grad(y.sum(), w)
+        assert slope.tolist() == [0.0, 0.0]
