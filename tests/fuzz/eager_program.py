@@ -22,12 +22,9 @@ Line = str
 OPEN = {
     r"inference_mode": "inference tensors: views of them, and writes outside of the mode",
     r"out=": "out= neither refuses operands that require grad nor checks the result's dtype",
-    r"detach_\(\)": "a tensor detached in place keeps requires_grad and leaves its storage",
-    r"- True$": "subtraction of a bool is not refused",
     r"(no_grad|enabled\(False).*: v\d+( = v\d+[.\[]|\[| [-+*]=|\.)": (
         "views and writes in no_grad change requires_grad"
     ),
-    r"copy_|fill_|zero_": "writing over everything drops requires_grad",
     r"backward\(\)|grad\((?!.*(retain|create)_graph)": "views taken before are freed too",
 }
 _OPEN = [re.compile(pattern) for pattern in OPEN]
