@@ -15,8 +15,8 @@ from graphc.passes.partition import partition
 from .test_partition import gpt
 
 MICROSECONDS_A_NODE = 25  # clean, vjp, clean, partition and clean of both halves
-# The same, then the passes of a build, fusion, loops and the kernels' text. The budget is 60; this is
-# what the larger graph takes today, so the test only sees that it grows no worse.
+# The same, then the passes of a build, fusion, loops and the kernels' text. The budget is 60; this
+# is what the larger graph takes today, so the test only sees that it grows no worse.
 OF_THE_WHOLE = 150
 ROOM = 3
 SIZES = [(14, 1_800), (74, 9_900)]
