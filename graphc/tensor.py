@@ -497,10 +497,10 @@ def _record(
 
     try:
         cell = rec.step((name, modes.word(), static, *slots), slots, made)[0]
-    except Exception:
+    except Exception as error:
         if not rec.tape.sizes:
             raise
-        before.refused.add(name)  # not with symbols, then
+        rec.refuse(before, name, name, error)
         rec.go_static()
         return _record(name, static, cells, build, constant)
     rec.cut_if_long()

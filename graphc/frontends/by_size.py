@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from ..backends.base import Executable
 from ..ir.build import Builder
 from ..ir.graph import Graph
 from . import symbolic
+
+log = logging.getLogger("graphc.sizes")
 
 
 class BySize:
@@ -28,6 +31,8 @@ class BySize:
         found = self.made.get(key)
         if found is None:
             found = self.made[key] = self.build(self._at(key))
+            sizes_text = ", ".join([f"{n} = {v}" for n, v in zip(self.symbols, key, strict=True)])
+            log.info("compiled for %s alone: an op has no code for symbolic sizes", sizes_text)
         found.run(inputs, outputs, ())
 
     def _at(self, sizes: tuple[int, ...]) -> Graph:

@@ -307,7 +307,7 @@ class Call:
                 if guesses:
                     record.forget(guesses)
                 else:
-                    before.refused.add(signature)
+                    rec.refuse(before, signature, self.function.name, error)
                 return result
             if isinstance(error, GraphcError):
                 raise located(error) from None

@@ -8,6 +8,7 @@ materialised (a buffer). `Recorder.flush` computes the cells that somebody still
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from sys import getrefcount
@@ -23,6 +24,8 @@ from ..ir.graph import Attrs, Graph, Node, Value
 from ..ir.types import TensorType
 from . import execute, modes, symbolic
 from .locate import user_location, user_site
+
+log = logging.getLogger("graphc.sizes")
 
 LEARNED = 8  # after so many hits it is known which places of a program use a parameter's type
 CUT_AT = 4096  # steps after which a tape is flushed in any case
@@ -281,6 +284,12 @@ class Recorder:
             TensorType(dtype, (), device), execute.buffer_of(np.asarray(number, dtype.numpy))
         )
         return self.slot_of(cell)
+
+    def refuse(self, state: State, what: Any, name: str, error: Exception) -> None:
+        """From now on `what` is recorded at that place with a trace for each size."""
+        state.refused.add(what)
+        reason = str(error).partition("\n")[0]
+        log.info("%s has a trace for each size: %s\n  %s", name, reason, user_location())
 
     def step(self, key: Any, slots: Sequence[int], build: Callable[..., Any]) -> list[Cell]:
         """Records one step and returns the cells of its outputs.

@@ -1,5 +1,7 @@
 """A trace whose sizes became symbols, with an op that has code for constant sizes only."""
 
+import logging
+
 import numpy as np
 
 import graphc as torch
@@ -43,3 +45,19 @@ def test_gradients_of_convolutions_of_several_sizes():
     compiled = recorder().compiled
     gradient(6, 4)
     assert recorder().compiled == compiled
+
+
+def test_a_compile_for_each_size_is_logged(caplog):
+    weight = torch.rand(2, 1, 3, 3)
+    with caplog.at_level(logging.INFO, logger="graphc.sizes"):
+        for size in (15, 17, 19, 21):
+            torch.conv2d(torch.rand(1, 1, size, size), weight).sum().item()
+    assert "alone: an op has no code for symbolic sizes" in caplog.text
+
+
+def test_what_cannot_be_recorded_with_symbols_is_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="graphc.sizes"):
+        for size in (15, 17, 19, 21):
+            torch.rand(3 * size).split(3)[1].sum().item()
+    assert "split has a trace for each size: split of a symbolic size" in caplog.text
+    assert "test_by_size.py" in caplog.text
