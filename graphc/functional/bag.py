@@ -26,7 +26,7 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
     if per_sample_weights is not None and mode != "sum":
         raise NotImplementedError(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported "
-            f"for mode='sum' (got mode='{mode}'). Please open a feature request on GitHub."
+            f"for mode='sum' (got mode='{mode}')."
         )
     if scale_grad_by_freq or sparse:
         raise UnsupportedError("embedding_bag with scale_grad_by_freq=True or sparse=True")

@@ -234,9 +234,10 @@ _TRANSPOSE_ARGS = """
 
 
 class _ConvTransposeNd(_ConvNd):
-    """Constructor of the three transposed convolutions."""
+    """The three transposed convolutions, but for how many dimensions they slide over."""
 
     _sizes = None
+    _convolve = None
 
     def __init__(
         self,
@@ -305,13 +306,8 @@ class _ConvTransposeNd(_ConvNd):
                 )
         return tuple(size - low for size, low in zip(output_size, smallest, strict=True))
 
-
-class ConvTranspose1d(_ConvTransposeNd):
-    __doc__ = "Transposed convolution over (N, C, L) or (C, L)." + _TRANSPOSE_ARGS
-    _sizes = staticmethod(_single)
-
     def forward(self, input, output_size=None):
-        return F.conv_transpose1d(
+        return self._convolve(
             input,
             self.weight,
             self.bias,
@@ -321,37 +317,21 @@ class ConvTranspose1d(_ConvTransposeNd):
             self.groups,
             self.dilation,
         )
+
+
+class ConvTranspose1d(_ConvTransposeNd):
+    __doc__ = "Transposed convolution over (N, C, L) or (C, L)." + _TRANSPOSE_ARGS
+    _sizes = staticmethod(_single)
+    _convolve = staticmethod(F.conv_transpose1d)
 
 
 class ConvTranspose2d(_ConvTransposeNd):
     __doc__ = "Transposed convolution over (N, C, H, W) or (C, H, W)." + _TRANSPOSE_ARGS
     _sizes = staticmethod(_pair)
-
-    def forward(self, input, output_size=None):
-        return F.conv_transpose2d(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self._output_padding_for(input, output_size),
-            self.groups,
-            self.dilation,
-        )
+    _convolve = staticmethod(F.conv_transpose2d)
 
 
 class ConvTranspose3d(_ConvTransposeNd):
     __doc__ = "Transposed convolution over (N, C, D, H, W)." + _TRANSPOSE_ARGS
     _sizes = staticmethod(_triple)
-
-    def forward(self, input, output_size=None):
-        return F.conv_transpose3d(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self._output_padding_for(input, output_size),
-            self.groups,
-            self.dilation,
-        )
+    _convolve = staticmethod(F.conv_transpose3d)
