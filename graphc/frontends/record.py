@@ -28,7 +28,7 @@ from .locate import user_location, user_site
 log = logging.getLogger("graphc.sizes")
 
 LEARNED = 8  # after so many hits it is known which places of a program use a parameter's type
-CUT_AT = 4096  # steps after which a tape is flushed in any case
+CUT_AT = 3072  # steps after which a tape is flushed in any case
 CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where its first step comes again
 
 
