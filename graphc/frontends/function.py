@@ -19,7 +19,7 @@ from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from . import modes, record
 from .locate import located
-from .record import CUT_WHERE_IT_RECURS, Cell, Number, Recorder, recorder
+from .record import Cell, Number, Recorder, recorder
 from .saved import keeps
 from .symbolic import expression
 from .views import chain_between
@@ -76,131 +76,6 @@ class Function:
 
     def __reduce__(self):
         return _named, (self.name,)
-
-
-def predicted(function: Function) -> tuple[Callable, Callable, Callable]:
-    """`function` of one tensor, of two, and of a tensor and a number, as operators call it.
-
-    Where the next step is the one that followed last time, its result needs no look-up: the
-    state keeps what to compare in `operands` (function, slots, number, mode). Everything else
-    takes the way of any call.
-    """
-    plain, storage_class, new = tensors.cls, tensors.storage, object.__new__
-    local = record.of_thread
-
-    def whole(a: Any, tape: Any) -> int:
-        """The slot of a tensor that is all of an unshared storage on this tape, else -1."""
-        if a._leaf or a._chain:
-            return -1
-        storage = a._storage
-        cell = storage.cell
-        if storage.export is not None or cell.tape is not tape:
-            return -1
-        slot = cell.slot
-        cells = tape.cells
-        return slot if slot < len(cells) and cells[slot] is cell else -1
-
-    def take(rec: Recorder, tape: Any, state: Any) -> Any:
-        cell = new(state.cell_class)
-        cells = tape.cells
-        cell.type, cell.tape, cell.slot = state.types[0], tape, len(cells)
-        if state.grads[0]:
-            cell.requires_grad, cell.grad_fn = True, tape
-        try:
-            cells.append(cell)
-            rec.state = state
-        except BaseException:  # an interrupt in between: the step did not happen
-            del cells[rec.state.slots :]
-            raise
-        storage = new(storage_class)
-        storage.cell = cell
-        made = new(plain)
-        made._storage = storage
-        if state.depth >= CUT_WHERE_IT_RECURS:
-            rec.cut_if_long()
-        return made
-
-    def learn(rec: Recorder, tape: Any, state: Any, expected: tuple) -> None:
-        """After a step that was looked up: what to compare next time."""
-        after = rec.state
-        if rec.tape is tape and after.parent is state and len(after.types) == 1:
-            after.operands = expected
-
-    def one(a: Any) -> Any:
-        rec = recorder()
-        tape, state = rec.tape, rec.state
-        slot = whole(a, tape) if a.__class__ is plain else -1
-        if slot < 0 or function.view:
-            return function(a)
-        following = state.next
-        expected = (function, slot, rec.modes.known)
-        if following.operands == expected and following.parent is state:
-            return take(rec, tape, following)
-        made = function(a)
-        learn(rec, tape, state, (*expected[:-1], modes.word()))
-        return made
-
-    def two(a: Any, b: Any) -> Any:
-        # The most frequent call of all: `whole`, `recorder` and `take` stand here in line.
-        if a.__class__ is not plain or b.__class__ is not plain or a._leaf or b._leaf:
-            return function(a, b)
-        if a._chain or b._chain:
-            return function(a, b)
-        try:
-            rec = local.recorder
-        except AttributeError:
-            rec = recorder()
-        tape, state, first, second = rec.tape, rec.state, a._storage, b._storage
-        x, y = first.cell, second.cell
-        if x.tape is not tape or y.tape is not tape or first.export or second.export:
-            return function(a, b)
-        cells, following = tape.cells, state.next
-        count, i, j = len(cells), x.slot, y.slot
-        expected = (function, i, j, rec.modes.known)
-        if (
-            following.operands != expected
-            or following.parent is not state
-            or i >= count
-            or j >= count
-            or cells[i] is not x
-            or cells[j] is not y
-        ):
-            made = function(a, b)
-            learn(rec, tape, state, (*expected[:-1], modes.word()))
-            return made
-        cell = new(following.cell_class)
-        cell.type, cell.tape, cell.slot = following.types[0], tape, count
-        if following.grads[0]:
-            cell.requires_grad, cell.grad_fn = True, tape
-        try:
-            cells.append(cell)
-            rec.state = following
-        except BaseException:  # an interrupt in between: the step did not happen
-            del cells[rec.state.slots :]
-            raise
-        storage = new(storage_class)
-        storage.cell = cell
-        made = new(plain)
-        made._storage = storage
-        if following.depth >= CUT_WHERE_IT_RECURS:
-            rec.cut_if_long()
-        return made
-
-    def with_number(a: Any, number: Any) -> Any:
-        rec = recorder()
-        tape, state = rec.tape, rec.state
-        slot = whole(a, tape) if a.__class__ is plain and number else -1  # -0.0 equals 0.0
-        if slot < 0:
-            return function(a, number)
-        following = state.next
-        expected = (function, slot, number.__class__, number, rec.modes.known)
-        if following.operands == expected and following.parent is state:
-            return take(rec, tape, following)
-        made = function(a, number)
-        learn(rec, tape, state, (*expected[:-1], modes.word()))
-        return made
-
-    return one, two, with_number
 
 
 class Composed(Function):

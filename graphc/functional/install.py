@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..frontends.function import FUNCTIONS, Function, predicted
+from ..frontends import predict
+from ..frontends.function import FUNCTIONS, Function
 from ..ir.dtype import BOOL
 from ..ir.op import OPS
 from ..tensor import Tensor
@@ -86,9 +87,10 @@ def _reflected(function: Callable) -> Callable:
     return method
 
 
-def _operator(function: Callable, fast: tuple | None = None) -> Callable:
+def _operator(function: Any, predicted: bool = False) -> Callable:
     """An operator returns NotImplemented for what is neither a tensor nor a number."""
-    _, of_two, with_number = fast or (None, function, function)
+    of_two = predict.of_two(function) if predicted else function
+    with_number = predict.with_number(function) if predicted else function
 
     def method(self: Tensor, other: Any) -> Any:
         kind = other.__class__
@@ -142,13 +144,13 @@ def install() -> None:
             setattr(Tensor, name + "_", method)
     for symbol, name in OPERATORS.items():
         function = FUNCTIONS[name]
-        setattr(Tensor, f"__{symbol}__", _operator(function, predicted(function)))
+        setattr(Tensor, f"__{symbol}__", _operator(function, predicted=True))
         setattr(Tensor, f"__r{symbol}__", _operator(_reflected(function)))
         setattr(Tensor, f"__i{symbol}__", _operator(_in_place(function)))
     for symbol, name in COMPARISONS.items():
         setattr(Tensor, f"__{symbol}__", _operator(FUNCTIONS[name]))
     for symbol, name in UNARY.items():
-        setattr(Tensor, f"__{symbol}__", predicted(FUNCTIONS[name])[0])
+        setattr(Tensor, f"__{symbol}__", predict.of_one(FUNCTIONS[name]))
     convert.install(Tensor)
     random.install(Tensor)
     for module in (index, legacy, lookup, movement, parts, split):
@@ -169,7 +171,7 @@ def _method(function: Function) -> Callable:
 
 def _method_of_one(function: Function) -> Callable:
     """A function of nothing but a tensor takes predicted steps, as operators do."""
-    of_one = predicted(function)[0]
+    of_one = predict.of_one(function)
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs) if args or kwargs else of_one(self)

@@ -1,9 +1,9 @@
 """Multi-head attention as a function of its inputs and weights."""
 
 import math
-import warnings
 
 import graphc as torch
+from graphc.frontends.locate import warn_at_user_line
 from graphc.nn import functional as F
 
 __all__ = ["additive_mask", "multi_head_attention_forward"]
@@ -26,10 +26,10 @@ def additive_mask(mask, name, dtype, other=None, other_name=""):
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise AssertionError(f"only bool and floating types of {name} are supported")
     if other is not None and mask.dtype != other.dtype:
-        warnings.warn(
+        warn_at_user_line(
             f"Support for mismatched {name} and {other_name} is deprecated. "
             "Use same type for both instead.",
-            stacklevel=3,
+            UserWarning,
         )
     if mask.dtype != torch.bool:
         return mask
@@ -102,20 +102,9 @@ def multi_head_attention_forward(
         )
     if embed_dim % num_heads != 0:
         raise AssertionError(f"embed_dim {embed_dim} not divisible by num_heads {num_heads}")
-    if is_causal and attn_mask is None:
-        raise RuntimeError(
-            "Need attn_mask if specifying the is_causal hint. You may use the Transformer module "
-            "method `generate_square_subsequent_mask` to create this mask."
-        )
-    key_padding_mask = additive_mask(
-        key_padding_mask, "key_padding_mask", query.dtype, attn_mask, "attn_mask"
+    attn_mask, key_padding_mask, is_causal = _masks(
+        attn_mask, key_padding_mask, is_causal, need_weights, query.dtype
     )
-    if is_causal and key_padding_mask is None and not need_weights:
-        attn_mask = None  # the kernel makes it
-    else:
-        attn_mask = additive_mask(attn_mask, "attn_mask", query.dtype)
-        if key_padding_mask is not None:
-            is_causal = False
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         q, k, v = _project_separately(query, key, value, weights, in_proj_bias)
@@ -156,6 +145,22 @@ def multi_head_attention_forward(
     output = output.transpose(0, 1).reshape(tgt_len * bsz, embed_dim)
     output = F.linear(output, out_proj_weight, out_proj_bias).view(tgt_len, bsz, -1)
     return output if batched else output.squeeze(1), weights
+
+
+def _masks(attn_mask, key_padding_mask, is_causal, need_weights, dtype):
+    """Both masks as numbers to add, and whether the kernel makes the causal one itself."""
+    if is_causal and attn_mask is None:
+        raise RuntimeError(
+            "Need attn_mask if specifying the is_causal hint. You may use the Transformer module "
+            "method `generate_square_subsequent_mask` to create this mask."
+        )
+    key_padding_mask = additive_mask(
+        key_padding_mask, "key_padding_mask", dtype, attn_mask, "attn_mask"
+    )
+    if is_causal and key_padding_mask is None and not need_weights:
+        return None, None, True
+    attn_mask = additive_mask(attn_mask, "attn_mask", dtype)
+    return attn_mask, key_padding_mask, is_causal and key_padding_mask is None
 
 
 class _Heads:
