@@ -16,7 +16,7 @@ from graphc.ir.op import Pointwise
 from .affine import NotFused, SplitVariable
 from .candidates import Candidates
 from .domain import Domain, merge_dims
-from .expr import KEEP_COST, Expr
+from .expr import Expr
 from .group import (
     COLUMNS,
     MAP,
@@ -36,6 +36,7 @@ from .group import (
 from .plan import Plan, base_of
 from .pull import MOVEMENT, Pull, is_zero
 from .repeated import repeated_values
+from .shared import is_dear, shared_values
 from .sizes import Sizes
 
 #: Values that are computed inside one kernel: more make code generation slow.
@@ -67,11 +68,13 @@ def fuse(
     find = native_operands or (lambda node: map(base_of, node.inputs))
     operands = {node: list(find(node)) for node in graph.nodes if node.op.name in native}
     kept = repeated_values(graph, sizes, native)
-    forced = set(kept)
+    forced = _certain_roots(graph, operands) | kept
+    shared = shared_values(graph, operands, forced)
     for round_ in range(MAX_ROUNDS + len(graph.nodes)):
-        fuser = Fuser(graph, sizes, operands, forced, apart, needed or {}, lanes)
+        fuser = Fuser(graph, sizes, operands, forced, shared, apart, needed or {}, lanes)
         fuser.plan.kept = kept
         plan = fuser.run()
+        forced = fuser.roots
         if plan.wanted:
             assert plan.wanted - forced, "a buffer was asked for that is one already"
             forced |= plan.wanted
@@ -99,21 +102,10 @@ def shared_dear_values(plan: Plan) -> set[Value]:
         value
         for value, count in readers.items()
         if count > 1
-        and _is_pointwise(value)
-        and (_is_dear(value) or _reads_much(plan, value, count))
+        and value.node is not None
+        and isinstance(value.node.op, Pointwise)
+        and (is_dear(value) or _reads_much(plan, value, count))
     }
-
-
-def _is_pointwise(value: Value) -> bool:
-    return value.node is not None and isinstance(value.node.op, Pointwise)
-
-
-def _is_dear(value: Value) -> bool:
-    node = value.node
-    assert node is not None
-    return node.op.cost >= 3 or (
-        sum([v.node.op.cost for v in node.inputs if v.node and v.node.op.cost > 1]) >= KEEP_COST
-    )
 
 
 def _reads_much(plan: Plan, value: Value, readers: int) -> bool:
@@ -121,15 +113,34 @@ def _reads_much(plan: Plan, value: Value, readers: int) -> bool:
     return streams > 1 and readers * streams > readers + 2
 
 
+def _certain_roots(graph: Graph, operands: Mapping[Node, list[Value]]) -> set[Value]:
+    """Results, operands of native kernels, and what is read or written at computed places."""
+    roots = {base_of(value) for value in graph.results}
+    for node in graph.nodes:
+        name = node.op.name
+        if node in operands:
+            roots.update(operands[node])
+        elif name == "gather" or name == "dynamic_slice":
+            roots.add(node.inputs[0])
+        elif name in SCATTERS and not is_zero(node.inputs[0]):
+            roots.add(base_of(node.inputs[0]))
+    return {value for value in roots if value.node is not None}
+
+
 class Fuser:
-    """One round of fusion; `forced` are the values that must be roots besides the obvious ones."""
+    """One round of fusion.
+
+    roots: the values that must be in memory; those of `shared` that are read by several kernels
+    and are cheaper to keep are added to them on the way.
+    """
 
     def __init__(
         self,
         graph: Graph,
         sizes: Sizes,
         operands: Mapping[Node, list[Value]],
-        forced: set[Value],
+        roots: set[Value],
+        shared: Collection[Value],
         apart: bool,
         needed: Mapping[Node, Collection[Value]],
         lanes: int = 16,
@@ -139,25 +150,11 @@ class Fuser:
         self.flags = {flag for flags in needed.values() for flag in flags}
         self.plan = Plan(graph, sizes)
         self.pull = Pull(self.plan)
-        self.roots = self._roots(forced)
+        self.roots, self.shared = set(roots), shared
         self.sources: dict[Value, int] = {}  # groups reached through inline values, as bits
         self.leaves: dict[Value, int] = {}  # buffers of the graph reached, as bits
         self.inline: dict[Value, int] = {}  # nodes computed inline above a value, as bits
         self.candidates = Candidates(self.plan, sizes)
-
-    def _roots(self, forced: set[Value]) -> set[Value]:
-        roots = {base_of(value) for value in self.graph.results} | forced
-        for node in self.graph.nodes:
-            name = node.op.name
-            if node in self.operands:
-                roots.update(self.operands[node])
-            elif name == "gather":
-                roots.add(node.inputs[0])
-            elif name == "dynamic_slice":
-                roots.add(node.inputs[0])
-            elif name in SCATTERS and not is_zero(node.inputs[0]):
-                roots.add(base_of(node.inputs[0]))
-        return {value for value in roots if value.node is not None}
 
     def run(self) -> Plan:
         for number, param in enumerate(self.graph.params):
@@ -199,6 +196,10 @@ class Fuser:
         for value in node.outputs:
             self.sources[value], self.leaves[value], self.inline[value] = sources, leaves, inline
             self.plan.near[value] = near
+        value = node.outputs[0]
+        if value in self.shared and (is_dear(value) or self.plan.streams(value) > 1):
+            self.roots.add(value)
+            self._place(node, value, sources, leaves)
 
     # --- anchors and roots into groups -------------------------------------------------------
 
