@@ -1,25 +1,26 @@
 """Matrix products as kernels want them: how each operand lies in memory, seen through views.
 
-A product kernel takes row-major matrices, either side transposed. `view_of` follows an operand up
-through reshape, permute and expand to memory in which it is such a matrix; `prepare_products`
-puts a permute in front of operands for which there is none, so that after it every product has
-its views.
+A product kernel takes row-major matrices, either side transposed. `matrix_product` follows each
+operand up through reshape, permute and expand to memory in which it is such a matrix;
+`prepare_products` puts a permute in front of operands for which there is none, so that after it
+every product has its views.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 
 from graphc.ir.build import Builder
 from graphc.ir.dims import AnyDim, product
 from graphc.ir.dtype import BOOL, I32
-from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.graph import Attrs, Graph, Node, Value
 from graphc.ir.op import OPS
 from graphc.ir.ops.contract import free_axes
 
-from .fuse.affine import Affine, NotFused, SplitVariable, flatten, unflatten
+from .fuse.affine import ZERO, Affine, Index, NotFused, SplitVariable, flatten, unflatten
 from .fuse.sizes import Sizes
 
 
@@ -47,82 +48,103 @@ class MatrixProduct:
     right: MatrixView
 
 
+#: A view above a value: its op's name and attributes, and the shape of what it is a view of.
+View = tuple[str, Attrs, tuple[AnyDim, ...]]
+
+
 def matrix_product(node: Node) -> MatrixProduct | None:
     """How a `dot` is a stack of matrix products; None where an operand needs a copy."""
-    shapes = [value.type.shape for value in node.inputs]
-    contract, batch = node.attrs["contract"], node.attrs["batch"]
+    (left, left_views), (right, right_views) = map(_views, node.inputs)
+    shapes = (left[0].type.shape, right[0].type.shape)
+    found = _product_of(node.attrs, shapes, left_views, right_views)
+    if found is None:
+        return None
+    sizes, (i, *of_left), (j, *of_right) = found
+    views = MatrixView(left[i], *of_left), MatrixView(right[j], *of_right)
+    batch, m, n, k = sizes
+    return MatrixProduct(batch, m, n, k, *views)
+
+
+def _views(value: Value) -> tuple[list[Value], tuple[View, ...]]:
+    """The value and those that it shows, up to memory, with the views in between."""
+    chain, views = [value], []
+    while value.node is not None and value.node.op.name in ("reshape", "permute", "expand"):
+        node = value.node
+        value = node.inputs[0]
+        chain.append(value)
+        views.append((node.op.name, node.attrs, value.type.shape))
+    return chain, tuple(views)
+
+
+@lru_cache(maxsize=4096)  # equal layers have equal products, and a compile asks several times
+def _product_of(
+    attrs: Attrs,
+    shapes: tuple[tuple[AnyDim, ...], ...],
+    left_views: tuple[View, ...],
+    right_views: tuple[View, ...],
+) -> tuple | None:
+    """Sizes (batch, m, n, k) and for each side: how many views up, transposed, batched."""
+    contract, batch = attrs["contract"], attrs["batch"]
     frees = free_axes(contract, batch, [len(shape) for shape in shapes])
     for order in permutations(range(len(contract[0]))):
-        left = view_of(node.inputs[0], batch[0], frees[0], [contract[0][i] for i in order])
-        right = view_of(node.inputs[1], batch[1], frees[1], [contract[1][i] for i in order])
+        inner = [[axes[i] for i in order] for axes in contract]
+        left = _view_of(shapes[0], left_views, (batch[0], frees[0], inner[0]))
+        right = _view_of(shapes[1], right_views, (batch[1], frees[1], inner[1]))
         if left is not None and right is not None:
-            # `transposed` of a view is about rows x inner: B is stored as n x k where it is not.
-            right = MatrixView(right.base, not right.transposed, right.batched)
-            return MatrixProduct(
+            sizes = (
                 product([shapes[0][i] for i in batch[0]]),
                 product([shapes[0][i] for i in frees[0]]),
                 product([shapes[1][i] for i in frees[1]]),
                 product([shapes[0][i] for i in contract[0]]),
-                left,
-                right,
             )
+            # `transposed` of a view is about rows x inner: B is stored as n x k where it is not.
+            return sizes, left, (right[0], not right[1], right[2])
     return None
 
 
-def view_of(
-    value: Value, batch: Sequence[int], rows: Sequence[int], inner: Sequence[int]
-) -> MatrixView | None:
+def _view_of(
+    shape: tuple[AnyDim, ...], views: Sequence[View], groups: tuple[Sequence[int], ...]
+) -> tuple[int, bool, bool] | None:
     """The operand as a stack of matrices, in memory as far up as there is such a view."""
-    found = None
-    source, index = value, None
-    while True:
-        form = _form(value, source, index)
-        if form is not None:
-            found = _matrix(value, source, form, (batch, rows, inner)) or found
-        step = _step(source)
-        if step is None or form is None:
-            return found
-        index = (*(index or ()), source)
-        source = step
+    index: Index = tuple([Affine(0, ((axis, 1),)) for axis in range(len(shape))])
+    matrix = _matrix(shape, flatten(index, shape), groups)
+    found = None if matrix is None else (0, *matrix)
+    outer = shape
+    for up, view in enumerate(views, 1):
+        moved = _through(view, index, outer, shape)
+        if moved is None:
+            break
+        index, outer = moved, view[2]
+        matrix = _matrix(shape, flatten(index, outer), groups)
+        if matrix is not None:
+            found = (up, *matrix)
+    return found
 
 
-def _step(value: Value) -> Value | None:
-    node = value.node
-    if node is not None and node.op.name in ("reshape", "permute", "expand"):
-        return node.inputs[0]
-    return None
-
-
-def _form(value: Value, source: Value, through: tuple[Value, ...] | None) -> Affine | None:
-    """The place in `source` of the element of `value` at the index (i0, i1, ...)."""
-    shape = value.type.shape
-    index = tuple([Affine(0, ((axis, 1),)) for axis in range(len(shape))])
-    sizes = Sizes()
-    for view in through or ():
-        node = view.node
-        assert node is not None
-        inner = node.inputs[0].type.shape
-        if node.op.name == "permute":
-            moved = [Affine(0)] * len(index)
-            for place, axis in enumerate(node.attrs["perm"]):
-                moved[axis] = index[place]
-            index = tuple(moved)
-        elif node.op.name == "expand":
-            new = node.attrs["axes"]
-            index = tuple([form for axis, form in enumerate(index) if axis not in new])
-        else:
-            try:
-                index = unflatten(flatten(index, view.type.shape), inner, list(shape), sizes)
-            except (NotFused, SplitVariable):
-                return None
-    return flatten(index, source.type.shape)
+def _through(
+    view: View, index: Index, outer: tuple[AnyDim, ...], shape: tuple[AnyDim, ...]
+) -> Index | None:
+    """Where a view of shape `outer` shows an index; None where that is not affine."""
+    name, attrs, inner = view
+    if name == "permute":
+        moved = [ZERO] * len(index)
+        for place, axis in enumerate(attrs["perm"]):
+            moved[axis] = index[place]
+        return tuple(moved)
+    if name == "expand":
+        new = attrs["axes"]
+        return tuple([form for axis, form in enumerate(index) if axis not in new])
+    try:
+        return unflatten(flatten(index, outer), inner, list(shape), Sizes())
+    except (NotFused, SplitVariable):
+        return None
 
 
 def _matrix(
-    value: Value, base: Value, form: Affine, groups: tuple[Sequence[int], ...]
-) -> MatrixView | None:
-    """The view, where each group of axes is one axis of row-major matrices."""
-    shape, steps = value.type.shape, dict(form.terms)
+    shape: tuple[AnyDim, ...], form: Affine, groups: tuple[Sequence[int], ...]
+) -> tuple[bool, bool] | None:
+    """Whether it is transposed and batched, where each group of axes is one of its axes."""
+    steps = dict(form.terms)
     collapsed = []
     for axes in groups:
         size: AnyDim = 1
@@ -142,9 +164,9 @@ def _matrix(
     if batched and per_batch != rows * inner:
         return None
     if per_inner in (None, 1) and per_row in (None, inner):
-        return MatrixView(base, False, batched or batch == 1)
+        return False, batched or batch == 1
     if per_row in (None, 1) and per_inner in (None, rows):
-        return MatrixView(base, True, batched or batch == 1)
+        return True, batched or batch == 1
     return None
 
 

@@ -154,18 +154,22 @@ def find_runs(graph: Graph, least_count: int = LEAST_COUNT, least_saved: int = 1
 
 def _candidate_periods(text: np.ndarray, least_saved: int) -> list[int]:
     """The most frequent distances between occurrences of the same few words in a row."""
-    places: dict[tuple, list[int]] = {}
-    votes: dict[int, int] = {}
-    line = text.tolist()
-    for i, gram in enumerate(zip(*[line[k:] for k in range(_GRAM)])):
-        earlier = places.setdefault(gram, [])
-        for j in earlier:
-            votes[i - j] = votes.get(i - j, 0) + 1
-        earlier.append(i)
-        if len(earlier) > _MOST_PLACES:
-            del earlier[0]
-    enough = [d for d, count in votes.items() if count >= least_saved // 4]
-    return sorted(enough, key=lambda d: (-votes[d], d))[:_MOST_PERIODS]
+    grams = np.zeros(max(0, len(text) - _GRAM + 1), np.int64)
+    for k in range(_GRAM):  # one number for each few words, kept below the number of places
+        pairs = grams * (text.max(initial=0) + 1) + text[k : k + len(grams)]
+        grams = np.unique(pairs, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(grams, kind="stable")
+    sorted_grams = grams[order]
+    distances = [
+        (order[lag:] - order[:-lag])[sorted_grams[lag:] == sorted_grams[:-lag]]
+        for lag in range(1, min(_MOST_PLACES, len(order) - 1) + 1)
+    ]
+    if not distances:
+        return []
+    votes, counts = np.unique(np.concatenate(distances), return_counts=True)
+    enough = counts >= least_saved // 4
+    ranked = np.lexsort((votes[enough], -counts[enough]))
+    return votes[enough][ranked][:_MOST_PERIODS].tolist()
 
 
 def _without_overlap(runs: list[Run]) -> list[Run]:

@@ -15,9 +15,7 @@ from graphc.passes.partition import partition
 from .test_partition import gpt
 
 MICROSECONDS_A_NODE = 25  # clean, vjp, clean, partition and clean of both halves
-# The same, then the passes of a build, fusion, loops and the kernels' text. The budget is 60; this
-# is what the larger graph takes today, so the test only sees that it grows no worse.
-OF_THE_WHOLE = 150
+OF_THE_WHOLE = 60  # the same, then the passes of a build, fusion, loops and the kernels' text
 ROOM = 3
 SIZES = [(14, 1_800), (74, 9_900)]
 
@@ -66,7 +64,7 @@ def test_clean_autodiff_and_partition_stay_within_budget(layers, nodes):
 
 
 @pytest.mark.parametrize("layers, nodes", SIZES)
-def test_all_passes_together_take_no_more_than_they_did(layers, nodes):
+def test_all_passes_together_stay_within_budget(layers, nodes):
     graph = gpt(layers, n=8, d=4)
     took, joint = microseconds(lambda: built(graph), rounds=2)
     assert len(joint.nodes) > nodes

@@ -21,7 +21,7 @@ from graphc.ir.dims import AnyDim, Facts, product, symbol
 from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Graph, Node, Value, symbols_of
 from graphc.ir.op import Pointwise
-from graphc.ir.types import TensorType
+from graphc.ir.types import TensorType, Type
 from graphc.passes.checks import Check, add_checks
 from graphc.passes.complex_parts import split_complex
 from graphc.passes.expand import expand_composites
@@ -86,7 +86,7 @@ class Options:
 class Compiler:
     """One compile: graph -> plan -> kernels -> program.
 
-    calls: the kernels in order; reports: what they are; checks: those of the graph, then those of
+    calls: the kernels in order; checks: those of the graph, then those of
     the blocks of its control flow.
     """
 
@@ -96,7 +96,7 @@ class Compiler:
         self.sizes = Sizes(options.dims)
         self.stats = CompileStats()
         self.calls: list[Call] = []
-        self.reports: list[KernelReport] = []
+        self._computed: list[tuple[str, tuple[Node, ...], Kernel | None]] = []
         self.constants: list[np.ndarray] = []
         self._printed: dict[Hashable, tuple[list[Value], list[tuple[Call, Kernel]]]] = {}
         self.constants_of_blocks: dict[Buffer, np.ndarray] = {}
@@ -110,11 +110,15 @@ class Compiler:
         self.checks: list[Check] = list(self.checked.checks)
         self.graph = self.checked.graph
         require_supported(self.graph)
+        self.operands = {
+            node: native_operands(node)
+            for node in self.graph.nodes
+            if node.op.name in NATIVE_KERNELS or node.op.name in CONTROL
+        }
         self.plan = fuse(
             self.graph,
             self.sizes,
-            {*NATIVE_KERNELS, *CONTROL},
-            native_operands,
+            self.operands,
             self.options.apart,
             self.checked.needed,
             self.target.lanes(32),
@@ -147,8 +151,8 @@ class Compiler:
             for expr in group.table:
                 if expr.op == "load":
                     stored.add(expr.payload.buffer)
-            if group.kind == NATIVE and group.node is not None:
-                stored.update(native_operands(group.node))
+            if group.node is not None:
+                stored.update(self.operands[group.node])
             if group.code.indexed is not None and group.code.indexed.initial is not None:
                 stored.add(group.code.indexed.initial)
         flag_of = {g.number: g.members()[0] for g in self.plan.groups if g.is_check}
@@ -234,18 +238,12 @@ class Compiler:
 
     def _add(self, call: Call, kind: str, nodes: tuple[Node, ...], loops: Kernel | None) -> None:
         self.calls.append(call)
-        text = "\n".join([text for _, text in call.functions])
-        locs = tuple(dict.fromkeys([node.loc for node in nodes if node.loc]))
-        size: AnyDim = 0
-        for buffer in (*call.reads, *call.writes):
-            size = size + buffer_bytes(buffer)
-        flops: AnyDim = 0
-        for node in nodes:
-            if isinstance(node.op, Pointwise):
-                flops = flops + product(node.outputs[0].type.shape)
-            elif is_anchor(node):
-                flops = flops + product(node.inputs[0].type.shape)
-        self.reports.append(KernelReport(call.name, kind, nodes, locs, text, size, flops, loops))
+        self._computed.append((kind, nodes, loops))
+
+    @property
+    def reports(self) -> list[KernelReport]:
+        """What each of `calls` computes; made when somebody looks."""
+        return [_report(call, *what) for call, what in zip(self.calls, self._computed)]
 
     # --- program -----------------------------------------------------------------------------
 
@@ -304,8 +302,24 @@ def _rebound(call: Call, places: dict[Buffer, Buffer], before: frozenset[Value])
     )
 
 
+def _report(call: Call, kind: str, nodes: tuple[Node, ...], loops: Kernel | None) -> KernelReport:
+    text = "\n".join([text for _, text in call.functions])
+    locs = tuple(dict.fromkeys([node.loc for node in nodes if node.loc]))
+    size: AnyDim = 0
+    for buffer in (*call.reads, *call.writes):
+        size = size + buffer_bytes(buffer)
+    flops: AnyDim = 0
+    for node in nodes:
+        if isinstance(node.op, Pointwise):
+            flops = flops + product(node.outputs[0].type.shape)
+        elif is_anchor(node):
+            flops = flops + product(node.inputs[0].type.shape)
+    return KernelReport(call.name, kind, nodes, locs, text, size, flops, loops)
+
+
 def require_supported(graph: Graph) -> None:
     """Raises UnsupportedError for the first node that has no lowering."""
+    fine: set[Type] = set()
     for node in graph.nodes:
         name, op = node.op.name, node.op
         problem = ""
@@ -313,10 +327,14 @@ def require_supported(graph: Graph) -> None:
         if not known and not (isinstance(op, Pointwise) and knows(name)):
             problem = f"the CPU backend has no code for {name}"
         for value in (*node.inputs, *node.outputs):
+            if value.type in fine:
+                continue
             if not isinstance(value.type, TensorType):
                 problem = f"{name} has an operand of type {value.type.text}"
             elif value.type.dtype.kind == "c" or value.type.dtype.name.startswith("f8"):
                 problem = f"the CPU backend has no code for {name} of {value.type.text}"
+            else:
+                fine.add(value.type)
         if problem:
             raise UnsupportedError(problem, at=node.loc)
 

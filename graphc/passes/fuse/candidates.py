@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from graphc.ir.dims import product
 from graphc.ir.dtype import BOOL
 from graphc.ir.graph import Node, Value
 
@@ -64,7 +65,7 @@ class Candidates:
         return any([closure[n] >> group.number & 1 for n in bits(sources) if n != group.number])
 
     def _join_root(self, group: Group, value: Value, sources: int) -> Change | None:
-        size = Domain(value.type.shape, ()).size
+        size = product(value.type.shape)
         if size == group.domain.size:
             return lambda: group.outputs.append((value, "full"))
         is_source = sources >> group.number & 1
@@ -79,12 +80,12 @@ class Candidates:
         dims, reduced = merge_dims(node.inputs[0].type.shape, reduced_axes(node))
         last_reduced = len(dims) - 1 in reduced
         if group.kind == MAP:
-            wanted = Domain(dims, reduced)
-            if domain.size != wanted.size:
+            if domain.size != product(dims):
                 return None
 
             def become_reduction() -> None:
-                group.domain, group.kind = wanted, ROWS if last_reduced else COLUMNS
+                group.domain = Domain(dims, reduced)
+                group.kind = ROWS if last_reduced else COLUMNS
                 group.reductions.append((value, "row"))
 
             return become_reduction

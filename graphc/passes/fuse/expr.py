@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from graphc.ir.dims import AnyDim
 from graphc.ir.dtype import BOOL, DType
-from graphc.ir.graph import Value
 from graphc.ir.op import OPS
 
 from .affine import Affine, Guards, Variable
@@ -44,27 +43,32 @@ class Expr:
     """One value of a group. Compared by identity: equal expressions are one object."""
 
     __slots__ = ("args", "cost", "dtype", "id", "op", "payload", "reads", "variables")
+    variables: frozenset[Variable]
+    reads: frozenset[Any]
+    cost: int
 
     def __init__(
         self, op: str, args: tuple[Expr, ...], payload: Any, dtype: DType, number: int
     ) -> None:
         self.op, self.args, self.payload, self.dtype, self.id = op, args, payload, dtype, number
-        variables: set[Variable] = set()
-        reads: set[Value] = set()
+        variables: frozenset[Variable] = frozenset()
+        reads: frozenset[Any] = frozenset([payload]) if op == "reduced" else frozenset()
+        cost = cost_of(op) if args or op in ("iota", "guard") else 0
         for arg in args:
-            variables |= arg.variables
-            reads |= arg.reads
-        for form in forms_of(self):
-            variables.update([v for v, _ in form.terms])
-        if op == "reduced":
-            reads.add(payload)
-        self.variables: frozenset[Variable] = frozenset(variables)
-        self.reads: frozenset[Value] = frozenset(reads)
-        own = cost_of(op) if args or op in ("iota", "guard") else 0
-        self.cost: int = own + sum([arg.cost for arg in args])
+            cost += arg.cost
+            if arg.variables is not variables:
+                variables |= arg.variables
+            if arg.reads is not reads:
+                reads |= arg.reads
+        if op in _WITH_FORMS:
+            variables |= {v for form in forms_of(self) for v, _ in form.terms}
+        self.variables, self.reads, self.cost = variables, reads, cost
 
     def __repr__(self) -> str:
         return show_expr(self)
+
+
+_WITH_FORMS = frozenset(["load", "iota", "guard"])
 
 
 def forms_of(expr: Expr) -> list[Affine]:

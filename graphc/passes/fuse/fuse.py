@@ -8,8 +8,9 @@ becomes a root, and fusion runs again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from graphc.ir.dims import product
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Pointwise
 
@@ -44,30 +45,25 @@ MAX_INLINE = 100
 #: Rounds of making dear shared values roots.
 MAX_ROUNDS = 8
 
-Operands = Callable[[Node], Iterable[Value]]
-
 
 def fuse(
     graph: Graph,
     sizes: Sizes | None = None,
-    native: Collection[str] = (),
-    native_operands: Operands | None = None,
+    operands: Mapping[Node, list[Value]] | None = None,
     apart: bool = False,
     needed: Mapping[Node, Collection[Value]] | None = None,
     lanes: int = 16,
 ) -> Plan:
     """Partitions the graph into groups that each become one kernel.
 
-    native: names of the ops that have kernels of their own; `native_operands` says which values
-    such a node needs in memory (its inputs, where nothing is said). apart: every anchor and root
-    in a kernel of its own (for tests: bits must not depend on fusion). needed: the flags that have
-    to be looked at before a node may run; flags have kernels of their own. lanes: elements of f32
-    in a vector of the target.
+    operands: the nodes that have kernels of their own, and which values each needs in memory.
+    apart: every anchor and root in a kernel of its own (for tests: bits must not depend on
+    fusion). needed: the flags that have to be looked at before a node may run; flags have kernels
+    of their own. lanes: elements of f32 in a vector of the target.
     """
     sizes = sizes or Sizes()
-    find = native_operands or (lambda node: map(base_of, node.inputs))
-    operands = {node: list(find(node)) for node in graph.nodes if node.op.name in native}
-    kept = repeated_values(graph, sizes, native)
+    operands = operands or {}
+    kept = repeated_values(graph, sizes, operands)
     forced = _certain_roots(graph, operands) | kept
     shared = shared_values(graph, operands, forced)
     for round_ in range(MAX_ROUNDS + len(graph.nodes)):
@@ -159,7 +155,6 @@ class Fuser:
     def run(self) -> Plan:
         for number, param in enumerate(self.graph.params):
             self.sources[param], self.leaves[param], self.inline[param] = 0, 1 << number, 0
-            self.plan.new_buffer(param)
         params = len(self.graph.params)
         for number, node in enumerate(self.graph.nodes):
             self._visit(node, number, params + number)
@@ -170,9 +165,8 @@ class Fuser:
         return self.plan
 
     def _visit(self, node: Node, number: int, leaf: int) -> None:
-        sources = leaves = inline = near = 0
+        sources = leaves = inline = 0
         for value in node.inputs:
-            near |= self.plan.near[value]
             sources |= self.sources[value]
             leaves |= self.leaves[value]
             inline |= self.inline[value]
@@ -182,8 +176,6 @@ class Fuser:
         inline |= 1 << number
         if name == "const":
             sources, leaves, inline = 0, 1 << leaf, 0
-            self.plan.new_buffer(node.outputs[0])
-            near = self.plan.near[node.outputs[0]]
         elif node in self.operands:
             self._open_native(node, sources, leaves)
             return
@@ -195,7 +187,6 @@ class Fuser:
             return
         for value in node.outputs:
             self.sources[value], self.leaves[value], self.inline[value] = sources, leaves, inline
-            self.plan.near[value] = near
         value = node.outputs[0]
         if value in self.shared and (is_dear(value) or self.plan.streams(value) > 1):
             self.roots.add(value)
@@ -214,7 +205,6 @@ class Fuser:
 
     def _own(self, value: Value, group: Group, sources: int, leaves: int) -> None:
         self.plan.owner[value] = group
-        self.plan.new_buffer(value)
         self.plan.add_dependencies(group, sources)
         group.leaves |= leaves
         self.sources[value] = 1 << group.number
@@ -259,7 +249,7 @@ class Fuser:
             group = self._new_group(SCATTER, Domain(update, range(len(update))))
             group.reductions.append((value, "scatter"))
         else:
-            sizes, _ = merge_dims([Domain(value.type.shape, ()).size], ())
+            sizes, _ = merge_dims([product(value.type.shape)], ())
             group = self._new_group(MAP, Domain(sizes, ()))
             group.outputs.append((value, "full"))
         self.plan.owner[value] = group

@@ -115,6 +115,7 @@ class Group:
         self.table = ExprTable()
         self.memo: dict[tuple[Value, Index, Guards], Expr] = {}
         self.pulled: dict[Value, None] = {}
+        self._places: dict[tuple[Affine, tuple[AnyDim, ...]], Index] = {}
 
     def mark(self) -> tuple[int, int, int]:
         return len(self.table), len(self.memo), len(self.pulled)
@@ -181,7 +182,11 @@ class Group:
         return self.domain.full if level == "full" else self.domain.kept
 
     def index_at(self, place: Affine, shape: tuple[AnyDim, ...]) -> Index:
-        return unflatten(place, shape, self.domain.extents, self.sizes)
+        found = self._places.get((place, shape))
+        if found is None:
+            found = unflatten(place, shape, self.domain.extents, self.sizes)
+            self._places[place, shape] = found
+        return found
 
 
 class Puller:

@@ -33,9 +33,8 @@ class Plan:
     """Groups in an order in which each follows what it needs.
 
     `owner` maps each anchor and root to its group; `wanted` collects, during fusion, the values
-    that have to be buffers after all. `near` are the buffers from which a value is computed, as
-    bits over `buffer_sizes`, their numbers of elements. `kept` are too dear to be computed again
-    (`repeated`): their own kernels read them only where they compute them.
+    that have to be buffers after all. `kept` are too dear to be computed again (`repeated`): their
+    own kernels read them only where they compute them.
     """
 
     graph: Graph
@@ -45,8 +44,6 @@ class Plan:
     wanted: set[Value] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
     closure: list[int] = field(default_factory=list)
-    near: dict[Value, int] = field(default_factory=dict)
-    buffer_sizes: list[int] = field(default_factory=list)
     kept: Collection[Value] = ()
 
     def is_buffer(self, value: Value, group: Group) -> bool:
@@ -56,15 +53,28 @@ class Plan:
             return owner is not group
         return value.node is None or value.node.op.name == "const"
 
-    def new_buffer(self, value: Value) -> None:
-        """Says that the value is in memory."""
-        self.near[value] = 1 << len(self.buffer_sizes)
-        self.buffer_sizes.append(self.sizes.hint(product(value.type.shape)))
+    def in_memory(self, value: Value) -> bool:
+        """Whether the value is a member of a kernel, a parameter or a constant."""
+        return value in self.owner or value.node is None or value.node.op.name == "const"
 
     def streams(self, value: Value) -> int:
         """How many buffers of its own size an inline value is computed from."""
         least = self.sizes.hint(product(value.type.shape)) // 2
-        return sum([self.buffer_sizes[k] > least for k in bits(self.near[value])])
+        seen = {value}
+        stack = [value]
+        found = 0
+        while stack:
+            node = stack.pop().node
+            assert node is not None
+            for operand in node.inputs:
+                if operand in seen:
+                    continue
+                seen.add(operand)
+                if not self.in_memory(operand):
+                    stack.append(operand)
+                elif self.sizes.hint(product(operand.type.shape)) > least:
+                    found += 1
+        return found
 
     def want(self, value: Value) -> None:
         """Asks for the value to be a root; a member of a group is in memory after its kernel."""

@@ -8,7 +8,7 @@ once for those that follow.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from graphc.ir.dims import product
 from graphc.ir.graph import Graph, Node, Value
@@ -33,10 +33,10 @@ MOST_PLACES = 64
 Places = dict[Value | None, int]
 
 
-def repeated_values(graph: Graph, sizes: Sizes, native: Collection[str] = ()) -> set[Value]:
+def repeated_values(graph: Graph, sizes: Sizes, native: Collection[Node] = ()) -> set[Value]:
     """The values that should have memory of their own because they are read at several places.
 
-    native: names of the ops that have kernels of their own, whose results are in memory anyway.
+    native: the nodes that have kernels of their own, whose results are in memory.
     """
     places = _places(graph, sizes)
     kept: set[Value] = set()
@@ -52,7 +52,7 @@ def repeated_values(graph: Graph, sizes: Sizes, native: Collection[str] = ()) ->
         nodes = 0
         for value in node.inputs:
             nodes |= cone[value]
-        if node.op.name in native or is_anchor(node) or not node.inputs:
+        if node in native or is_anchor(node) or not node.inputs:
             nodes = 0
         elif node.op.name in MOVEMENT:
             if node.op.name not in IN_PLACE and nodes:
@@ -65,7 +65,8 @@ def repeated_values(graph: Graph, sizes: Sizes, native: Collection[str] = ()) ->
         elif isinstance(node.op, Pointwise):
             nodes |= 1 << number
             value = node.outputs[0]
-            if len(places[value]) > 1 and _too_dear(value, ops(nodes), places[value], sizes):
+            found = places.get(value)
+            if found and len(found) > 1 and _too_dear(value, ops(nodes), found, sizes):
                 kept.add(value)
                 nodes = 0
         else:
@@ -81,29 +82,39 @@ def _too_dear(value: Value, ops: int, places: Places, sizes: Sizes) -> bool:
 
 
 def _places(graph: Graph, sizes: Sizes) -> dict[Value, Places]:
-    """For each value the places where it is read, and how many of its elements each takes.
+    """For values that something moves: where they are read, and how many elements each place takes.
 
     A place is the result of the last movement before something is computed, or None: where the
     value itself stands.
     """
-    readers: dict[Value, list[Node]] = {}
+    stand = set(graph.results)  # the values that are read where they stand
+    moving: dict[Value, dict[Node, None]] = {}
     for node in graph.nodes:
-        for value in dict.fromkeys(node.inputs):
-            readers.setdefault(value, []).append(node)
-    results = set(graph.results)
+        if node.op.name in MOVEMENT:
+            for value in node.inputs:
+                moving.setdefault(value, {})[node] = None
+        else:
+            stand.update(node.inputs)
     found: dict[Value, Places] = {}
     for node in reversed(graph.nodes):
         for value in node.outputs:
+            if value not in moving:
+                continue
             own = sizes.hint(product(value.type.shape))
-            places: Places = {None: own} if value in results else {}
-            for reader in readers.get(value, ()):
-                if reader.op.name not in MOVEMENT:
-                    places[None] = own
-                elif len(places) < MOST_PLACES:
+            places: Places = {None: own} if value in stand else {}
+            for reader in moving[value]:
+                if len(places) < MOST_PLACES:
                     here = reader.op.name in IN_PLACE
                     result = reader.outputs[0]
-                    for place, size in found[result].items():
+                    for place, size in _places_of(result, found, sizes):
                         key = place if place is not None or here else result
                         places[key] = max(places.get(key, 0), min(own, size))
             found[value] = places
     return found
+
+
+def _places_of(
+    value: Value, found: dict[Value, Places], sizes: Sizes
+) -> Iterable[tuple[Value | None, int]]:
+    known = found.get(value)
+    return ((None, sizes.hint(product(value.type.shape))),) if known is None else known.items()
