@@ -2,10 +2,10 @@
 
 The table holds addresses (inputs, outputs, arena, constants), then sizes and the number of threads
 that the arena has scratch for, each as an i64. `run` finds where every buffer is, and does one
-region after the other; the kernels of a region do not touch what another of them writes. A region
-with enough work is one job of the pool, cut into chunks that the shapes fix. After a region that
-computed checks, their flags are looked at: `run` returns the number of the first one that is set,
-and 0 at the end.
+region after the other (a long entry in parts, each a function); the kernels of a region do not
+touch what another of them writes. A region with enough work is one job of the pool, cut into chunks
+that the shapes fix. After a region that computed checks, their flags are looked at: `run` returns
+the number of the first one that is set, and 0 at the end.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from .sizes import RUN_TIME_BOUNDS, ceiling, extreme, is_number, run_time_bound
 
 #: Nanoseconds of estimated work from which a region is worth a fork.
 FORK = 6000.0
+INTERNAL = "define internal"
+#: Kernels called by one function: LLVM's time for a function grows faster than its length.
+PART = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -125,9 +128,24 @@ class Program:
         return list(found)
 
 
+def _parts(regions: Sequence[Sequence[Call]]) -> list[list[Sequence[Call]]]:
+    """The regions in lists of about PART kernels, at least one list."""
+    parts: list[list[Sequence[Call]]] = [[]]
+    kernels = 0
+    for region in regions:
+        if kernels > PART:
+            parts.append([])
+            kernels = 0
+        parts[-1].append(region)
+        kernels += len(region)
+    return parts
+
+
 class _ProgramText:
     def __init__(self, program: Program) -> None:
         self.program = program
+        scratches = {call.scratch for region in program.regions for call in region}
+        self.scratches = sorted(scratches, key=str)
         self.lines: list[str] = []
         self.stack: list[str] = []
         self.jobs: list[str] = []
@@ -191,17 +209,41 @@ class _ProgramText:
     # --- the module --------------------------------------------------------------------------
 
     def body(self) -> list[str]:
-        """The jobs and the entry."""
+        """The jobs and the entry; a long entry calls its parts in turn."""
         program = self.program
+        parts = _parts(program.regions)
+        if len(parts) == 1:
+            entry = self._function(program.name, parts[0], program.copies)
+            return [*self.jobs, entry]
+        functions = []
+        calls = [f"define i64 @{program.name}(ptr %T) nounwind {{", "entry:"]
+        for number, regions in enumerate(parts):
+            name, last = f"{program.name}_part{number}", number == len(parts) - 1
+            copies = program.copies if last else ()
+            functions.append(self._function(name, regions, copies).replace("define", INTERNAL, 1))
+            calls += [
+                f"  %failed{number} = call i64 @{name}(ptr %T)",
+                f"  %fine{number} = icmp eq i64 %failed{number}, 0",
+                f"  br i1 %fine{number}, label %on{number}, label %off{number}",
+                f"off{number}:",
+                f"  ret i64 %failed{number}",
+                f"on{number}:",
+            ]
+        return [*self.jobs, *functions, "\n".join([*calls, "  ret i64 0", "}"])]
+
+    def _function(
+        self, name: str, regions: Sequence[Sequence[Call]], copies: Sequence[Copy]
+    ) -> str:
+        self.lines, self.stack, self.known = [], [], {}
         self._arena()
-        for region in program.regions:
+        for region in regions:
+            self.pointers = {}  # an address is found anew in each region: few live at a time
             self._region(region)
             self._look_at_flags(region)
-        for copy in program.copies:
+        for copy in copies:
             self._copy(copy)
-        head = [f"define i64 @{program.name}(ptr %T) nounwind {{", "entry:", *self.stack]
-        entry = [*head, *self.lines, "  ret i64 0", "}"]
-        return [*self.jobs, "\n".join(entry)]
+        head = [f"define i64 @{name}(ptr %T) nounwind {{", "entry:", *self.stack]
+        return "\n".join([*head, *self.lines, "  ret i64 0", "}"])
 
     def _arena(self) -> None:
         """Where each slot starts: after the one before, aligned."""
@@ -211,10 +253,7 @@ class _ProgramText:
         for size in program.arena.slots:
             starts.append(offset)
             offset = self._after(offset, self.size(size))
-        for buffer, place in program.arena.places.items():
-            start = starts[place.slot]
-            at = self._sum(start, str(place.offset))
-            self.pointers[buffer] = self.let(f"getelementptr i8, ptr {base}, i64 {at}")
+        self.arena, self.starts = base, starts
         self.scratch = self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
         self.scratch_step = self._largest_scratch()
 
@@ -232,16 +271,20 @@ class _ProgramText:
 
     def _largest_scratch(self) -> str:
         largest = "0"
-        sizes = {call.scratch for region in self.program.regions for call in region}
-        for size in sorted(sizes, key=str):
+        for size in self.scratches:
             largest = extreme(self, "smax", largest, self.size(size))
         return self._after("0", largest)
 
     def pointer(self, buffer: Buffer) -> str:
         found = self.pointers.get(buffer)
         if found is None:
-            position = self.program.table[buffer]
-            found = self.pointers[buffer] = self.slot(position, "ptr")
+            place = self.program.arena.places.get(buffer)
+            if place is None:
+                found = self.slot(self.program.table[buffer], "ptr")
+            else:
+                at = self._sum(self.starts[place.slot], str(place.offset))
+                found = self.let(f"getelementptr i8, ptr {self.arena}, i64 {at}")
+            self.pointers[buffer] = found
         return found
 
     # --- regions -----------------------------------------------------------------------------
