@@ -44,6 +44,8 @@ from .sizes import Sizes
 MAX_INLINE = 100
 #: Rounds of making dear shared values roots.
 MAX_ROUNDS = 8
+#: The domain of groups that have a kernel of their own; nothing splits it.
+_NO_LOOPS = Domain([], ())
 
 
 def fuse(
@@ -264,7 +266,7 @@ class Fuser:
         return group
 
     def _open_native(self, node: Node, sources: int, leaves: int) -> None:
-        group = self._new_group(NATIVE, Domain([], ()))
+        group = self._new_group(NATIVE, _NO_LOOPS)
         group.node = node
         group.outputs = [(value, "native") for value in node.outputs]
         needed = 0

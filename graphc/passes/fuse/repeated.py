@@ -40,6 +40,8 @@ def repeated_values(graph: Graph, sizes: Sizes, native: Collection[Node] = ()) -
     """
     places = _places(graph, sizes)
     kept: set[Value] = set()
+    if not any([len(found) > 1 and _is_pointwise(value) for value, found in places.items()]):
+        return kept
     cone: dict[Value, int] = dict.fromkeys(graph.params, 0)  # nodes computed at a value's place
     moving = 0  # the nodes among them that read elsewhere, whose ops are in `moved`
     moved: dict[int, int] = {}
@@ -73,6 +75,10 @@ def repeated_values(graph: Graph, sizes: Sizes, native: Collection[Node] = ()) -
             nodes = 0
         cone.update(dict.fromkeys(node.outputs, nodes))
     return kept
+
+
+def _is_pointwise(value: Value) -> bool:
+    return value.node is not None and isinstance(value.node.op, Pointwise)
 
 
 def _too_dear(value: Value, ops: int, places: Places, sizes: Sizes) -> bool:
