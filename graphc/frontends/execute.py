@@ -53,7 +53,8 @@ class SegmentTemplate:
 
     graph      of the whole trace: (params) -> (outputs that require grad)
     wanted     the params for which gradients are wanted
-    backward   (params, residuals, cotangents of the outputs) -> gradients of `wanted`
+    needs      the params that the backward reads, or whose sizes it may have to know
+    backward   (`needs`, residuals, cotangents of the outputs) -> gradients of `wanted`
     """
 
     def __init__(self, graph: Graph, wanted: Sequence[int], verify: str | None = None) -> None:
@@ -64,20 +65,22 @@ class SegmentTemplate:
         seeds = range(len(graph.results))
         joint = clean(vjp(graph, self.wanted, list(seeds)))
         n = len(graph.params)
-        self.forward, self.backward, self.residuals = partition(joint, n, len(graph.results))
-        check_halves(joint, self.forward, self.backward, n, verify)
-        live = {value for node in self.backward.nodes for value in node.inputs}
-        live.update(self.backward.results)
-        kept_params = self.backward.params[:n]
-        self.needs = [value in live for value in kept_params]
+        self.forward, backward, self.residuals = partition(joint, n, len(graph.results))
+        check_halves(joint, self.forward, backward, n, verify)
+        live = {value for node in backward.nodes for value in node.inputs}
+        live.update(backward.results)
+        params, symbolic = backward.params, bool(symbols_of(graph))
+        self.needs = [k for k in range(n) if symbolic or params[k] in live]
+        operands = [*[params[k] for k in self.needs], *params[n:]]
+        self.backward = Graph(operands, backward.nodes, backward.results)
         self._structure: Structure | None = None
 
     @property
     def structure(self) -> Structure:
         """What is known of the outputs: which nodes keep values, what depends on what."""
-        from .segment import Structure
-
         if self._structure is None:
+            from .segment import Structure
+
             self._structure = Structure(self.graph, self.wanted)
         return self._structure
 

@@ -166,7 +166,7 @@ class Segment:
             grads = self._step(build, [*self.inputs, *cts], places, create_graph)
         else:
             build = _from_residuals(template, places)
-            operands = [*self.inputs, *self.residuals, *cts]
+            operands = [*[self.inputs[k] for k in template.needs], *self.residuals, *cts]
             grads = self._step(build, operands, places, create_graph)
         reached = 0
         for place in places:
