@@ -91,16 +91,17 @@ class Storage:
         cell.grad_fn, cell.hooks, cell.owner = old.grad_fn, old.hooks, old.owner
         return cell
 
-    def write(self, cell: Cell, seen: bool = True) -> None:
+    def write(self, cell: Cell, writer: Cell | None) -> None:
         """Gives the storage a new value; exported memory is written through at once.
 
-        seen: backwards that saved the old value shall know.
+        writer: the cell that the function which writes gave; backwards that saved the old value
+        learn of it. None: they shall not know.
         """
-        if seen and not self.exported():
-            _mark(self.cell, cell)
+        if writer is not None and not self.exported():
+            _mark(self.cell, writer)
             leaf = self.leaf() if self.leaf is not None else None
             if leaf is not None and leaf._cell is not None:
-                _mark(leaf._cell, cell)
+                _mark(leaf._cell, writer)
         if self.exported():
             buffer = value_of(cell)
             source = array_of(buffer, cell.type)
@@ -247,18 +248,24 @@ class Tensor:
                 "make a clone to get a normal tensor before doing inplace update.See "
                 "https://github.com/pytorch/rfcs/pull/17 for more details."
             )
+        old, hidden = storage.read(), not modes.grad_enabled() or views.detached(self._chain)
         if self._chain:
-            whole = _put(storage.read(), fresh, self._chain)
+            whole = _put(old, fresh, self._chain, hidden)
         elif fresh.requires_grad and (fresh.grad_fn is None or not modes.grad_enabled()):
             whole = _plain(fresh)
-        elif storage.cell.requires_grad and not fresh.requires_grad and modes.grad_enabled():
-            whole = _overwritten(storage.read(), fresh)
+        elif old.requires_grad and not fresh.requires_grad and not hidden:
+            whole = _overwritten(old, fresh)
         else:
             whole = fresh
-        storage.write(whole, self._versions is None)
+        writer = whole if self._versions is None else None
+        if hidden and old.requires_grad:
+            whole = _grafted(whole, old)
+        storage.write(whole, writer)
         if self._versions is not None:
             self._versions.count += 1
             storage.unseen += 1
+        if hidden and fresh.requires_grad and modes.grad_enabled():
+            self._cell, self._seen = fresh, storage.version  # its own history, not the memory's
         return self
 
     def _check_writable(self) -> None:
@@ -272,8 +279,17 @@ class Tensor:
                 hint="Write to it within torch.no_grad(), or make a new tensor.",
             )
 
-    def _write_out(self, value: Tensor) -> Tensor:
-        """What `out=` does: resizes where shapes differ, converts, and writes."""
+    def _write_out(self, value: Tensor, name: str = "") -> Tensor:
+        """What `out=` of a function does: resizes where shapes differ, converts, and writes."""
+        from .functional.promote import check_cast
+
+        if modes.grad_enabled() and (value.requires_grad or self.requires_grad):
+            prefix = f"{name}(): " if name else ""
+            raise RuntimeError(
+                f"{prefix}functions with out=... arguments don't support automatic "
+                "differentiation, but one of the arguments requires grad."
+            )
+        check_cast(value.dtype, self.dtype)
         if tuple(value.shape) != tuple(self.shape):
             value = value.to(self.dtype) if value.dtype is not self.dtype else value.clone()
             self._storage, self._chain = value._storage, ()
@@ -478,15 +494,25 @@ def _viewable(owner: Tensor, chain: views.Chain) -> bool:
 
 
 def _record(
-    name: str, static: Any, cells: list[Cell], build: Callable[..., Value], constant: bool = False
+    name: str,
+    static: Any,
+    cells: list[Cell],
+    build: Callable[..., Value],
+    constant: bool = False,
+    grad: bool | None = None,
 ) -> Cell:
-    """A step of the tensor layer's own, with one output; a constant one has no derivative."""
+    """A step of the tensor layer's own, with one output; a constant one has no derivative.
+
+    grad: whether the output requires grad, where the mode and the operands do not say it.
+    """
     rec = recorder()
     if rec.tape.sizes and name in rec.state.refused:
         rec.go_static()
     before = rec.state
     slots = [rec.slot_of(cell) for cell in cells]
-    grad = not constant and modes.grad_enabled() and any([cell.requires_grad for cell in cells])
+    if grad is None:
+        needed = any([cell.requires_grad for cell in cells])
+        grad = needed and not constant and modes.grad_enabled()
     stop = not grad and any([cell.requires_grad for cell in cells])
 
     def made(*values: Value) -> tuple:
@@ -502,7 +528,7 @@ def _record(
             raise
         rec.refuse(before, name, name, error)
         rec.go_static()
-        return _record(name, static, cells, build, constant)
+        return _record(name, static, cells, build, constant, grad)
     rec.cut_if_long()
     return cell
 
@@ -521,15 +547,22 @@ def _replay(cell: Cell, chain: views.Chain) -> Cell:
     return _record("view", chain, [cell], lambda x: views.replay(x, chain), constant)
 
 
-def _put(base: Cell, fresh: Cell, chain: views.Chain) -> Cell:
-    """The storage's value after a write to a view of it."""
+def _put(base: Cell, fresh: Cell, chain: views.Chain, constant: bool) -> Cell:
+    """The storage's value after a write to a view of it; a constant has no derivative."""
     moved = _moved_block("put", base, chain)
     if moved is not None:
         at, sizes = moved
         return _record(
-            "put block", sizes, [base, fresh, *at], lambda x, y, *k: views.put_block(x, y, sizes, k)
-        )
-    return _record("put", chain, [base, fresh], lambda x, y: views.put(x, y, chain))
+            "put block", (sizes, constant), [base, fresh, *at],
+            lambda x, y, *k: views.put_block(x, y, sizes, k), constant,
+        )  # fmt: skip
+    static = (chain, constant)
+    return _record("put", static, [base, fresh], lambda x, y: views.put(x, y, chain), constant)
+
+
+def _grafted(value: Cell, old: Cell) -> Cell:
+    """The value after a write that autograd does not see: its history stays the old one's."""
+    return _record("graft", None, [value, old], lambda x, y: views.ops.graft(x, y), grad=True)
 
 
 def _moved_block(name: str, base: Cell, chain: views.Chain) -> tuple[list[Cell], tuple] | None:

@@ -120,8 +120,11 @@ def _accumulate_grad(target: Tensor, ct: Cell, create_graph: bool) -> None:
         target.grad = wrap(ct)
     elif create_graph:
         target.grad = wrap(add_cells(old._read(), ct))
+    elif old._chain:
+        old.add_(wrap(ct))
     else:
-        old._storage.write(add_cells(old._read(), ct)) if not old._chain else old.add_(wrap(ct))
+        total = add_cells(old._read(), ct)
+        old._storage.write(total, writer=total)
 
 
 def grad(

@@ -56,7 +56,7 @@ class Function:
         if kwargs:
             out = kwargs.pop("out", None)
             if out is not None:
-                return _into(out, self(*args, **kwargs))
+                return _into(out, self(*args, **kwargs), self.name)
             for name in _NUMPY_NAMES:
                 if name in kwargs:
                     kwargs[_NUMPY_NAMES[name]] = kwargs.pop(name)
@@ -403,10 +403,10 @@ def _restore(structure: Any, tensors_made: Any) -> Any:
     return make(*items) if hasattr(make, "_fields") else make(items)
 
 
-def _into(out: Any, result: Any) -> Any:
+def _into(out: Any, result: Any, name: str) -> Any:
     """`out=`: writes a result into given tensors."""
     if isinstance(out, (tuple, list)):
         for target, value in zip(out, result, strict=True):
-            target._write_out(value)
+            target._write_out(value, name)
         return out
-    return out._write_out(result)
+    return out._write_out(result, name)

@@ -452,7 +452,7 @@ def detach_(self: Tensor) -> Tensor:
     """Detaches this tensor from what it was computed from."""
     from ..tensor import Storage
 
-    if self._chain:
+    if any([node.op is not views.ops.detach for node in self._chain]):
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     if not self.requires_grad:
         return self

@@ -22,6 +22,7 @@ Facets:
     pull(cts, node), push(tangents, node)     reverse and forward mode, where neither fits
     no_derivative                  the reason, where it has none
     flat                           ... that derivatives are stopped on purpose
+    surrogate                      its derivative is not that of its value, on purpose
     expand(*inputs, **attrs)       composites: the meaning in terms of other ops
     onnx | to_onnx, from_onnx      export and load;  no_onnx: the reason for none
     torch                          PyTorch's names
@@ -64,6 +65,7 @@ class Op:
     bilinear = False
     no_derivative: str | None = None
     flat = False
+    surrogate = False
     onnx: Onnx | None = None
     no_onnx: str | None = None
     torch: Torch | None = None

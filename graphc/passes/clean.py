@@ -93,7 +93,7 @@ def default_table() -> Table:
 
 @cache
 def final_table() -> Table:
-    """The default rules, and `detach` is its operand: for when all derivatives are taken."""
+    """The default rules, and `detach` and `graft` are their operand: all derivatives are taken."""
     return _with_concat(table_of([*RULES, *NO_DETACH]))
 
 

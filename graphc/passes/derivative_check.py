@@ -77,7 +77,7 @@ def _results(graph: Graph, samples: Samples) -> list[Any]:
 def _check_node(node: Node, known: Mapping[Value, Any], sizes: Mapping[str, int]) -> None:
     places = [k for k, value in enumerate(node.inputs) if _is_float(value)]
     outs = [k for k, value in enumerate(node.outputs) if _is_float(value)]
-    if not places or not outs or node.op.name == "detach" or node.op.no_derivative:
+    if not places or not outs or node.op.surrogate or node.op.no_derivative:
         return
     alone = _in_double(node)
     random = np.random.default_rng(0)

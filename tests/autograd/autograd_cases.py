@@ -637,3 +637,116 @@ def inference_mode_as_a_decorator(L):
     with L.inference_mode(False):
         y = w * 2
     return infer().is_inference(), y.requires_grad, L.is_inference_mode_enabled()
+
+
+# --- writes that autograd does not see -----------------------------------------------------------
+
+
+@case
+def write_to_a_result_without_grad(L):
+    w = leaf(L)
+    y = w * 2
+    with L.no_grad():
+        y.add_(1)
+    (y * y).sum().backward()
+    return y, y.requires_grad, y.is_leaf, w.grad
+
+
+@case
+def write_to_a_part_of_a_result_without_grad(L):
+    w = leaf(L)
+    y = w * 2
+    with L.no_grad():
+        y[0] = 5.0
+    (y * 3).sum().backward()
+    return y, y.requires_grad, w.grad
+
+
+@case
+def write_to_a_view_of_a_result_without_grad(L):
+    w = leaf(L)
+    y = w * 2
+    view = y[:2]
+    with L.no_grad():
+        view.mul_(3)
+    (y * y + L.cat([view, view[:1]])).sum().backward()
+    return y, view, y.requires_grad, view.requires_grad, w.grad
+
+
+@case
+def write_to_a_view_made_without_grad(L):
+    w = leaf(L)
+    y = w * 2
+    with L.no_grad():
+        y[:2].mul_(3)
+    (y * y).sum().backward()
+    return y, y.requires_grad, w.grad
+
+
+@case
+def write_through_detach(L):
+    w = leaf(L)
+    y = w * 2
+    y.detach().add_(1)
+    (y * 3).sum().backward()
+    return y, y.requires_grad, w.grad
+
+
+@case
+def write_through_data(L):
+    w = leaf(L)
+    y = w * 2
+    y.data.mul_(3)
+    y.data[1] = 7.0
+    (y * y).sum().backward()
+    return y, y.requires_grad, w.grad
+
+
+@case
+def write_of_what_requires_grad_through_detach(L):
+    w, u = leaf(L), leaf(L, value=3.0)
+    y = w * 2
+    d = y.detach()
+    d.mul_(u)
+    (d * 5 + y * y).sum().backward()
+    return y, d, d.requires_grad, u.grad, w.grad
+
+
+@case
+def zero_a_result_without_grad(L):
+    w = leaf(L)
+    y = w * 2
+    with L.no_grad():
+        y.zero_()
+    (y + 1).sum().backward()
+    return y, w.grad
+
+
+@case
+def write_without_grad_to_what_was_computed_before(L):
+    w = leaf(L)
+    y = w * 2
+    before = y.tolist()
+    with L.no_grad():
+        y.clamp_(max=1.5)
+    after = y.tolist()
+    (y * y).sum().backward()
+    return before, after, w.grad
+
+
+@case
+def out_of_another_kind(L):
+    L.add(L.ones(3), 0.5, out=L.empty(3, dtype=L.int64))
+
+
+@case
+def out_of_what_requires_grad(L):
+    L.mul(leaf(L), 2, out=L.empty(3))
+
+
+@case
+def out_that_requires_grad(L):
+    with L.no_grad():
+        w = leaf(L)
+        L.mul(L.ones(3), 2, out=w)
+    L.mul(L.ones(3), 2, out=w)

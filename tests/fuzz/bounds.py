@@ -432,6 +432,7 @@ def _scan(node: Node, *operands: Ranged) -> list[Ranged]:
 
 RULES: dict[str, Callable[..., list[Ranged]]] = {
     "eq": _compare, "lt": _compare, "le": _compare, "select": _select, "nextafter": _nextafter,
+    "graft": lambda node, x, y: [x],
     "cast": _cast, "full": _constant, "const": _constant, "iota": _constant, "dim": _constant,
     "gather": _gather, "scatter": _scatter, "dynamic_slice": _dynamic, "dynamic_update": _dynamic,
     "reduce_sum": _reduce_sum, "reduce_prod": _reduce_prod, "reduce_max": _extreme,

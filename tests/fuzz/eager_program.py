@@ -21,10 +21,8 @@ Line = str
 # when its difference does.
 OPEN = {
     r"inference_mode": "inference tensors: views of them, and writes outside of the mode",
-    r"out=": "out= neither refuses operands that require grad nor checks the result's dtype",
-    r"(no_grad|enabled\(False).*: v\d+( = v\d+[.\[]|\[| [-+*]=|\.)": (
-        "views and writes in no_grad change requires_grad"
-    ),
+    r"(no_grad|enabled\(False).*: v\d+ = v\d+[.\[]": "views made in no_grad require no grad",
+    r"(v\d+)\b.*out=\1\)": "out= that is an operand of another shape is resized",
     r"backward\(\)|grad\((?!.*(retain|create)_graph)": "views taken before are freed too",
 }
 _OPEN = [re.compile(pattern) for pattern in OPEN]

@@ -90,6 +90,7 @@ FLOAT = {
     "digamma": scipy.special.digamma,
     "isnan": by_element(math.isnan),
     "detach": lambda x: x,
+    "graft": lambda x, y: x,
     "add": by_element(lambda x, y: x + y),
     "sub": by_element(lambda x, y: x - y),
     "mul": by_element(lambda x, y: x * y),
@@ -132,6 +133,7 @@ COMPLEX = {
     "eq": by_element(lambda x, y: x == y),
     "select": by_element(lambda c, x, y: x if c else y),
     "detach": lambda x: x,
+    "graft": lambda x, y: x,
 }
 
 # Of integers and bools: equal, limits included.
@@ -161,6 +163,7 @@ INTEGER = {
     "le": by_element(lambda x, y: x <= y),
     "select": by_element(lambda c, x, y: x if c else y),
     "detach": lambda x: x,
+    "graft": lambda x, y: x,
     "relu": by_element(lambda x: max(x, 0)),
 }
 

@@ -16,6 +16,7 @@ from .binary import (
     div,
     eq,
     fma,
+    graft,
     le,
     lt,
     max_,

@@ -634,9 +634,6 @@ class detach(Pointwise):
     def eval(x):
         return x
 
-    def scalar(emitter, x, dtype):
-        return x
-
     no_derivative = "stops derivatives: that is its meaning"
     flat = True
     onnx = Onnx("Identity", 13)

@@ -262,7 +262,8 @@ def _dim(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> 
 
 
 @moves("detach")
-def _detach(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
+@moves("graft")
+def _first_operand(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
     return pull(group, node.inputs[0], index, guards)
 
 

@@ -176,5 +176,8 @@ CONVERSION = [
 
 ALGEBRA = ARITHMETIC + ORDER + LOGIC + CONVERSION
 
-# Once no derivative is to be taken any more, `detach` means nothing.
-NO_DETACH = [Rule(lambda x: ops.detach(x), lambda x: x)]
+# Once no derivative is to be taken any more, these are their operand.
+NO_DETACH = [
+    Rule(lambda x: ops.detach(x), lambda x: x),
+    Rule(lambda x, y: ops.graft(x, y), lambda x, y: x),
+]
