@@ -18,10 +18,10 @@ from ..ir.dtype import DType
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from . import modes, record
-from .locate import located
+from .locate import located, user_site
 from .record import Cell, Number, Recorder, recorder
 from .saved import keeps
-from .symbolic import expression
+from .symbolic import SMALLEST, expression
 from .views import chain_between
 
 FUNCTIONS: dict[str, Function] = {}
@@ -46,9 +46,14 @@ class Function:
     """A callable of torch's name. See `function` for the options."""
 
     def __init__(
-        self, body: Callable, view: bool | str = False, floats: bool = True, ints: bool = False
+        self,
+        body: Callable,
+        view: bool | str = False,
+        floats: bool = True,
+        ints: bool = False,
+        sizes: tuple[int, ...] = (),
     ) -> None:
-        self.body, self.view, self.floats, self.ints = body, view, floats, ints
+        self.body, self.view, self.floats, self.ints, self.sizes = body, view, floats, ints, sizes
         self.name = body.__name__
         update_wrapper(self, body)
 
@@ -110,6 +115,7 @@ def function(
     view: bool | str = False,
     floats: bool = True,
     ints: bool = False,
+    sizes: tuple[int, ...] = (),
     register: bool = True,
 ) -> Any:
     """Makes a torch function of a body over values.
@@ -118,10 +124,11 @@ def function(
              "strict": where strides do not permit that, torch's error is raised
     floats   a float argument may become a run-time operand
     ints     an int may too: the function's ints are numbers to compute with, not sizes or dims
+    sizes    positions of arguments that are sizes: they become symbols where they vary
     """
 
     def make(body: Callable) -> Function:
-        made = Function(body, view, floats, ints)
+        made = Function(body, view, floats, ints, sizes)
         if register:
             FUNCTIONS[made.name] = made
         return made
@@ -164,6 +171,8 @@ class Call:
             return self._again(rec)  # a symbol, or a tape, is there only now
         mode = modes.word()
         key = (self.function, mode, shape, *slots)
+        if self.function.sizes and key not in rec.state.edges and self._name_sizes(rec):
+            return self._again(rec)
         if self.floats and self.function.floats and key not in rec.state.edges:
             key, slots = self._with_numbers(rec, key, mode, shape, slots)
         try:
@@ -195,6 +204,26 @@ class Call:
         result = self._wrap(rec, made)
         rec.cut_if_long()
         return result
+
+    def _name_sizes(self, rec: Recorder) -> bool:
+        """Makes symbols of sizes that were others when the program was here; whether there were."""
+        if not rec.eager or rec.tape.static:
+            return False
+        sizes: list[int] = []
+        for position in self.function.sizes:
+            size = self.args[position]
+            sizes += size if isinstance(size, (tuple, list)) else (size,)
+        place = (self.function, len(sizes), user_site())
+        (known,) = rec.state.numbers.setdefault(place, [sizes])
+        bound = rec.tape.sizes.values()
+        varying = {
+            n: other
+            for n, other in zip(sizes, known, strict=True)
+            if n != other and n >= SMALLEST and n not in bound
+        }
+        for n, other in varying.items():
+            rec.name_size(n, other)
+        return bool(varying)
 
     def _signature(self) -> tuple:
         """What a refusal to be recorded with symbols is remembered by."""

@@ -171,8 +171,11 @@ class Recorder:
 
     # --- steps -------------------------------------------------------------------------------
 
-    def slot_of(self, cell: Cell) -> int:
-        """The cell's slot in this tape; a materialised cell becomes a parameter of the trace."""
+    def slot_of(self, cell: Cell, seen: Sequence[TensorType] = ()) -> int:
+        """The cell's slot in this tape; a materialised cell becomes a parameter of the trace.
+
+        seen: what else was in this place, besides what the trace knows.
+        """
         tape = self.tape
         found = tape.params.get(cell)
         if found is not None:
@@ -185,7 +188,7 @@ class Recorder:
         kind = None if cell.inference else cell.requires_grad
         state = self.state.edges.get(("param", cell.type, kind))
         if state is None:
-            state = self._new_param(cell.type, kind)
+            state = self._new_param(cell.type, kind, seen)
         elif state.hits < LEARNED:
             state.hits += 1
             state.site.add(user_site())
@@ -216,8 +219,10 @@ class Recorder:
         """Whether another recorder is of this thread."""
         return other.thread == threading.get_ident()
 
-    def _new_param(self, type: TensorType, grad: bool | None) -> State:
-        """The state after a parameter of a type that has not been seen here.
+    def _new_param(
+        self, type: TensorType, grad: bool | None, others: Sequence[TensorType] = ()
+    ) -> State:
+        """The state after a parameter of a type that has not been seen here, but `others` were.
 
         grad: whether it requires grad; None where it was made in inference mode.
         """
@@ -237,7 +242,7 @@ class Recorder:
                     if bound is not None:
                         tape.sizes.update(bound)
                         return state
-            seen = [
+            seen = [*others] + [
                 s.types[0] for k, s in before.edges.items()
                 if k[0] == "param" and k[2] is grad and s.types[0].device == type.device
                 and site in s.site
@@ -284,6 +289,14 @@ class Recorder:
             TensorType(dtype, (), device), execute.buffer_of(np.asarray(number, dtype.numpy))
         )
         return self.slot_of(cell)
+
+    def name_size(self, size: int, other: int) -> None:
+        """Gives a size from Python a symbol, by a parameter of that many rows without elements.
+
+        other: another size that was in this place.
+        """
+        types = [TensorType(BOOL, (n, 0)) for n in (size, other)]
+        self.slot_of(Cell(types[0], execute.buffer_of(np.empty((0,), np.bool_))), types[1:])
 
     def refuse(self, state: State, what: Any, name: str, error: Exception) -> None:
         """From now on `what` is recorded at that place with a trace for each size."""

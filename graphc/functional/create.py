@@ -196,14 +196,14 @@ def sizes_of(size: Sequence[Any]) -> tuple[int, ...]:
     return found
 
 
-@function(register=False)
+@function(register=False, sizes=(2,))
 def _full(value, dtype, shape, device):
     if isinstance(value, Number):
         number = to_dtype(value, dtype)
         if device != "cpu":
             number = ops.copy_to(number, device=device)
         return ops.broadcast_to(number, shape)
-    return ops.full(as_dtype(value, dtype), dtype, shape, device)
+    return ops.full(value, dtype, shape, device)
 
 
 def _filled(value: Any, size: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
@@ -282,7 +282,7 @@ def full_like(input, fill_value, *, dtype=None, layout=None, device=None, pin_me
     return _filled(fill_value, (input.shape,), dtype, device, requires_grad)
 
 
-@function(register=False)
+@function(register=False, sizes=(0, 1))
 def _eye(n, m, dtype, device):
     rows, columns = ops.iota((n, m), 0, I64, device), ops.iota((n, m), 1, I64, device)
     return ops.cast(ops.eq(rows, columns), dtype=dtype)
@@ -298,7 +298,7 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, pin_memory
 # --- ranges ------------------------------------------------------------------------------------
 
 
-@function(register=False, floats=False)
+@function(register=False, floats=False, sizes=(2,))
 def _line(start, step, count, dtype, device):
     """start + step * i, computed in the accumulation type of the element type."""
     wide = dtype if dtype.kind in "iu" else (C128 if dtype.kind == "c" else _double())

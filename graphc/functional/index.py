@@ -24,7 +24,13 @@ from ..tensor import Tensor, from_array
 from .index_basic import basic, too_many
 from .memory_part import is_new_place, read_part, unread_part
 from .movement import bracketed, permuted, reshaped
-from .parts import expanded, scalar_name, tensor_name
+from .parts import (
+    expanded,
+    narrow_recorded,
+    scalar_name,
+    select_recorded,
+    tensor_name,
+)
 from .promote import is_number, to_dtype
 from .reduce import number_value
 
@@ -46,6 +52,33 @@ def _recorded(input, index):
 def _basic(x: Tensor, items: tuple) -> Tensor:
     found = read_part(x, items)
     return _recorded(x, items) if found is None else found
+
+
+def _along(x: Tensor, dim: Any, item: Any, first: Any, last: Any) -> Tensor | None:
+    """`item` of an axis read from memory; None where it is to be recorded, or is no plain index."""
+    if x.__class__ is not Tensor or not all([n.__class__ is int for n in (dim, first, last)]):
+        return None
+    shape = x._type.shape
+    rank = len(shape)
+    if not -rank <= dim < rank or not 0 <= first <= last <= shape[dim]:
+        return None
+    return read_part(x, (*[slice(None)] * (dim % rank), item))
+
+
+@composed
+def narrow(input, dim, start, length):
+    """`length` places along `dim` from `start` on, which may be a 0-d integer tensor."""
+    start = as_int(start)
+    end = start + length if length.__class__ is int else None
+    found = _along(input, dim, slice(start, end), start, end)
+    return narrow_recorded(input, dim, start, length) if found is None else found
+
+
+@composed
+def select(input, dim, index):
+    """One place along `dim`, which goes away."""
+    found = _along(input, dim, index, index, index + 1) if index.__class__ is int else None
+    return select_recorded(input, dim, index) if found is None else found
 
 
 # --- what stands between the brackets ------------------------------------------------------------

@@ -8,8 +8,11 @@ ever. What is written, `x[k] = ...`, is not read for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from ..frontends import views
 from ..frontends.execute import array_of, buffer_of
@@ -68,6 +71,16 @@ def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
     made = object.__new__(Tensor)
     made._storage, made._chain, made._versions = storage, chain, x._versions
     return made
+
+
+def computed_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
+    """The values of tensors as arrays to read, where all are computed and none requires grad."""
+    arrays = []
+    for x in tensors:
+        if x._chain or x.requires_grad or x._storage.cell.buffer is None or x.device.type != "cpu":
+            return None
+        arrays.append(x._array())
+    return arrays if recorder().eager and recorder().outer is None else None
 
 
 def unread_part(x: Tensor, items: tuple) -> Tensor:

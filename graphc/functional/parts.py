@@ -106,9 +106,8 @@ def selected(x: Value, axis: int, place: AnyDim) -> Value:
     return without_axis(sliced(x, axis, place, place + 1), axis)
 
 
-@function(view=True)
-def select(input, dim, index):
-    """One place along `dim`, which goes away."""
+@function(view=True, register=False)
+def select_recorded(input, dim, index):
     shape = input.type.shape
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
@@ -149,14 +148,8 @@ def _narrowed(x: Value, dim: int, start: int, length: int) -> Value:
 
 
 @function(view=True, register=False)
-def _narrow(input, dim, start, length):
+def narrow_recorded(input, dim, start, length):
     return _narrowed(input, dim, start, length)
-
-
-@composed
-def narrow(input, dim, start, length):
-    """`length` places along `dim` from `start` on, which may be a 0-d integer tensor."""
-    return _narrow(input, dim, as_int(start), length)
 
 
 @function

@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from .build import Builder
+from .dims import Dim
 from .dtype import BOOL, C64, C128, DType
 from .errors import DeviceError, DTypeError, ShapeError
 from .graph import NO_ATTRS, Attrs, Graph, Node, Value
@@ -198,8 +199,11 @@ def lift(inputs: Sequence[Any]) -> tuple[Value, ...]:
 
 
 def constant_like(number: bool | int | float | complex, like: Value) -> Value:
-    """A `full` of the type of `like`."""
+    """A `full` of the type of `like`, or a size as a computed number of that type."""
     type = like.type
+    if isinstance(number, Dim):
+        value = OPS["dim"](size=number, shape=type.shape, device=type.device)
+        return value if value.type.dtype is type.dtype else OPS["cast"](value, dtype=type.dtype)
     attrs = {"value": as_dtype(number, type.dtype), "dtype": type.dtype, "shape": type.shape}
     if type.device != "cpu":
         attrs["device"] = type.device

@@ -4,11 +4,11 @@ import numpy as np
 
 from ..build import Builder
 from ..data import Data
-from ..dims import AnyDim
+from ..dims import AnyDim, Dim
 from ..dtype import I64, DType
 from ..errors import ShapeError
 from ..graph import Value
-from ..op import Structural, as_dtype, constant_like, op
+from ..op import OPS, Structural, as_dtype, constant_like, op
 from ..schema import Case, DataAttr, DimAttr, Dims, DTypeAttr, IntAttr, NumberAttr, Onnx, Text
 from ..types import TensorType
 
@@ -113,13 +113,19 @@ def dim_value(size: AnyDim, shape: tuple = (), device: str = "cpu") -> Value:
 
 
 def full(
-    value: bool | int | float | complex, dtype: DType, shape: tuple = (), device: str = "cpu"
+    value: bool | int | float | complex | Dim,
+    dtype: DType,
+    shape: tuple = (),
+    device: str = "cpu",
 ) -> Value:
-    """A tensor of one number."""
+    """A tensor of one number, which may be a size."""
+    if isinstance(value, Dim):
+        size = dim_value(value, shape, device)
+        return size if dtype is I64 else OPS["cast"](size, dtype=dtype)
     return full_op(value=as_dtype(value, dtype), dtype=dtype, shape=tuple(shape), device=device)
 
 
-def full_like(value: bool | int | float | complex, like: Value) -> Value:
+def full_like(value: bool | int | float | complex | Dim, like: Value) -> Value:
     """A tensor of one number, of the type of `like`."""
     return constant_like(value, like)
 

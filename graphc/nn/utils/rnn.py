@@ -4,7 +4,11 @@ import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 import graphc as torch
+from graphc.functional.memory_part import computed_arrays
+from graphc.tensor import from_array
 
 __all__ = [
     "PackedSequence",
@@ -248,6 +252,11 @@ def pad_sequence(sequences, batch_first=False, padding_value=0.0, padding_side="
         )
     sequences = tuple(sequences)
     longest = max(sequence.size(0) for sequence in sequences)
+    arrays = computed_arrays(sequences)
+    if arrays and len({(array.dtype, array.shape[1:]) for array in arrays}) == 1:
+        # Data that was loaded: there is nothing to compile for each set of lengths.
+        batch = _padded(arrays, longest, padding_value, padding_side == "right", batch_first)
+        return from_array(batch, str(sequences[0].device))
     padded = []
     for sequence in sequences:
         missing = longest - sequence.size(0)
@@ -258,6 +267,16 @@ def pad_sequence(sequences, batch_first=False, padding_value=0.0, padding_side="
             sequence = torch.cat(pair)
         padded.append(sequence)
     return torch.stack(padded, dim=0 if batch_first else 1)
+
+
+def _padded(arrays, longest, value, at_end, batch_first):
+    lead = (len(arrays), longest) if batch_first else (longest, len(arrays))
+    batch = np.full((*lead, *arrays[0].shape[1:]), value, arrays[0].dtype)
+    rows = batch if batch_first else batch.swapaxes(0, 1)
+    for row, array in zip(rows, arrays, strict=True):
+        start = 0 if at_end else longest - len(array)
+        row[start : start + len(array)] = array
+    return batch
 
 
 def unpad_sequence(padded_sequences, lengths, batch_first=False):
