@@ -86,7 +86,9 @@ def _run(graph: Graph, arguments: Sequence[Ranged]) -> list[Ranged]:
 
 
 def unit_of(dtype) -> float:
-    return float(np.spacing(dtype.numpy.type(1)))
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype.numpy).eps)
 
 
 def _largest(dtype) -> float:
@@ -158,9 +160,26 @@ def _pointwise(node: Node, *inputs: Ranged) -> list[Ranged]:
     return [Ranged(center, np.where(unsure, inf, error))]
 
 
+def _rem(node: Node, x: Ranged, y: Ranged) -> list[Ranged]:
+    """It jumps by y where the quotient passes a whole number, which may lie between corners."""
+    (made,) = _pointwise(node, x, y)
+    if not made.is_float:
+        return [made]
+    steps = (-1, 1)
+    quotients = [
+        np.trunc((x.center + i * x.error) / (y.center + j * y.error)) for i in steps for j in steps
+    ]
+    jumps = np.any([q != quotients[0] for q in quotients], axis=0)
+    whole = np.maximum(made.error, np.abs(y.center) + y.error)
+    return [Ranged(made.center, np.where(jumps, whole, made.error))]
+
+
 def _change(found: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """How far apart they are; zeros of other signs the smallest step."""
     same = (found == center) | (np.isnan(found) & np.isnan(center))
-    return np.where(same, 0, np.nan_to_num(np.abs(found - center), nan=inf, posinf=inf))
+    zeros = same & (found == 0) & (np.signbit(found) != np.signbit(center))
+    far = np.nan_to_num(np.abs(found - center), nan=inf, posinf=inf)
+    return np.where(zeros, np.nextafter(0.0, 1.0), np.where(same, 0, far))
 
 
 def _compare(node: Node, x: Ranged, y: Ranged) -> list[Ranged]:
@@ -432,7 +451,7 @@ def _scan(node: Node, *operands: Ranged) -> list[Ranged]:
 
 RULES: dict[str, Callable[..., list[Ranged]]] = {
     "eq": _compare, "lt": _compare, "le": _compare, "select": _select, "nextafter": _nextafter,
-    "graft": lambda node, x, y: [x],
+    "graft": lambda node, x, y: [x], "rem": _rem,
     "cast": _cast, "full": _constant, "const": _constant, "iota": _constant, "dim": _constant,
     "gather": _gather, "scatter": _scatter, "dynamic_slice": _dynamic, "dynamic_update": _dynamic,
     "reduce_sum": _reduce_sum, "reduce_prod": _reduce_prod, "reduce_max": _extreme,

@@ -66,7 +66,7 @@ def main(seeds: Iterable[int], count: int) -> int:
     totals = ran(seeds)
     print(f"levels of instructions: {', '.join(LEVELS)}")
     print(totals.summary())
+    print("failing seeds:", *sorted({made.seed for made, _, _ in totals.failures}), flush=True)
     for failure in totals.failures[:count]:
         print("\n" + shown(failure))
-    print("failing seeds:", *sorted({made.seed for made, _, _ in totals.failures}))
     return min(1, len(totals.failures))
