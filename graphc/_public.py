@@ -9,7 +9,16 @@ from . import amp, autograd, memory_layout, tensor
 from .device import device
 from .frontends import modes
 from .frontends.function import FUNCTIONS
-from .functional import convert, create, install, legacy, random, torch_names, window
+from .functional import (
+    convert,
+    create,
+    install,
+    legacy,
+    numpy_memory,
+    random,
+    torch_names,
+    window,
+)
 from .ir.dtype import DTYPES, DType
 from .ir.dtype import promote as _promote
 from .ir.errors import PUBLIC
@@ -46,7 +55,7 @@ def load(names: dict[str, Any]) -> None:
         int=DTYPES["i32"], short=DTYPES["i16"], bool=DTYPES["bool"], cfloat=DTYPES["c64"],
         cdouble=DTYPES["c128"], dtype=DType, device=device, Size=Size, strided=convert.strided,
         pi=math.pi, e=math.e, inf=math.inf, nan=math.nan, newaxis=None,
-        from_numpy=create.from_numpy_array, equal=convert.equal, allclose=convert.allclose,
+        from_numpy=numpy_memory.from_numpy_array, equal=convert.equal, allclose=convert.allclose,
         layout=memory_layout.layout, memory_format=memory_layout.memory_format,
         contiguous_format=memory_layout.contiguous_format,
         preserve_format=memory_layout.preserve_format,

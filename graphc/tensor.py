@@ -14,7 +14,7 @@ import numpy as np
 
 from .frontends import modes, views
 from .frontends.execute import NOTHING, array_of, buffer_of
-from .frontends.function import FUNCTIONS, _restore, tensors
+from .frontends.function import FUNCTIONS, Function, _restore, tensors
 from .frontends.locate import user_line
 from .frontends.record import Cell, State, cell_class, recorder, value_of
 from .frontends.saved import Written
@@ -137,7 +137,7 @@ def _mark(old: Cell, fresh: Cell) -> None:
 
 new = object.__new__
 INTERNAL = frozenset(
-    ("_base", "_cell", "_chain", "_grad", "_leaf", "_seen", "_storage", "_versions")
+    ("_base", "_cell", "_chain", "_grad", "_leaf", "_part_of", "_seen", "_storage", "_versions")
 )
 
 
@@ -161,6 +161,7 @@ class Tensor:
     _leaf = False
     _grad: Any = None
     _versions: Versions | None = None  # of `.data` and its views
+    _part_of = ""  # of the results of split and their views: which result of what
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return new(cls)
@@ -240,8 +241,11 @@ class Tensor:
         fresh, storage = value._read(), self._storage
         if value._type is not self._type:
             raise GraphcError(f"cannot write {value._type.text} into {self._type.text}")
-        if storage.leaf is not None and modes.grad_enabled():
-            self._check_writable()
+        if modes.grad_enabled():
+            if storage.leaf is not None:
+                self._check_writable()
+            if self._part_of and (fresh.requires_grad or storage.cell.requires_grad):
+                self._check_no_part()
         if storage.cell.inference and not modes.inference():
             raise RuntimeError(
                 "Inplace update to inference tensor outside InferenceMode is not allowed.You can "
@@ -273,10 +277,20 @@ class Tensor:
         detached = any([node.op is views.ops.detach for node in self._chain])
         if leaf is not None and leaf._leaf and (leaf is self or not detached):
             kind = "a leaf Variable" if leaf is self else "a view of a leaf Variable"
-            raise LeafError(
+            raise WriteError(
                 f"{kind} that requires grad is being used in an in-place operation.",
                 at=user_line(),
                 hint="Write to it within torch.no_grad(), or make a new tensor.",
+            )
+
+    def _check_no_part(self) -> None:
+        if not views.detached(self._chain):
+            raise WriteError(
+                f"{self._part_of} is a view and is being modified inplace. This view is the output "
+                "of a function that returns multiple views. Such functions do not allow the output "
+                "views to be modified inplace. You should replace the inplace operation by an "
+                "out-of-place one.",
+                at=user_line(),
             )
 
     def _write_out(self, value: Tensor, name: str = "") -> Tensor:
@@ -401,8 +415,8 @@ class Tensor:
         return id(self)
 
 
-class LeafError(GraphcError, RuntimeError):
-    """An in-place write to a leaf that requires grad."""
+class WriteError(GraphcError, RuntimeError):
+    """An in-place write that autograd has no derivative for."""
 
 
 class Size(tuple):
@@ -448,9 +462,7 @@ def wrap(cell: Cell, cls: type = Tensor) -> Any:
     return made
 
 
-def wrap_view(
-    owner: Tensor, state: State, made: list[Cell], extra: Any, strict: bool = False
-) -> Any:
+def wrap_view(owner: Tensor, state: State, made: list[Cell], extra: Any, function: Function) -> Any:
     """The results of a view function: on the owner's storage where they only move its elements."""
     structure, chains, known = extra
     storage = owner._storage
@@ -461,7 +473,7 @@ def wrap_view(
     parts = []
     for cell, chain, shares in zip(made, chains, permitted):
         if not shares:
-            if strict:
+            if function.view == "strict":
                 raise ShapeError(
                     "view size is not compatible with input tensor's size and stride (at least one "
                     "dimension spans across two contiguous subspaces). Use .reshape(...) instead."
@@ -477,6 +489,10 @@ def wrap_view(
             cell.inference = True
         if modes.grad_enabled():
             _share_mark(cell, owner._cell if owner._leaf else storage.cell)
+            if function.parts:
+                part._part_of = f"Output {len(parts)} of {function.parts}"
+            elif owner._part_of:
+                part._part_of = owner._part_of
         part._base = owner._cell if owner._leaf else owner._base
         if owner._versions is not None:
             part._versions = owner._versions
@@ -556,8 +572,12 @@ def _put(base: Cell, fresh: Cell, chain: views.Chain, constant: bool) -> Cell:
             "put block", (sizes, constant), [base, fresh, *at],
             lambda x, y, *k: views.put_block(x, y, sizes, k), constant,
         )  # fmt: skip
-    static = (chain, constant)
-    return _record("put", static, [base, fresh], lambda x, y: views.put(x, y, chain), constant)
+
+    def build(x: Value, y: Value) -> Value:
+        whole = views.put(x, y, chain)
+        return whole if constant or views.reads(whole, x) else _never(x, whole)
+
+    return _record("put", (chain, constant), [base, fresh], build, constant)
 
 
 def _grafted(value: Cell, old: Cell) -> Cell:
@@ -589,12 +609,13 @@ def _moved_block(name: str, base: Cell, chain: views.Chain) -> tuple[list[Cell],
 
 def _overwritten(old: Cell, fresh: Cell) -> Cell:
     """The fresh value in the place of one that requires grad: it still does, and its is zero."""
+    return _record("overwrite", None, [old, fresh], _never)
 
-    def build(x: Value, y: Value) -> Value:
-        never = views.ops.full(False, BOOL, y.type.shape, y.type.device)
-        return views.ops.select(never, x, y)
 
-    return _record("overwrite", None, [old, fresh], build)
+def _never(x: Value, y: Value) -> Value:
+    """y, which depends on x without reading an element of it: the derivative by x is zero."""
+    never = views.ops.full(False, BOOL, y.type.shape, y.type.device)
+    return views.ops.select(never, x, y)
 
 
 def _plain(cell: Cell) -> Cell:

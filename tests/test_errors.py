@@ -100,7 +100,7 @@ non-singleton dimension 1
         w += 1
         """,
         """
-        graphc.LeafError: a leaf Variable that requires grad is being used in an in-place \
+        graphc.WriteError: a leaf Variable that requires grad is being used in an in-place \
 operation.
           train.py:4: w += 1
           Write to it within torch.no_grad(), or make a new tensor.

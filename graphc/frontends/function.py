@@ -52,8 +52,10 @@ class Function:
         floats: bool = True,
         ints: bool = False,
         sizes: tuple[int, ...] = (),
+        parts: str = "",
     ) -> None:
         self.body, self.view, self.floats, self.ints, self.sizes = body, view, floats, ints, sizes
+        self.parts = parts
         self.name = body.__name__
         update_wrapper(self, body)
 
@@ -116,6 +118,7 @@ def function(
     floats: bool = True,
     ints: bool = False,
     sizes: tuple[int, ...] = (),
+    parts: str = "",
     register: bool = True,
 ) -> Any:
     """Makes a torch function of a body over values.
@@ -125,10 +128,11 @@ def function(
     floats   a float argument may become a run-time operand
     ints     an int may too: the function's ints are numbers to compute with, not sizes or dims
     sizes    positions of arguments that are sizes: they become symbols where they vary
+    parts    torch's name of a view whose results may not be written while gradients are recorded
     """
 
     def make(body: Callable) -> Function:
-        made = Function(body, view, floats, ints, sizes)
+        made = Function(body, view, floats, ints, sizes, parts)
         if register:
             FUNCTIONS[made.name] = made
         return made
@@ -334,8 +338,7 @@ class Call:
         state = rec.state
         structure = state.extra
         if self.function.view:
-            strict = self.function.view == "strict"
-            return tensors.wrap_view(self.owners[0], state, made, structure, strict)
+            return tensors.wrap_view(self.owners[0], state, made, structure, self.function)
         return _restore(structure, iter([tensors.wrap(cell) for cell in made]))
 
 

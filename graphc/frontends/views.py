@@ -233,6 +233,15 @@ def put(base: Value, new: Value, chain: Chain) -> Value:
     return new
 
 
+def reads(value: Value, operand: Value) -> bool:
+    """Whether the nodes of the current builder compute a value from `operand`."""
+    live = {value}
+    for node in reversed(Builder.current().nodes):
+        if not live.isdisjoint(node.outputs):
+            live.update(node.inputs)
+    return operand in live
+
+
 def _put_one(value: Value, new: Value, node: Node) -> Value:
     if node.op is ops.reshape:
         return ops.reshape(new, shape=value.type.shape)

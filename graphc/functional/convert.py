@@ -19,7 +19,7 @@ from ..ir import dtype as dtypes
 from ..ir.dtype import DType
 from ..ir.errors import ShapeError
 from ..ir.types import TensorType
-from ..tensor import Export, Storage, Tensor, Versions, user_attributes
+from ..tensor import Export, Storage, Tensor, Versions, adopt, user_attributes
 from .create import cast_to
 
 
@@ -450,14 +450,11 @@ def set_(self: Tensor, source: Tensor) -> Tensor:
 
 def detach_(self: Tensor) -> Tensor:
     """Detaches this tensor from what it was computed from."""
-    from ..tensor import Storage
-
     if any([node.op is not views.ops.detach for node in self._chain]):
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     if not self.requires_grad:
         return self
     if self.is_leaf:
         return self.requires_grad_(False)
-    cell = self.detach()._read()
-    self._storage = Storage(cell)
+    adopt(self, self.detach())  # on the same memory: views of it still show what is written
     return self

@@ -12,13 +12,13 @@ import numpy as np
 from ..device import name_of
 from ..frontends import modes
 from ..frontends.function import function
-from ..frontends.record import Cell, Number
+from ..frontends.record import Number
 from ..ir import ops
 from ..ir.dtype import BOOL, C128, I64, DType, from_numpy
 from ..ir.graph import Value
 from ..ir.op import as_dtype
-from ..ir.types import TensorType
-from ..tensor import ForeignBuffer, Tensor, from_array, wrap
+from ..tensor import Tensor, from_array
+from .numpy_memory import from_numpy_array
 from .promote import broadcast, number_dtype, to_dtype
 
 
@@ -141,37 +141,9 @@ def as_tensor(data, dtype=None, device=None):
         )
         return data if same else data.to(device or data.device, dtype or data.dtype)
     if isinstance(data, np.ndarray) and (dtype is None or data.dtype == dtype.numpy):
-        if data.flags.c_contiguous and data.flags.writeable:
+        if data.flags.writeable:
             return from_numpy_array(data)
     return tensor(data, dtype=dtype, device=device)
-
-
-def from_numpy_array(ndarray):
-    """A tensor on the memory of a numpy array."""
-    if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    dtype = from_numpy(ndarray.dtype)
-    order = sorted(range(ndarray.ndim), key=lambda i: -abs(ndarray.strides[i]))
-    ordered = ndarray.transpose(order)
-    if any(s < 0 for s in ndarray.strides):
-        raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative "
-            "strides are not currently supported. (You can probably work around this by making a "
-            "copy of your array  with array.copy().) "
-        )
-    if not ordered.flags.c_contiguous:
-        raise ValueError(
-            "from_numpy takes an array whose elements lie side by side in memory",
-            "use np.ascontiguousarray(array), or tensor(array), which copies",
-        )
-    buffer: Any = ForeignBuffer(ordered)
-    cell = Cell(TensorType(dtype, ordered.shape), buffer)
-    made = wrap(cell)
-    made._storage.export = lambda: buffer
-    if order == list(range(ndarray.ndim)):
-        return made
-    inverse = [order.index(i) for i in range(ndarray.ndim)]
-    return made.permute(inverse)
 
 
 def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):

@@ -89,7 +89,7 @@ def unread_part(x: Tensor, items: tuple) -> Tensor:
     made._storage = x._storage
     made._chain = x._chain + _chain_of(x._type, tuple([_hashable(item) for item in items]))
     made._base = x._cell if x._leaf else x._base
-    made._versions = x._versions
+    made._versions, made._part_of = x._versions, x._part_of
     return made
 
 

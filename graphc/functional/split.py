@@ -59,7 +59,7 @@ def _of_size(x: Value, size: int, dim: int) -> list[Value]:
     return [sliced(x, axis, a, min(a + size, n)) for a in starts]
 
 
-@function(view=True)
+@function(view=True, parts="Split")
 def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     """Parts of one size (the last may be smaller), or of the given sizes, along `dim`."""
     size = split_size_or_sections if split_size is None else split_size
@@ -68,13 +68,13 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     return tuple(_of_size(tensor, as_int(size), dim))
 
 
-@function(view=True)
+@function(view=True, parts="SplitWithSizes")
 def split_with_sizes(input, split_sizes, dim=0):
     """Parts of the given sizes along `dim`."""
     return tuple(_with_sizes(input, split_sizes, dim))
 
 
-@function(view=True)
+@function(view=True, parts="Split")
 def chunk(input, chunks, dim=0):
     """At most `chunks` parts of one size along `dim`; the last may be smaller."""
     if not input.type.shape:
@@ -177,7 +177,7 @@ def dsplit(input, *where, sections=None, indices=None):
     return _named_split(input, _one_of(where, sections, indices), "dsplit", 2)
 
 
-@function(view=True)
+@function(view=True, parts="Unbind")
 def unbind(input, dim=0):
     """The places along an axis, which goes away."""
     shape = input.type.shape

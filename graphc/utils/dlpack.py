@@ -25,7 +25,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     device: None or "cpu". copy: True makes a copy of its own, False refuses where one is needed.
     """
     from ..device import name_of
-    from ..functional.create import from_numpy_array
+    from ..functional.numpy_memory import from_numpy_array
     from ..functional.split import as_strided
 
     capsule = ext_tensor.__dlpack__() if hasattr(ext_tensor, "__dlpack__") else ext_tensor

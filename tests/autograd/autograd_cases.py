@@ -750,3 +750,44 @@ def out_that_requires_grad(L):
         w = leaf(L)
         L.mul(L.ones(3), 2, out=w)
     L.mul(L.ones(3), 2, out=w)
+
+
+@case
+def write_to_a_part_of_a_split(L):
+    (leaf(L, 4) * 2).split(2)[0].mul_(2)
+
+
+@case
+def write_to_a_part_of_a_chunk(L):
+    (leaf(L, 4) * 2).chunk(2)[1].fill_(5.0)
+
+
+@case
+def write_to_what_unbind_gave_without_grad(L):
+    w = leaf(L, 4, 2)
+    y = w * 2
+    with L.no_grad():
+        y.unbind(0)[1].mul_(3)
+    (y * y).sum().backward()
+    x = L.ones(4)
+    x.split(2)[1].add_(1)
+    return y, w.grad, x
+
+
+@case
+def write_over_the_whole_through_a_view(L):
+    w = leaf(L, 1, 3)
+    y = w.max(0).values
+    y.view(-1).fill_(0.25)
+    (y * y).sum().backward()
+    return y, y.requires_grad, w.grad
+
+
+@case
+def detached_in_place_shares_the_memory(L):
+    w = leaf(L)
+    y = w * 2
+    view = y[:2]
+    y.detach_()
+    y -= 0.5
+    return y, view.detach(), y.requires_grad, y.is_leaf
