@@ -8,7 +8,7 @@ from typing import Any
 from ..frontends.function import Function, function
 from ..frontends.record import Number
 from ..ir import composite, ops
-from ..ir.dtype import BOOL, DType
+from ..ir.dtype import BOOL, F64, DType
 from ..ir.graph import Value
 from ..ir.op import OPS, Op, Pointwise
 from ..ir.schema import Float
@@ -46,11 +46,24 @@ def abs(input):
     if input.type.dtype.kind != "c":
         return ops.abs_(input)
     a, b = ops.real(input), ops.imag(input)
-    square = ops.add(ops.mul(a, a), ops.mul(b, b))
+    square = _sum_of_squares(a, b)
     zero = ops.full_like(0.0, square)
     is_zero = ops.eq(square, zero)  # has no derivative there: 0, as torch gives
     root = ops.sqrt(ops.select(is_zero, ops.full_like(1.0, square), square))
-    return ops.select(is_zero, zero, root)
+    return _length(a, b, ops.select(is_zero, zero, root))
+
+
+def _sum_of_squares(a: Value, b: Value) -> Value:
+    """In f64, where squares of f32 neither overflow nor vanish."""
+    a, b = ops.cast(a, dtype=F64), ops.cast(b, dtype=F64)
+    return ops.add(ops.mul(a, a), ops.mul(b, b))
+
+
+def _length(a: Value, b: Value, root: Value) -> Value:
+    """The root in the type of a and b; infinite where one of them is, even beside a nan."""
+    inf = ops.full_like(float("inf"), a)
+    infinite = ops.or_(ops.eq(ops.abs_(a), inf), ops.eq(ops.abs_(b), inf))
+    return ops.select(infinite, inf, ops.cast(root, dtype=a.type.dtype))
 
 
 absolute = abs
@@ -266,7 +279,7 @@ def nextafter(input, other):
 def hypot(input, other):
     """sqrt(input^2 + other^2)."""
     x, y = operands(input, other)
-    return ops.sqrt(ops.add(ops.mul(x, x), ops.mul(y, y)))
+    return _length(x, y, ops.sqrt(_sum_of_squares(x, y)))
 
 
 @function
