@@ -73,6 +73,8 @@ class Storage:
             return False
         if self.export() is None:
             self.export = None
+            self.version += 1  # what views remember may have been written from outside
+            self.unseen += 1
             return False
         return True
 
@@ -87,8 +89,10 @@ class Storage:
         old = self.cell
         array = views.numpy_view(array_of(old.buffer, old.type), chain)
         assert array is not None
-        cell = Cell(old.type.with_shape(array.shape), buffer_of(array), old.requires_grad)
-        cell.grad_fn, cell.hooks, cell.owner = old.grad_fn, old.hooks, old.owner
+        cell = Cell(old.type.with_shape(array.shape), buffer_of(array))
+        if not views.detached(chain):
+            cell.requires_grad, cell.grad_fn = old.requires_grad, old.grad_fn
+            cell.hooks, cell.owner = old.hooks, old.owner
         return cell
 
     def write(self, cell: Cell, writer: Cell | None) -> None:
@@ -221,10 +225,16 @@ class Tensor:
             plain = storage.snapshot(self._chain)
             if old is not None and self._seen == storage.version and _same_bytes(old, plain):
                 return
-        elif any([node.op is not views.ops.detach for node in self._chain]):
+        elif views.moves(self._chain):
             if old is not None and self._seen == storage.version:
                 return
-            plain = _replay(storage_cell, self._chain)
+            if storage_cell.buffer is None:
+                plain = _replay(storage_cell, self._chain)
+            else:
+                plain = storage.snapshot(self._chain)
+                if old is not None and _same_bytes(old, plain):
+                    self._seen = storage.version
+                    return
         else:
             plain = storage_cell
             if old is not None and old.buffer is plain.buffer and plain.buffer is not None:
@@ -253,24 +263,30 @@ class Tensor:
                 "https://github.com/pytorch/rfcs/pull/17 for more details."
             )
         old, hidden = storage.read(), not modes.grad_enabled() or views.detached(self._chain)
-        if self._chain:
-            whole = _put(old, fresh, self._chain, hidden)
-        elif fresh.requires_grad and (fresh.grad_fn is None or not modes.grad_enabled()):
-            whole = _plain(fresh)
+        whole, writer = fresh, fresh
+        if views.moves(self._chain):
+            whole = writer = _put(old, fresh, self._chain, hidden)
+        elif fresh.requires_grad and (fresh.grad_fn is None or hidden):
+            whole = _plain(fresh, hidden)
         elif old.requires_grad and not fresh.requires_grad and not hidden:
-            whole = _overwritten(old, fresh)
-        else:
-            whole = fresh
-        writer = whole if self._versions is None else None
+            whole = writer = _overwritten(old, fresh)
         if hidden and old.requires_grad:
             whole = _grafted(whole, old)
-        storage.write(whole, writer)
+        storage.write(whole, writer if self._versions is None else None)
         if self._versions is not None:
             self._versions.count += 1
             storage.unseen += 1
         if hidden and fresh.requires_grad and modes.grad_enabled():
-            self._cell, self._seen = fresh, storage.version  # its own history, not the memory's
+            self._has_history(fresh)
         return self
+
+    def _has_history(self, cell: Cell) -> None:
+        """After a write to a detached tensor: what was written has a history, not the memory."""
+        storage = self._storage
+        self._cell, self._seen = cell, storage.version
+        leaf = storage.leaf() if storage.leaf is not None else None
+        if leaf is not None and leaf._leaf:
+            self._base = leaf._read()
 
     def _check_writable(self) -> None:
         leaf = self._storage.leaf()
@@ -618,9 +634,11 @@ def _never(x: Value, y: Value) -> Value:
     return views.ops.select(never, x, y)
 
 
-def _plain(cell: Cell) -> Cell:
-    """A cell of the same value that is no leaf of its own."""
-    return _record("copy", None, [cell], lambda x: views.ops.reshape(x, shape=x.type.shape))
+def _plain(cell: Cell, constant: bool) -> Cell:
+    """A cell of the same value that is no leaf of its own; a constant has no derivative."""
+    return _record(
+        "copy", constant, [cell], lambda x: views.ops.reshape(x, shape=x.type.shape), constant
+    )
 
 
 def _same_bytes(a: Cell, b: Cell) -> bool:

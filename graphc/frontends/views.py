@@ -50,6 +50,11 @@ def detached(chain: Chain) -> bool:
     return any([node.op is ops.detach for node in chain])
 
 
+def moves(chain: Chain) -> bool:
+    """Whether a view is more than the whole in its own order."""
+    return any([node.op is not ops.detach for node in chain])
+
+
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     strides, step = [], 1
     for n in reversed(shape):

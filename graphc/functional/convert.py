@@ -450,7 +450,7 @@ def set_(self: Tensor, source: Tensor) -> Tensor:
 
 def detach_(self: Tensor) -> Tensor:
     """Detaches this tensor from what it was computed from."""
-    if any([node.op is not views.ops.detach for node in self._chain]):
+    if views.moves(self._chain):
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     if not self.requires_grad:
         return self

@@ -78,9 +78,11 @@ def _part(array: np.ndarray) -> Tensor:
 
 def _owner(array: np.ndarray) -> np.ndarray:
     """The memory that an array is a part of, as one line; the array itself where it is none."""
-    owner = array
-    while isinstance(owner.base, np.ndarray):
-        owner = owner.base
+    owner, base = array, array.base
+    while base is not None:
+        if isinstance(base, np.ndarray):
+            owner = base
+        base = getattr(base, "base", None)  # as_strided puts an object of its own in between
     flat = owner.ravel(order="K")
     return flat if np.shares_memory(flat, owner) else array.ravel(order="K")
 

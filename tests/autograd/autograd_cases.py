@@ -791,3 +791,20 @@ def detached_in_place_shares_the_memory(L):
     y.detach_()
     y -= 0.5
     return y, view.detach(), y.requires_grad, y.is_leaf
+
+
+@case
+def write_of_what_requires_grad_through_detach_of_a_leaf(L):
+    w, u = leaf(L), leaf(L, value=3.0)
+    d = w.detach().detach()
+    d.mul_(u)
+    (d * 5).sum().backward()
+    return w, d, d.requires_grad, u.grad, w.grad
+
+
+@case
+def detached_in_place_and_seen_by_numpy(L):
+    y = leaf(L) * 2
+    y.detach_()
+    y.numpy()[0] = 7.0
+    return y, y.requires_grad

@@ -60,6 +60,16 @@ def test_random_views():
         np.testing.assert_array_equal(tensor.numpy(), array)
 
 
+def test_memory_that_a_tensor_gave():
+    """There and back: a part of a tensor as an array, and that as a tensor."""
+    whole = torch.arange(12.0).view(3, 4)
+    for part in (whole[:, 1:], whole.t()[1:], whole[::2, ::2]):
+        again = torch.from_numpy(part.numpy())
+        assert again.tolist() == part.tolist()
+        again.add_(1)
+        assert again.tolist() == part.tolist()
+
+
 def test_what_cannot_be_shown_says_what_to_do():
     with pytest.raises(ValueError, match="negative"):
         torch.from_numpy(WHOLE[::-1])
