@@ -136,6 +136,9 @@ class Entry:
         self.param_slots = slots
         results = list(outputs)
         if seeds:
+            from .segment import Segment  # (it imports recording, which imports this)
+
+            self.segment_class = Segment
             whole = Graph(graph.params, graph.nodes, [values[i] for i in seeds])
             leading = _params_with_a_path(whole)
             wanted = [
@@ -228,13 +231,13 @@ class Entry:
             cell.buffer = buffer  # in this order: other threads may look
             cell.tape = None
         if self.template is not None:
-            from .segment import Segment
-
-            kept = [concrete_type(t, tape.sizes) for t in self.types[len(self.live) :]]
-            residuals = list(zip(kept, buffers[len(self.live) :], strict=True))
+            kept = self.types[len(self.live) :]
+            if self.symbols:
+                kept = [concrete_type(t, tape.sizes) for t in kept]
+            residuals = zip(kept, buffers[len(self.live) :], strict=True)
             params = [cells[slot] for slot in self.param_slots]
-            segment = Segment(self.template, params, residuals, [cells[i] for i in self.seed_slots])
-            segment.saved = self._marks(tape)
+            seeds = [cells[slot] for slot in self.seed_slots]
+            self.segment_class(self.template, params, residuals, seeds).saved = self._marks(tape)
         if self.freed:
             from .segment import FREED
 

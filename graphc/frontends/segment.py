@@ -124,7 +124,7 @@ class Segment:
         self,
         template: Any,
         params: Sequence[Cell],
-        residuals: Sequence[tuple],
+        residuals: Iterable[tuple],
         outputs: Sequence[Cell],
     ) -> None:
         self.template, self.number = template, next(_numbers)
