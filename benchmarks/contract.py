@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from graphc.backends.llvm.contract import (
     ConvProblem,
@@ -23,6 +22,10 @@ from graphc.backends.llvm.contract import (
 )
 from graphc.backends.llvm.target import host_target
 from tests.backends.contract_runner import Compiled, aligned
+
+from .interleave import peer
+
+torch = peer()
 
 
 def interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import torch
-
 import graphc
 from graphc.frontends.record import recorder
 
 from . import programs
-from .interleave import against_torch, interleaved, text
+from .interleave import against_torch, interleaved, peer, text
+
+torch = peer()
 
 
 def adds() -> None:

@@ -8,12 +8,25 @@ on one thread they leave out what other programs take.
 from __future__ import annotations
 
 import gc
+import importlib
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 Call = Callable[[], object]
+
+
+def peer() -> Any:
+    """PyTorch, or the end of the program with what to install."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        sys.exit(
+            "PyTorch is not installed; the extra brings it: pip install '.[bench]'"
+        )
 
 
 @dataclass(frozen=True)

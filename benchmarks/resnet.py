@@ -85,12 +85,11 @@ def in_process(cache: str) -> tuple[float, int]:
 
 
 def later_calls() -> None:
-    import torch
-
     import graphc
 
-    from .interleave import against_torch
+    from .interleave import against_torch, peer
 
+    torch = peer()
     graphc.set_num_threads(1)
     torch.set_num_threads(1)
     calls = []

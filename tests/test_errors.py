@@ -80,7 +80,7 @@ non-singleton dimension 1
         z.tolist()
         """,
         """
-        graphc.BoundsError: an index is out of bounds for dimension 0 with size 4 in gather
+        graphc.BoundsError: index 9 is out of bounds for dimension 0 with size 4 in gather
           train.py:4: y = x[index]
         """,
     ),
@@ -90,7 +90,7 @@ non-singleton dimension 1
         model(torch.tensor([3])).sum().item()
         """,
         """
-        graphc.BoundsError: an index is out of bounds for dimension 0 with size 3 in gather
+        graphc.BoundsError: index 3 is out of bounds for dimension 0 with size 3 in gather
           train.py:4: model(torch.tensor([3])).sum().item()      in Sequential.0
         """,
     ),

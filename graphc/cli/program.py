@@ -125,9 +125,11 @@ def load_gcx(path: Path, graph: str | None = None) -> Program:
 
 def load_onnx(path: Path, graph: str | None = None) -> Program:
     """An ONNX model, its weights bound."""
+    from graphc.frontends.locate import reading
     from graphc.frontends.onnx_load import load_module, read_model
 
-    return _program(path.stem, load_module(read_model(path)), graph)
+    with reading(path):
+        return _program(path.stem, load_module(read_model(path)), graph)
 
 
 def of_traced(traced: Any, name: str, graph: str | None = None) -> Program:

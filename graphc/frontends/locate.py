@@ -10,10 +10,11 @@ import sys
 import threading
 from typing import Any
 
-from ..ir.errors import GraphcError
+from ..ir.errors import FormatError, GraphcError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_NOT_USERS = (_PACKAGE, "<frozen ")  # nor the importer and runpy, which start programs
+# Nor the importer and runpy, which start programs, nor the script that is the command.
+_NOT_USERS = (_PACKAGE, "<frozen ", os.path.join(sys.prefix, "bin", "graphc"))
 _LOCATION = re.compile(r"(\S+):(\d+) in \S+(?: \((.*)\))?")
 _files: dict[str, str] = {}  # the name of a file in locations -> its path
 
@@ -56,6 +57,22 @@ def user_site() -> tuple:
             found.append((code, frame.f_lasti))
         frame = frame.f_back  # type: ignore[assignment]
     return tuple(found)
+
+
+class reading:
+    """Errors of a malformed file name it, and the user's line that asked for it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, FormatError):
+            if isinstance(self.file, (str, os.PathLike)):
+                error.message = f"{os.fspath(self.file)}: {error.message}"
+            error.at = "\n".join([part for part in (error.at, user_line()) if part])
 
 
 def warn_at_user_line(message: str, category: type[Warning]) -> None:

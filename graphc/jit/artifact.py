@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.frontends.locate import reading
 from graphc.ir.dtype import dtype as dtype_of
 from graphc.ir.errors import FormatError, GraphcError
 from graphc.ir.graph import Graph, Module
@@ -57,14 +58,19 @@ def _plain(name: str) -> str:
 def load(f: Any, map_location: Any = None, _extra_files: dict[str, Any] | None = None,
          _restore_shapes: bool = False) -> TracedModule:  # fmt: skip
     """Reads a .gcx file; FormatError where it is malformed."""
+    with reading(f):
+        return _load(f, _extra_files)
+
+
+def _load(f: Any, extra_files: dict[str, Any] | None) -> TracedModule:
     try:
         with zipfile.ZipFile(f) as archive:
             manifest = json.loads(_member(archive, "manifest.json"))
             text = _member(archive, "module.gir").decode("utf-8")
             graph = _graph(text)
             weights = _weights(archive, manifest, graph)
-            for name in _extra_files or {}:
-                _extra_files[name] = _member(archive, f"extra/{name}")  # type: ignore[index]
+            for name in extra_files or {}:
+                extra_files[name] = _member(archive, f"extra/{name}")  # type: ignore[index]
             return TracedModule(
                 graph, weights, manifest["inputs"], manifest["outputs"], str(manifest["name"]),
                 _updates(manifest, graph),

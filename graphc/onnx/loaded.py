@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graphc.frontends.locate import reading
 from graphc.frontends.onnx_load import (
     ModelFile,
     SymbolicSizeError,
@@ -30,7 +31,8 @@ def load(
     but does not fix may differ from call to call. FormatError for a malformed file;
     UnsupportedError, one for all, where ops are not supported.
     """
-    return OnnxModel(read_model(f), shapes)
+    with reading(f):
+        return OnnxModel(read_model(f), shapes)
 
 
 class OnnxModel(TracedModule):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -22,10 +24,12 @@ from graphc.backends.llvm.image import (
 from graphc.backends.llvm.memory import ScratchPool
 from graphc.backends.llvm.pool import get_num_threads
 from graphc.backends.llvm.target import Target, get_target
+from graphc.ir.build import dead_code
 from graphc.ir.dims import Facts, evaluate_dim
-from graphc.ir.errors import BoundsError, DivisionError
+from graphc.ir.errors import BoundsError, DivisionError, GraphcError
 from graphc.ir.graph import Graph, symbols_of
-from graphc.ir.interpret import as_array, bind_sizes
+from graphc.ir.interpret import as_array, bind_sizes, evaluate
+from graphc.passes.checks import Check
 from graphc.passes.fuse.plan import Refusal
 from graphc.passes.loop.parallel import CHUNKS
 
@@ -195,18 +199,42 @@ class Executable:
         finally:
             pool.give(arena)
         if failed is not None:
-            self.raise_failure(failed)
+            self.raise_failure(failed, inputs, sizes)
 
-    def raise_failure(self, number: int) -> None:
-        """Raises the error of the check of that number."""
+    def raise_failure(self, number: int, inputs: Sequence[int], sizes: Sequence[int]) -> None:
+        """Raises the error of the check of that number, in a call with these inputs and sizes."""
         check = self.compiler.checks[number - 1]
         if check.kind == "division":
             raise DivisionError("ZeroDivisionError", at=check.node.loc)
+        size, index = check.size, "an index"
+        if check in self.compiler.checked.checks:  # those of blocks have sizes of their own
+            known = dict(zip(self.symbols, sizes, strict=True))
+            size = evaluate_dim(check.size, known)
+            index = self._wrong_index(check, size, inputs, known)
         raise BoundsError(
-            f"an index is out of bounds for dimension {check.node.attrs['axis']} "
-            f"with size {check.size} in {check.node.op.name}",
+            f"{index} is out of bounds for dimension {check.node.attrs['axis']} with size {size} "
+            f"in {check.node.op.name}",
             at=check.node.loc,
         )
+
+    def _wrong_index(
+        self, check: Check, size: int, inputs: Sequence[int], sizes: Mapping[str, int]
+    ) -> str:
+        """The first index outside of [0, size), which the interpreter finds."""
+        whole = self.compiler.graph
+        graph = dead_code(Graph(whole.params, whole.nodes, [check.index]))
+        arrays = []
+        for address, param in zip(inputs, graph.params, strict=True):
+            shape = [evaluate_dim(d, sizes) for d in param.type.shape]
+            dtype = param.type.dtype.numpy
+            memory = (ctypes.c_byte * (math.prod(shape) * dtype.itemsize)).from_address(address)
+            arrays.append(np.frombuffer(memory, dtype).reshape(shape))
+        try:
+            (found,) = evaluate(graph, *arrays)
+        except (GraphcError, IndexError):  # another index, on which this one depends
+            return "an index"
+        wrong = found[(found < 0) | (found >= size)]
+        return f"index {wrong.flat[0]}" if wrong.size else "an index"
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """Runs on numpy arrays and returns new ones; for tests and tools."""
