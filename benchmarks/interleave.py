@@ -24,9 +24,7 @@ def peer() -> Any:
     try:
         return importlib.import_module("torch")
     except ImportError:
-        sys.exit(
-            "PyTorch is not installed; the extra brings it: pip install '.[bench]'"
-        )
+        sys.exit("PyTorch is not installed; the extra brings it: pip install '.[bench]'")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ MISUSE = {
 
 
 @pytest.mark.parametrize("name", MISUSE)
-def test_misuse_is_told_in_a_few_lines(name, folder, capsys, renew):
+def test_misuse_is_told_in_a_few_lines(name, folder, capsys, renew, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)  # another test's peer
     (folder / "net.py").write_text("def f(x):\n    return x\n")
     assert run(*MISUSE[name]) == 2
     said = capsys.readouterr()
