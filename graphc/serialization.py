@@ -223,7 +223,7 @@ def save_safetensors(
     """Writes name -> tensor as a safetensors file (needs the package safetensors)."""
     from .frontends import safetensors_file
 
-    arrays = {name: tensor.detach()._array() for name, tensor in tensors.items()}
+    arrays = {name: tensor._array() for name, tensor in tensors.items()}
     safetensors_file.save_file(arrays, path, metadata)
 
 

@@ -328,9 +328,24 @@ class Tensor:
 
     def _array(self) -> np.ndarray:
         """The value as a numpy array over private memory: never to be handed out."""
+        if self._chain and not self._leaf:
+            array = self._part_in_memory()
+            if array is not None:
+                return array
         cell = self._read()
         buffer = value_of(cell)
         return array_of(buffer, cell.type)
+
+    def _part_in_memory(self) -> np.ndarray | None:
+        """What a view shows of memory that is computed already, without recording it."""
+        storage, rec = self._storage, recorder()
+        cell = storage.cell
+        if cell.buffer is None or storage.export is not None or not rec.eager or rec.outer:
+            return None
+        if self._cell is not None and self._cell.buffer is not None:
+            return None
+        array = views.numpy_view(array_of(cell.buffer, cell.type), self._chain)
+        return None if array is None else np.ascontiguousarray(array).reshape(array.shape)
 
     # --- what it is ----------------------------------------------------------------------------
 

@@ -96,9 +96,7 @@ class _Check:
         for name, x, y in named:
             if x != y:
                 return f"The values for attribute '{name}' do not match: {x} != {y}."
-        return self.values(
-            a.detach()._array(), b.detach()._array(), a.dtype, b.dtype, "Tensor-likes"
-        )
+        return self.values(a._array(), b._array(), a.dtype, b.dtype, "Tensor-likes")
 
     def values(self, x: np.ndarray, y: np.ndarray, dx: DType, dy: DType, kind: str) -> str:
         rtol, atol = self.tolerances(dx, dy)

@@ -46,7 +46,7 @@ def _numerical(
 ) -> list[np.ndarray]:
     """d outputs / d inputs[place] by central differences, as [input elements, output elements]."""
     x = inputs[place]
-    start = np.array(x.detach()._array())
+    start = np.array(x._array())
     columns: list[np.ndarray] = [np.zeros((start.size, out.numel())) for out in outputs]
     for k in range(start.size):
         sides = []
@@ -56,7 +56,7 @@ def _numerical(
             given = list(inputs)
             given[place] = from_array(moved).requires_grad_(True)
             found = _differentiable(func(*given))
-            sides.append([y.detach()._array().astype(np.float64).reshape(-1) for y in found])
+            sides.append([y._array().astype(np.float64).reshape(-1) for y in found])
         for column, high, low in zip(columns, *sides, strict=True):
             column[k] = (high - low) / (2 * eps)
     return columns
@@ -74,7 +74,7 @@ def _analytical(outputs: list[Tensor], inputs: list[Tensor], j: int) -> list[np.
         grads = grad(out, inputs, from_array(one), retain_graph=True, allow_unused=True)
         for column, g in zip(found, grads, strict=True):
             if g is not None:
-                column[:, k] = g.detach()._array().astype(np.float64).reshape(-1)
+                column[:, k] = g._array().astype(np.float64).reshape(-1)
     return found
 
 

@@ -291,7 +291,7 @@ def rebuild(cls: type, array: np.ndarray, requires_grad: bool, state: dict) -> A
 
 
 def _reduce_ex(self: Tensor, protocol: int) -> tuple:
-    array = np.array(self.detach()._array())
+    array = np.array(self._array())
     return rebuild, (type(self), array, self.requires_grad, user_attributes(self))
 
 

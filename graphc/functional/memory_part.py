@@ -75,12 +75,17 @@ def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
 
 def computed_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
     """The values of tensors as arrays to read, where all are computed and none requires grad."""
+    rec = recorder()
+    if not rec.eager or rec.outer is not None:
+        return None
     arrays = []
     for x in tensors:
-        if x._chain or x.requires_grad or x._storage.cell.buffer is None or x.device.type != "cpu":
+        if x.__class__ is not Tensor or x.requires_grad or x.device.type != "cpu":
+            return None
+        if x._storage.cell.buffer is None or x._storage.cell.inference:
             return None
         arrays.append(x._array())
-    return arrays if recorder().eager and recorder().outer is None else None
+    return arrays
 
 
 def unread_part(x: Tensor, items: tuple) -> Tensor:

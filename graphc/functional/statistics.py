@@ -262,11 +262,11 @@ def renorm(input, p, dim, maxnorm):
 @composed
 def histogramdd(input, bins, range=None, weight=None, density=False):
     """(counts, edges for each dim) of points [..., d] in bins of equal width, or between edges."""
-    points = input.detach()._array().reshape(-1, input.shape[-1])
-    given = [b.detach()._array() if isinstance(b, Tensor) else b for b in
+    points = input._array().reshape(-1, input.shape[-1])
+    given = [b._array() if isinstance(b, Tensor) else b for b in
              (bins if isinstance(bins, (tuple, list)) else [bins] * points.shape[1])]  # fmt: skip
     limits = None if range is None else np.asarray(range, float).reshape(-1, 2).tolist()
-    weights = None if weight is None else weight.detach()._array().reshape(-1)
+    weights = None if weight is None else weight._array().reshape(-1)
     counts, edges = np.histogramdd(points, given, limits, density, weights)
     kind = input.dtype.numpy
     return from_array(counts.astype(kind)), tuple([from_array(e.astype(kind)) for e in edges])

@@ -34,7 +34,7 @@ def save(m: TracedModule, f: Any, _extra_files: dict[str, Any] | None = None) ->
     weights = {}
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:
         for i, (name, tensor) in enumerate(m.weights.items()):
-            array = tensor.detach()._array()
+            array = tensor._array()
             weights[name] = {
                 "file": f"weights/{i}", "dtype": tensor.dtype.name, "shape": list(array.shape),
                 "trains": tensor.requires_grad,

@@ -175,7 +175,7 @@ class TracedModule:
     @property
     def module(self) -> Module:
         """The graph with its weights as an IR module."""
-        arrays = {name: np.array(t.detach()._array()) for name, t in self.weights.items()}
+        arrays = {name: np.array(t._array()) for name, t in self.weights.items()}
         return Module({"forward": self.graph}, {}, arrays, self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
 import numpy as np
 
 import graphc as torch
-from graphc.tensor import Tensor
+from graphc.functional.memory_part import computed_arrays
+from graphc.tensor import Tensor, from_array
 
 __all__ = ["collate", "default_collate", "default_collate_fn_map", "default_convert"]
 
@@ -110,6 +111,9 @@ def collate_tensor_fn(batch, *, collate_fn_map=None):
             "Batches of sparse tensors are not currently supported by the default collate_fn; "
             "please provide a custom collate_fn to handle them appropriately."
         )
+    arrays = computed_arrays(batch)
+    if arrays and len({(array.dtype, array.shape) for array in arrays}) == 1:
+        return from_array(np.stack(arrays), str(batch[0].device))  # nothing to compile
     return torch.stack(list(batch), 0)
 
 

@@ -1,5 +1,6 @@
 """Iterators of a DataLoader: in this process, or over worker processes."""
 
+import importlib
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -112,6 +113,7 @@ class _Workers:
 
     def __init__(self, loader, base_seed):
         context = loader.multiprocessing_context or multiprocessing.get_context()
+        importlib.import_module("graphc.backends.llvm.compile")  # once here, not in every worker
         self.data_queue = context.Queue()
         self.done_event = context.Event()
         self.index_queues = []
