@@ -9,13 +9,15 @@ from graphc.utils.data import DataLoader, TensorDataset, default_collate
 
 def test_computed_examples_are_stacked_in_memory():
     points = torch.tensor(np.arange(40.0).reshape(20, 2))
-    loader = DataLoader(TensorDataset(points, torch.arange(20) + 0), batch_size=6)
-    list(loader)
+    loader = DataLoader(TensorDataset(points, torch.tensor(range(20))), batch_size=6)
     before = recorder().compiled
-    batches = [[t.tolist() for t in batch] for batch in loader]
+    rows, numbers = [], []
+    for batch in loader:
+        rows += batch[0].tolist()
+        numbers += batch[1].tolist()
     assert recorder().compiled == before
-    assert sum([b[0] for b in batches], []) == np.arange(40.0).reshape(20, 2).tolist()
-    assert sum([b[1] for b in batches], []) == list(range(20))
+    assert rows == np.arange(40.0).reshape(20, 2).tolist()
+    assert numbers == list(range(20))
 
 
 def test_what_is_pending_or_requires_grad_is_recorded():
