@@ -97,9 +97,13 @@ def _params_with_a_path(graph: Graph) -> set[Value]:
     """The parameters from which a derivative leads to a result: the others get none, not zeros."""
     reached = set(graph.results)
     for node in reversed(graph.nodes):
-        if not node.op.no_derivative and not reached.isdisjoint(node.outputs):
-            reached.update(node.inputs)
+        if not node.op.flat and not reached.isdisjoint(node.outputs):
+            reached.update([value for value in node.inputs if _is_number(value.type)])
     return reached.intersection(graph.params)
+
+
+def _is_number(type: Any) -> bool:
+    return isinstance(type, TensorType) and type.dtype.kind in "fc"
 
 
 class Entry:
@@ -131,25 +135,49 @@ class Entry:
             self.freed = [i for i in seeds if kept.get(values[i], 0) & freed]
             seeds = [i for i in seeds if i not in self.freed]
         self.template: SegmentTemplate | None = None
-        self.seed_slots: list[int] = seeds
+        self.refused: list[tuple[int, UnsupportedError]] = []  # outputs without a derivative
         self.saved: list[tuple[Saved, int]] = []  # what torch would save, and the nodes that do
         self.param_slots = slots
         results = list(outputs)
         if seeds:
-            from .segment import Segment  # (it imports recording, which imports this)
-
-            self.segment_class = Segment
-            whole = Graph(graph.params, graph.nodes, [values[i] for i in seeds])
-            leading = _params_with_a_path(whole)
-            wanted = [
-                k for k, slot in enumerate(slots) if grads[slot] and graph.params[k] in leading
-            ]
-            self.template = SegmentTemplate(dead_code(whole), wanted, options.verify)
+            seeds = self._derive(graph, values, grads, seeds)
+        self.seed_slots: list[int] = seeds
+        if self.template is not None:
             places = {node: i for i, node in enumerate(self.template.graph.nodes)}
             self.saved = [(s, s.mask(places)) for s in saved_values(state.path())]
             graph, results = self._with_residuals(graph, outputs, seeds, live)
         self.live = list(live)
         self._compile(dead_code(Graph(graph.params, graph.nodes, results)))
+
+    def _derive(self, graph: Graph, values, grads, seeds: list[int]) -> list[int]:
+        """Makes the template of these outputs; returns those that have a derivative."""
+        from .segment import Segment  # (it imports recording, which imports this)
+
+        self.segment_class = Segment
+        try:
+            self.template = self._template(graph, values, grads, seeds)
+            return seeds
+        except UnsupportedError as error:
+            if len(seeds) == 1:
+                self.refused.append((seeds[0], error))
+                return []
+        found = []
+        for seed in seeds:  # each alone: an op without derivative concerns what depends on it
+            try:
+                self._template(graph, values, grads, [seed])
+                found.append(seed)
+            except UnsupportedError as error:
+                self.refused.append((seed, error))
+        if found:
+            self.template = self._template(graph, values, grads, found)
+        return found
+
+    def _template(self, graph: Graph, values, grads, seeds: list[int]) -> SegmentTemplate:
+        whole = Graph(graph.params, graph.nodes, [values[i] for i in seeds])
+        leading = _params_with_a_path(whole)
+        pairs = enumerate(zip(graph.params, self.param_slots, strict=True))
+        wanted = [k for k, (param, slot) in pairs if grads[slot] and param in leading]
+        return SegmentTemplate(dead_code(whole), wanted, self.options.verify)
 
     def _with_residuals(self, graph: Graph, outputs, seeds, live):
         """The trace's graph with the template's forward in place, so that residuals come out."""
@@ -243,6 +271,11 @@ class Entry:
 
             for slot in self.freed:
                 cells[slot].grad_fn = FREED
+        if self.refused:
+            from .segment import NoBackward
+
+            for slot, error in self.refused:
+                cells[slot].grad_fn = NoBackward(error.again)
 
     def _marks(self, tape: Tape) -> list[tuple[Saved, int, Written]]:
         """For the saved values that were written, or that somebody can still write: their marks."""

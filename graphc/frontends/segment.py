@@ -322,11 +322,15 @@ def summed(outputs: Sequence[Value], cts: Sequence[Value]) -> dict[Value, Value]
     return seeds
 
 
-class Freed:
-    """The `grad_fn` of cells whose backward ran before their trace was computed."""
+class NoBackward:
+    """The `grad_fn` of cells without a backward: it ran before their trace was computed, or an op
+    that they depend on has no derivative. Who asks for one gets the error."""
 
     number = -1
     inputs: list[Cell] = []
+
+    def __init__(self, error: Callable[[], GraphcError]) -> None:
+        self.error = error
 
     def cuts(self, given: Iterable[Cell], special: Callable[[Cell], bool]) -> list[Cell]:
         return []
@@ -337,12 +341,12 @@ class Freed:
     def pull(
         self, cotangents: dict[Cell, Cell], create_graph: bool, cuts: Cuts = ()
     ) -> list[Cell | None]:
-        raise freed_error()
+        raise self.error()
 
     def free(self, given: Iterable[Cell]) -> None: ...
 
 
-FREED = Freed()
+FREED = NoBackward(freed_error)
 
 
 class FunctionSegment:

@@ -25,6 +25,10 @@ class GraphcError(Exception):
         self.message, self.at, self.hint = message, at, hint
         super().__init__(message)
 
+    def again(self) -> GraphcError:
+        """The same error, to be raised once more."""
+        return type(self)(self.message, at=self.at, hint=self.hint)
+
     def __str__(self) -> str:
         lines = self.message.splitlines()
         lines += [f"  {self.line_of(line)}" for line in self.at.splitlines()]

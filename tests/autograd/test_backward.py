@@ -176,3 +176,16 @@ def test_what_is_overwritten_whole_gives_zeros_to_what_it_was_computed_from():
         assert y.requires_grad
         (slope,) = torch.autograd.grad(y.sum(), w)
         assert slope.tolist() == [0.0, 0.0]
+
+
+def test_an_op_without_derivative_refuses_its_own_backward_only():
+    x = torch.tensor([1.5, 2.5], requires_grad=True)
+    without, other = torch.digamma(x), x * 2
+    assert without.requires_grad and len(without.tolist()) == 2  # a look needs no derivative
+    other.sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0]
+    for _ in range(2):
+        with pytest.raises(torch.UnsupportedError, match="digamma has no derivative"):
+            without.sum().backward()
+    with pytest.raises(torch.UnsupportedError, match="digamma has no derivative"):
+        torch.digamma(x).sum().backward()
