@@ -35,7 +35,7 @@ def test_what_was_put_is_found(directory):
         assert DiskCache("things").get(KEY) == data
     assert store.get(OTHER) is None
     assert DiskCache("others").get(KEY) is None
-    assert [p.name for p in (directory / "things").iterdir()] == [KEY]
+    assert [p.name for p in entries(directory)] == [KEY]
 
 
 def test_everything_is_private(directory):
@@ -114,6 +114,11 @@ def test_the_environment_sets_the_defaults(monkeypatch, tmp_path):
         Settings()
 
 
+def entries(directory):
+    """The files of the cache, without the one that counts their bytes."""
+    return [path for path in (directory / "things").iterdir() if path.name != ".total"]
+
+
 def test_the_least_recently_used_goes_first(directory, monkeypatch):
     monkeypatch.setattr(settings, "cache_bytes", 10_000)
     store = DiskCache("things")
@@ -123,9 +128,23 @@ def test_the_least_recently_used_goes_first(directory, monkeypatch):
         os.utime(directory / "things" / key, (age, age))
     assert store.get(keys[0]) is not None  # used now
     store.put(OTHER, bytes(1000))
-    left = {path.name for path in (directory / "things").iterdir()}
-    assert left == {keys[0], *keys[4:], OTHER}
-    assert sum(path.stat().st_size for path in (directory / "things").iterdir()) <= 7500
+    assert {path.name for path in entries(directory)} == {keys[0], *keys[4:], OTHER}
+    assert sum(path.stat().st_size for path in entries(directory)) <= 7500
+
+
+def test_a_process_does_not_look_through_the_folder(directory, monkeypatch):
+    """The bytes of all entries stand in a file, and are counted anew where it is lost."""
+    DiskCache("things").put(KEY, bytes(1000))
+    looked = []
+    monkeypatch.setattr(cache, "_files", lambda folder: looked.append(folder) or iter(()))
+    monkeypatch.setattr(cache, "_COUNT_AGAIN", 1 << 40)
+    DiskCache("things").put(OTHER, bytes(1000))
+    assert not looked
+    note = directory / "things" / ".total"
+    assert int(note.read_text()) == sum(path.stat().st_size for path in entries(directory))
+    note.write_text("no number")
+    DiskCache("things").put(OTHER, bytes(1000))
+    assert len(looked) == 1
 
 
 def test_clear_removes_all(directory):

@@ -9,6 +9,7 @@ run without further checks, so the directory must belong to this user and to nob
 import hashlib
 import logging
 import os
+import random
 import stat
 import sys
 import tempfile
@@ -21,6 +22,9 @@ from graphc.backends.llvm.settings import settings
 _LOG = logging.getLogger("graphc.cache")
 _DIGEST_BYTES = 32
 _TRIM_TO = 0.75  # of the limit, so that a full cache is not trimmed at each write
+_TOTAL = ".total"  # the file that holds the bytes of all entries
+_COUNT_AGAIN = 4096  # entries written, on average, between two looks through a folder
+_dice = random.Random()  # of its own: the program's random numbers are not touched
 _refused: set[Path] = set()
 
 
@@ -63,7 +67,6 @@ class DiskCache:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._sizes: dict[Path, int] = {}
 
     def directory(self) -> Path | None:
         """The folder of this cache, made when absent; None when caching is off or refused."""
@@ -131,20 +134,24 @@ class DiskCache:
         self._keep_bounded(folder, _DIGEST_BYTES + len(data))
 
     def _keep_bounded(self, folder: Path, added: int) -> None:
-        if folder in self._sizes:
-            self._sizes[folder] += added
-        else:
-            self._sizes[folder] = sum(status.st_size for _, status in _files(folder))
-        if self._sizes[folder] <= settings.cache_bytes:
-            return
-        files = sorted(_files(folder), key=lambda file: file[1].st_mtime_ns)
-        total = sum(status.st_size for _, status in files)  # other processes write here too
-        for path, status in files:
-            if total <= settings.cache_bytes * _TRIM_TO:
-                break
-            path.unlink(missing_ok=True)
-            total -= status.st_size
-        self._sizes[folder] = total
+        """Counts what was added, and drops what was used least recently where it is too much.
+
+        The count stands in a file: a folder of 100,000 entries takes a second to look through.
+        Processes that write at once may lose an addition, so now and then it is counted anew.
+        """
+        note = folder / _TOTAL
+        try:
+            total = int(note.read_bytes()[:20]) + added
+        except (OSError, ValueError):
+            total = -1
+        if total < 0 or _dice.random() * _COUNT_AGAIN < 1:
+            total = sum(status.st_size for _, status in _files(folder))
+        if total > settings.cache_bytes:
+            total = _trim(folder)
+        try:
+            note.write_text(str(total))
+        except OSError as error:
+            _LOG.warning("cannot write to %s: %s", folder, error)
 
     def clear(self) -> None:
         """Remove every entry."""
@@ -153,12 +160,26 @@ class DiskCache:
             return
         for path, _ in _files(folder):
             path.unlink(missing_ok=True)
-        self._sizes[folder] = 0
+        (folder / _TOTAL).unlink(missing_ok=True)
+
+
+def _trim(folder: Path) -> int:
+    """Removes the least recently used entries; returns the bytes that stay."""
+    files = sorted(_files(folder), key=lambda file: file[1].st_mtime_ns)
+    total = sum(status.st_size for _, status in files)
+    for path, status in files:
+        if total <= settings.cache_bytes * _TRIM_TO:
+            break
+        path.unlink(missing_ok=True)
+        total -= status.st_size
+    return total
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name == _TOTAL:
+                continue
             try:
                 yield Path(entry.path), entry.stat(follow_symlinks=False)
             except FileNotFoundError:
