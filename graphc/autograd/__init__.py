@@ -89,14 +89,7 @@ def backward(
         seeds = [_ones_for(t, g, i) for i, (t, g) in enumerate(zip(roots, given, strict=True))]
         found = gradients(cells, seeds, wanted, retain_graph=keep, create_graph=create_graph)
         anomaly_mode.check(found)
-        if inputs is not None:
-            targets = {id(t._read()): t for t in _as_sequence(inputs)}
-        else:
-            targets = {}
-            for cell in found:
-                owner = cell.owner() if cell.owner is not None else None
-                if owner is not None and (cell.grad_fn is None or getattr(owner, "_retain", False)):
-                    targets[id(cell)] = owner
+        targets = _targets(found, None if inputs is None else _as_sequence(inputs))
         accumulated = []
         for cell, ct in found.items():
             target = targets.get(id(cell))
@@ -112,6 +105,34 @@ def backward(
     for target in accumulated:
         for hook in list(getattr(target, "_post_accumulate", {}).values()):
             hook(target)
+
+
+def _targets(found: dict[Cell, Cell], inputs: list[Tensor] | None) -> dict[int, Tensor]:
+    """Whose `.grad` the gradient of a cell is added to, by the cell's id.
+
+    A leaf that was written since has another cell now than the one that was used.
+    """
+    targets = {id(t._read()): t for t in inputs or () if not t._leaf}
+    for cell in found:
+        owner = cell.owner() if cell.owner is not None else None
+        if owner is None:
+            continue
+        if cell.grad_fn is None:
+            meant = owner._leaf and (inputs is None or any([owner is t for t in inputs]))
+        else:
+            meant = inputs is None and getattr(owner, "_retain", False)
+        if meant:
+            targets[id(cell)] = owner
+    return targets
+
+
+def _gradient_of_leaf(leaf: Tensor, found: dict[Cell, Cell]) -> Cell | None:
+    """The sum over the cells that it had: a write gives it another one."""
+    total = None
+    for cell, ct in found.items():
+        if cell.grad_fn is None and cell.owner is not None and cell.owner() is leaf:
+            total = ct if total is None else add_cells(total, ct)
+    return total
 
 
 def _accumulate_grad(target: Tensor, ct: Cell, create_graph: bool) -> None:
@@ -154,13 +175,16 @@ def grad(
         seeds = [_ones_for(t, g, i) for i, (t, g) in enumerate(zip(roots, given, strict=True))]
         found = gradients(root_cells, seeds, cells, retain_graph=keep, create_graph=create_graph)
         anomaly_mode.check(found)
+        gradient_of = [
+            _gradient_of_leaf(tensor, found) if tensor._leaf else found.get(cell)
+            for tensor, cell in zip(wanted, cells, strict=True)
+        ]
     except GraphcError as error:
         raise located(error) from None
     finally:
         modes.set_grad(before)
     result = []
-    for i, (tensor, cell) in enumerate(zip(wanted, cells, strict=True)):
-        ct = found.get(cell)
+    for i, (tensor, ct) in enumerate(zip(wanted, gradient_of, strict=True)):
         if ct is not None:
             result.append(wrap(ct))
         elif materialize_grads:

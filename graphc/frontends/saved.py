@@ -80,10 +80,24 @@ def upstream(nodes: Sequence[Node], marked: Mapping[Value, int]) -> dict[Value, 
 
 # --- values that torch saves, and that may be written later --------------------------------------
 
-# What the derivatives of other functions read; of a pointwise op, its declaration says it.
-_RESULT = frozenset("reciprocal sigmoid relu softmax log_softmax".split())
-_SELF = frozenset("log10 pow square gelu silu erfinv".split())  # erfinv is computed twice there
-_OTHER = frozenset("mul multiply matmul mm bmm mv dot linear".split())
+# What the derivatives of other functions read, as torch's do; of a pointwise op, its declaration
+# says it.
+_RESULT = frozenset(
+    "reciprocal sigmoid relu softmax log_softmax softmin prod cumprod logsumexp logcumsumexp "
+    "std amax amin median hypot copysign norm cdist".split()
+)
+_SELF = frozenset(
+    "log10 pow square erfinv prod cumprod logsumexp logcumsumexp std var amax amin median "
+    "cummax clamp clamp_min clamp_max sinc nan_to_num renorm logit gather nansum softplus "
+    "logsigmoid hardshrink softshrink softsign copysign norm gelu silu _gelu _silu _leaky "
+    "_elu _clipped _mish _hardswish _hardsigmoid _threshold _layer_norm _rms_norm _avg_pool "
+    "_max_pool".split()
+)  # erfinv is computed twice there
+_OTHER = frozenset("mul multiply matmul mm bmm mv dot linear outer inner".split())
+_BOTH = frozenset(
+    "minimum maximum fmin fmax atan2 hypot fmod remainder _mse _smooth_l1 _huber _bce_logits "
+    "logaddexp xlogy cross cdist conv1d conv2d".split()
+)
 
 
 @cache
@@ -167,11 +181,11 @@ def saved_values(path: Iterable[Any]) -> list[Saved]:
         own = base
         if following is not None and following.key[0] == "put" and following.key[-1] == base:
             own = base + len(state.values)  # written through a view
-        places = []
-        if name in of_result:
-            places = [(base, -1)]
-        elif name in of_self:
-            places = [(slots[0], own)]
+        places = [(base, -1)] if name in of_result else []
+        if name in of_self:
+            places += [(slots[0], own)]
+        if name in _BOTH and len(slots) > 1:
+            places += [(slots[0], own), (slots[1], -1)]
         elif name in _OTHER and len(slots) > 1:
             a, b = slots[:2]
             places = [(a, own)] * grads[b] + [(b, -1)] * grads[a]

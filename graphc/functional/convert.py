@@ -450,7 +450,7 @@ def set_(self: Tensor, source: Tensor) -> Tensor:
 
 def detach_(self: Tensor) -> Tensor:
     """Detaches this tensor from what it was computed from."""
-    if views.moves(self._chain):
+    if self._chain and self._chain[-1].op is not views.ops.detach:
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     if not self.requires_grad:
         return self

@@ -808,3 +808,70 @@ def detached_in_place_and_seen_by_numpy(L):
     y.detach_()
     y.numpy()[0] = 7.0
     return y, y.requires_grad
+
+
+@case
+def a_leaf_detached_after_its_use(L):
+    w = leaf(L)
+    y, view = w * 2, w[1:]
+    w.detach_()
+    (y.sum() + view.sum()).backward()
+    return w.requires_grad, y.requires_grad, view.requires_grad, w.grad is None
+
+
+@case
+def a_detached_view_detached_again(L):
+    d = (leaf(L) * 2)[1:].detach()
+    d.detach_()
+    return d, d.requires_grad
+
+
+@case
+def the_gradient_of_a_leaf_that_was_written_since(L):
+    w = leaf(L)
+    y = w * 2
+    with L.no_grad():
+        w.add_(1)
+    (g,) = L.autograd.grad((y + w * 5).sum(), w, retain_graph=True)
+    (y * y).sum().backward(inputs=[w])
+    return g, w.grad, w
+
+
+def _saved(name, make, write_result):
+    def program(L):
+        x = L.full((3, 3), 1.5, requires_grad=True)
+        y = x * 1.0
+        result = make(L, y)
+        z = result + 0.0
+        with L.no_grad():
+            (result if write_result else y).add_(1)
+        try:
+            z.sum().backward()
+        except RuntimeError as error:
+            return "modified by an inplace operation" in str(error)
+        return x.grad is not None and "went through"
+
+    program.__name__ = f"written_{'result' if write_result else 'operand'}_of_{name}"
+    case(program)
+
+
+_SAVING = {
+    "prod": lambda L, y: y.prod(0), "cumprod": lambda L, y: y.cumprod(0),
+    "logsumexp": lambda L, y: y.logsumexp(0), "std": lambda L, y: y.std(0),
+    "var": lambda L, y: y.var(0), "clamp": lambda L, y: y.clamp(0, 2),
+    "amax": lambda L, y: y.amax(0),
+    "gather": lambda L, y: y.gather(0, L.zeros(2, 2, dtype=L.int64)),
+    "leaky_relu": lambda L, y: L.nn.functional.leaky_relu(y),
+    "elu": lambda L, y: L.nn.functional.elu(y), "mish": lambda L, y: L.nn.functional.mish(y),
+    "softplus": lambda L, y: L.nn.functional.softplus(y),
+    "layer_norm": lambda L, y: L.nn.functional.layer_norm(y, (3,)),
+    "minimum": lambda L, y: L.minimum(y, y.detach() + 1),
+    "atan2": lambda L, y: L.atan2(y, y.detach() + 1),
+    "mse_loss": lambda L, y: L.nn.functional.mse_loss(y, y.detach() + 1),
+    "mean": lambda L, y: y.mean(0), "cumsum": lambda L, y: y.cumsum(0),
+    "flip": lambda L, y: y.flip(0),
+    "cat": lambda L, y: L.cat([y, y]), "sort": lambda L, y: y.sort(0)[0],
+}  # fmt: skip
+for _name, _make in _SAVING.items():
+    for _which in (False, True):
+        _saved(_name, _make, _which)
