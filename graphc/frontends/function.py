@@ -186,7 +186,7 @@ class Call:
                 signature = self._signature()
                 if any([dim.__class__ is Dim for dim in self.dims]):
                     # The k of topk may be the number of rows by chance.
-                    before.refused.add(("ints", *signature))
+                    before.refused |= {("ints", *signature)}
                     self.plain_ints = True
                     return self._again(rec)
                 guesses = rec.guesses_since(before)

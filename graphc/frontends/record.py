@@ -107,9 +107,10 @@ class State:
         self.site: Any = None
         self.hits = 0  # of a parameter: how often it was met again, as far as that is counted
         self.entries: dict[Any, Any] = {}
-        self.patterns: list[State] = []  # following parameters with symbolic sizes
+        # Nearly all states have none of these, and a long program has many states: no containers.
+        self.patterns: tuple[State, ...] = ()  # following parameters with symbolic sizes
+        self.refused: frozenset[Any] = frozenset()  # what cannot be recorded here with symbols
         self.unshared = False  # sizes of following parameters equal others by coincidence only
-        self.refused: set[Any] = set()  # functions that cannot be recorded here with symbols
 
     def path(self) -> list[State]:
         """The states from the root (exclusive) to this one."""
@@ -258,7 +259,7 @@ class Recorder:
             state.site = set()
             before.edges[key] = state
             if wanted is not type:
-                before.patterns.append(state)
+                before.patterns += (state,)
         state.site.add(site)
         if wanted is not type:
             bound = symbolic.matches(wanted, type, tape.sizes)
@@ -300,7 +301,7 @@ class Recorder:
 
     def refuse(self, state: State, what: Any, name: str, error: Exception) -> None:
         """From now on `what` is recorded at that place with a trace for each size."""
-        state.refused.add(what)
+        state.refused |= {what}
         reason = str(error).partition("\n")[0]
         log.info("%s has a trace for each size: %s\n  %s", name, reason, user_location())
 
@@ -467,7 +468,7 @@ def forget(guesses: Sequence[State]) -> None:
         parent = state.parent
         assert parent is not None
         parent.unshared = True
-        parent.patterns.remove(state)
+        parent.patterns = tuple([s for s in parent.patterns if s is not state])
         parent.edges.pop(state.key, None)
 
 
