@@ -125,13 +125,7 @@ def multi_head_attention_forward(
         k = torch.cat([k, zeros], dim=1)
         v = torch.cat([v, zeros], dim=1)
         added += 1
-    if added and attn_mask is not None:
-        attn_mask = F.pad(attn_mask, (0, added))
-    if added and key_padding_mask is not None:
-        key_padding_mask = F.pad(key_padding_mask, (0, added))
-    if key_padding_mask is not None:
-        padding = heads.spread(key_padding_mask, k.size(1))
-        attn_mask = padding if attn_mask is None else attn_mask + padding
+    attn_mask = _joined(attn_mask, key_padding_mask, heads, added, k.size(1))
 
     dropout = dropout_p if training else 0.0
     if need_weights:
@@ -161,6 +155,18 @@ def _masks(attn_mask, key_padding_mask, is_causal, need_weights, dtype):
         return None, None, True
     attn_mask = additive_mask(attn_mask, "attn_mask", dtype)
     return attn_mask, key_padding_mask, is_causal and key_padding_mask is None
+
+
+def _joined(attn_mask, key_padding_mask, heads, added, src_len):
+    """One mask of both, or None; the ``added`` last keys are never left out."""
+    if attn_mask is not None and added:
+        attn_mask = F.pad(attn_mask, (0, added))
+    if key_padding_mask is None:
+        return attn_mask
+    if added:
+        key_padding_mask = F.pad(key_padding_mask, (0, added))
+    padding = heads.spread(key_padding_mask, src_len)
+    return padding if attn_mask is None else attn_mask + padding
 
 
 class _Heads:
