@@ -86,8 +86,8 @@ class Options:
 class Compiler:
     """One compile: graph -> plan -> kernels -> program.
 
-    calls: the kernels in order; checks: those of the graph, then those of
-    the blocks of its control flow.
+    calls: the kernels in order; checks: those of the graph, then those of the blocks of its
+    control flow.
     """
 
     def __init__(self, graph: Graph, name: str, options: Options) -> None:

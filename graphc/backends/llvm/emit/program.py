@@ -24,7 +24,6 @@ from .sizes import RUN_TIME_BOUNDS, ceiling, extreme, is_number, run_time_bound
 
 #: Nanoseconds of estimated work from which a region is worth a fork.
 FORK = 6000.0
-INTERNAL = "define internal"
 #: Kernels called by one function: LLVM's time for a function grows faster than its length.
 PART = 64
 
@@ -220,7 +219,7 @@ class _ProgramText:
         for number, regions in enumerate(parts):
             name, last = f"{program.name}_part{number}", number == len(parts) - 1
             copies = program.copies if last else ()
-            functions.append(self._function(name, regions, copies).replace("define", INTERNAL, 1))
+            functions.append(self._function(name, regions, copies, "internal "))
             calls += [
                 f"  %failed{number} = call i64 @{name}(ptr %T)",
                 f"  %fine{number} = icmp eq i64 %failed{number}, 0",
@@ -232,7 +231,11 @@ class _ProgramText:
         return [*self.jobs, *functions, "\n".join([*calls, "  ret i64 0", "}"])]
 
     def _function(
-        self, name: str, regions: Sequence[Sequence[Call]], copies: Sequence[Copy]
+        self,
+        name: str,
+        regions: Sequence[Sequence[Call]],
+        copies: Sequence[Copy],
+        linkage: str = "",
     ) -> str:
         self.lines, self.stack, self.known = [], [], {}
         self._arena()
@@ -242,7 +245,7 @@ class _ProgramText:
             self._look_at_flags(region)
         for copy in copies:
             self._copy(copy)
-        head = [f"define i64 @{name}(ptr %T) nounwind {{", "entry:", *self.stack]
+        head = [f"define {linkage}i64 @{name}(ptr %T) nounwind {{", "entry:", *self.stack]
         return "\n".join([*head, *self.lines, "  ret i64 0", "}"])
 
     def _arena(self) -> None:
