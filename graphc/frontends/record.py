@@ -29,7 +29,7 @@ log = logging.getLogger("graphc.sizes")
 
 LEARNED = 8  # after so many hits it is known which places of a program use a parameter's type
 CUT_AT = 3072  # steps after which a tape is flushed in any case
-CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where its first step comes again
+CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where a place of it comes again
 
 
 class Cell:
@@ -125,7 +125,7 @@ class Tape:
     """The cells of one recording, by slot, and the states' values as far as they were needed."""
 
     __slots__ = (
-        "__weakref__", "cells", "first_site", "freed", "params", "recorder", "sizes", "state",
+        "__weakref__", "cells", "cut_sites", "freed", "params", "recorder", "sizes", "state",
         "static", "values", "values_at",
     )  # fmt: skip
 
@@ -134,7 +134,7 @@ class Tape:
         self.cells: list[Cell] = []
         self.params: dict[Cell, int] = {}  # computed cells that are parameters here: their slots
         self.state: State | None = None  # what was recorded, once the recording has ended
-        self.first_site: Any = None
+        self.cut_sites: Any = None  # of a long tape: the places where it may end
         self.freed = 0  # the nodes whose derivatives were taken, without retain_graph
         self.sizes: dict[str, int] = {}  # what the symbols of the trace are in this recording
         self.static = False  # no sizes become symbols: some function cannot take them
@@ -164,6 +164,8 @@ class Recorder:
         self.modes = modes.of_thread()
         self.on_look: Callable[[Cell], None] | None = None
         self.on_draw: Callable[[], None] | None = None  # called when random numbers are drawn
+        self.cut_site: Any = None  # where the last long tape was cut
+        self.passed: dict[State, set[Any]] = {}  # of long traces: the places before the state
         self.flushes = 0
         self.compiled = 0  # entries that were built
         self.options = execute.BuildOptions()
@@ -366,17 +368,23 @@ class Recorder:
     def cut_if_long(self) -> None:
         """Bounds the tape: a Python loop without a look gives a few traces, not endless ones.
 
-        A long tape is cut where its first step's place in the program comes again, so that the
-        next tape begins with the same step.
+        A long tape is cut at a place that it has been through, and the tapes that follow are cut
+        there too: each of them begins with the same step.
         """
         state = self.state
         depth = state.depth
         if depth < CUT_WHERE_IT_RECURS or not self.eager:
             return
         tape = self.tape
-        if tape.first_site is None:
-            tape.first_site = next((s.site for s in state.path() if not s.is_param), ())
-        if depth >= CUT_AT or state.site == tape.first_site:
+        if tape.cut_sites is None:
+            passed = self.passed.get(state)
+            if passed is None:
+                assert state.parent is not None
+                passed = {s.site for s in state.parent.path() if not s.is_param}
+                self.passed[state] = passed
+            tape.cut_sites = {self.cut_site} if self.cut_site in passed else passed
+        if depth >= CUT_AT or state.site in tape.cut_sites:
+            self.cut_site = state.site
             self.flush()
 
     # --- looking ------------------------------------------------------------------------------

@@ -124,6 +124,18 @@ def test_long_tapes_are_cut_where_they_recur():
     assert recorder().compiled - before <= 5
 
 
+def test_long_tapes_of_a_loop_of_several_steps_are_all_cut_at_one_place_of_it():
+    x, y = torch.zeros(4), torch.zeros(4)
+    with Compiled() as compiled:
+        for _ in range(7_000):
+            x = x + 1.0
+            y = x * y
+            x = y - x
+            y = x + y
+        x.tolist()
+    assert compiled.count <= 3  # the beginning, the loop, the end
+
+
 def kept_by_a_generator(x):
     y = x * 4.5
     yield None
