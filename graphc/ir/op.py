@@ -72,6 +72,7 @@ class Op:
     torch: Torch | None = None
     samples: tuple = ()
     composite = False
+    vjp_forward: Op | None = None
     cost = 1
 
     def __call__(self, *inputs: Any, **attrs: Any) -> Any:

@@ -53,11 +53,7 @@ def without_effects(graph: Graph) -> Graph:
 
 
 def needs_merging(graph: Graph) -> bool:
-    return any([node.op is SCAN or _vjp_forward(node) is not None for node in graph.nodes])
-
-
-def _vjp_forward(node: Node) -> Op | None:
-    return getattr(node.op, "vjp_forward", None)
+    return any([node.op is SCAN or node.op.vjp_forward is not None for node in graph.nodes])
 
 
 def merge_loops(graph: Graph) -> Graph:
@@ -74,7 +70,7 @@ def merge_loops(graph: Graph) -> Graph:
             if node in stand_in:
                 continue
             inputs = tuple([new[v] for v in node.inputs])
-            wider = _vjp_forward(node)
+            wider = node.op.vjp_forward
             if node in merged:
                 block, places = merged[node]
                 made = builder.emit(SCAN, inputs, node.attrs, (block,))

@@ -146,13 +146,17 @@ def _primal_nodes(joint: Graph, n_inputs: int) -> set[Node]:
 
 def _needed(joint: Graph, n_results: int, primal: set[Node], stop: set[Value]) -> list[Node]:
     """The nodes that the gradients need where the values in `stop` are given, and late effects."""
-    want = set(joint.results[n_results:]) - stop
+    want = set(joint.results[n_results:])
     found = []
     for node in reversed(joint.nodes):
-        late_effect = node not in primal and has_effect(node)
-        if late_effect or not want.isdisjoint(node.outputs):
+        outputs = node.outputs
+        if want.isdisjoint(outputs):
+            wanted = False
+        else:
+            wanted = stop.isdisjoint(outputs) or not want.intersection(outputs) <= stop
+        if wanted or (node not in primal and has_effect(node)):
             found.append(node)
-            want.update([v for v in node.inputs if v not in stop])
+            want.update(node.inputs)
     return found[::-1]
 
 

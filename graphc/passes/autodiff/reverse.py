@@ -186,7 +186,7 @@ def pull_node(
     control = PULL.get(op)
     if control is not None:
         return control(builder, node, which, cts)
-    if getattr(op, "vjp_forward", None) is not None:
+    if op.vjp_forward is not None:
         return _pull_composite(builder, node, which, cts)
     pull = getattr(op, "pull", None)
     if pull is not None:

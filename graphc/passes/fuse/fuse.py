@@ -149,35 +149,37 @@ class Fuser:
         self.plan = Plan(graph, sizes)
         self.pull = Pull(self.plan)
         self.roots, self.shared = set(roots), shared
-        self.sources: dict[Value, int] = {}  # groups reached through inline values, as bits
-        self.leaves: dict[Value, int] = {}  # buffers of the graph reached, as bits
-        self.inline: dict[Value, int] = {}  # nodes computed inline above a value, as bits
+        # Of each value, as bits: the groups reached through inline values, the buffers of the
+        # graph reached, the nodes computed inline above it.
+        self.reached: dict[Value, tuple[int, int, int]] = {}
         self.candidates = Candidates(self.plan, sizes)
 
     def run(self) -> Plan:
         for number, param in enumerate(self.graph.params):
-            self.sources[param], self.leaves[param], self.inline[param] = 0, 1 << number, 0
-        params = len(self.graph.params)
+            self.reached[param] = (0, 1 << number, 0)
+        self.next_leaf = len(self.graph.params)
         for number, node in enumerate(self.graph.nodes):
-            self._visit(node, number, params + number)
+            self._visit(node, number)
         if not self.plan.wanted:
             for group in self.plan.groups:
                 if group.kind != NATIVE:
                     group.build(self.pull)
         return self.plan
 
-    def _visit(self, node: Node, number: int, leaf: int) -> None:
+    def _visit(self, node: Node, number: int) -> None:
         sources = leaves = inline = 0
         for value in node.inputs:
-            sources |= self.sources[value]
-            leaves |= self.leaves[value]
-            inline |= self.inline[value]
+            groups, buffers, nodes = self.reached[value]
+            sources |= groups
+            leaves |= buffers
+            inline |= nodes
         for flag in self.needed.get(node, ()):
-            sources |= self.sources[flag]
+            sources |= self.reached[flag][0]
         name = node.op.name
         inline |= 1 << number
         if name == "const":
-            sources, leaves, inline = 0, 1 << leaf, 0
+            sources, leaves, inline = 0, 1 << self.next_leaf, 0
+            self.next_leaf += 1
         elif node in self.operands:
             self._open_native(node, sources, leaves)
             return
@@ -188,7 +190,7 @@ class Fuser:
             self._place(node, node.outputs[0], sources, leaves)
             return
         for value in node.outputs:
-            self.sources[value], self.leaves[value], self.inline[value] = sources, leaves, inline
+            self.reached[value] = (sources, leaves, inline)
         value = node.outputs[0]
         if value in self.shared and (is_dear(value) or self.plan.streams(value) > 1):
             self.roots.add(value)
@@ -209,9 +211,8 @@ class Fuser:
         self.plan.owner[value] = group
         self.plan.add_dependencies(group, sources)
         group.leaves |= leaves
-        self.sources[value] = 1 << group.number
         # A root is a leaf of its own: groups that read it are siblings of each other.
-        self.leaves[value], self.inline[value] = leaves, 0
+        self.reached[value] = (1 << group.number, leaves, 0)
 
     def _join(self, node: Node, value: Value, sources: int, leaves: int) -> Group | None:
         refused: dict[str, None] = {}
@@ -271,7 +272,7 @@ class Fuser:
         group.outputs = [(value, "native") for value in node.outputs]
         needed = 0
         for value in self.operands[node]:
-            needed |= self.sources.get(value, 0)
+            needed |= self.reached[value][0]
         for value in node.outputs:
             self._own(value, group, needed | sources, leaves)
 
