@@ -63,6 +63,10 @@ class Storage:
     unseen = 0  # how many of the writes went through `.data`, which has versions of its own
     leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
     export: Callable[[], Any] | None = None
+    # Of exported memory: the value that the program last gave to it, where that has a derivative,
+    # and a copy of what the memory held then.
+    history: Cell | None = None
+    shown: Cell | None = None
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
@@ -71,6 +75,9 @@ class Storage:
         if self.export is None:
             return False
         if self.export() is None:
+            if self.history is not None:
+                self.cell = self._with_history()
+                self.history = self.shown = None
             self.export = None
             self.version += 1  # what views remember may have been written from outside
             self.unseen += 1
@@ -81,18 +88,38 @@ class Storage:
         """The present value. Where the memory is exported, a snapshot of what it holds now."""
         if self.export is None or not self.exported():
             return self.cell
-        return self.snapshot(())
+        return self.snapshot(()) if self.history is None else self._with_history()
 
     def snapshot(self, chain: views.Chain) -> Cell:
-        """A private copy of what a view of the exported memory shows now."""
+        """A private copy of what a view of the exported memory shows now, without a history."""
         old = self.cell
         array = views.numpy_view(array_of(old.buffer, old.type), chain)
         assert array is not None
-        cell = Cell(old.type.with_shape(array.shape), buffer_of(array))
-        if not views.detached(chain):
-            cell.requires_grad, cell.grad_fn = old.requires_grad, old.grad_fn
-            cell.hooks, cell.owner = old.hooks, old.owner
-        return cell
+        return Cell(old.type.with_shape(array.shape), buffer_of(array))
+
+    def _with_history(self) -> Cell:
+        """The value of exported memory, with its derivative: one cell until somebody writes."""
+        assert self.history is not None and self.shown is not None
+        if not _same_bytes(self.shown, self.cell):
+            self.shown = self.snapshot(())
+            self.history = memory_steps.grafted(self.shown, self.history)
+            self.version += 1
+        return self.history
+
+    def show(self, buffer: Any) -> None:
+        """The value is in memory that will be exported: its derivative is kept apart."""
+        cell = self.cell
+        if cell.requires_grad and self.leaf is None:
+            self.history = self.shown = cell
+        fresh = Cell(cell.type, buffer, cell.requires_grad)
+        fresh.grad_fn, fresh.owner, fresh.hooks = cell.grad_fn, cell.owner, cell.hooks
+        self.cell = fresh
+
+    def keep_history(self, cell: Cell) -> None:
+        """Makes `cell`, which has the present value, what the memory was computed as."""
+        memory, self.cell = self.cell.buffer, cell
+        if self.exported():
+            self.show(memory)
 
     def write(self, cell: Cell, writer: Cell | None) -> None:
         """Gives the storage a new value; exported memory is written through at once.
@@ -108,11 +135,11 @@ class Storage:
         if self.exported():
             buffer = value_of(cell)
             source = array_of(buffer, cell.type)
-            array_of(self.cell.buffer, self.cell.type)[...] = source
+            memory = self.cell.buffer
+            array_of(memory, self.cell.type)[...] = source
             if cell.requires_grad:
-                fresh = Cell(cell.type, self.cell.buffer, True)
-                fresh.grad_fn = cell.grad_fn
-                self.cell = fresh
+                self.cell = cell
+                self.show(memory)
         else:
             rec = recorder()
             if not rec.eager:
@@ -200,11 +227,14 @@ class Tensor:
             leaf = storage.leaf()
             if leaf is not None and leaf._leaf and chain[: len(leaf._chain)] == leaf._chain:
                 return self._read_through(leaf)
+        cell = storage.cell
         if storage.export is not None and storage.exported():
-            return storage.snapshot(chain)
+            if storage.history is None or views.detached(chain):
+                return storage.snapshot(chain)
+            cell = storage.read()
         if self._cell is None or self._seen != storage.version:
-            self._cell, self._seen = memory_steps.replayed(storage.cell, chain), storage.version
-            _share_mark(self._cell, storage.cell)
+            self._cell, self._seen = memory_steps.replayed(cell, chain), storage.version
+            _share_mark(self._cell, cell)
         return self._cell
 
     def _read_through(self, leaf: Tensor) -> Cell:

@@ -64,11 +64,10 @@ def exported(self: Tensor) -> np.ndarray:
     buffer = value_of(storage.cell)
     if not storage.exported():
         # A leaf has a cell of its own on this memory.
-        if storage.leaf is not None or _references(storage) > _references_of_one():
-            cell = storage.cell
-            fresh = Cell(cell.type, buffer_of(array_of(buffer, cell.type)), cell.requires_grad)
-            fresh.grad_fn, fresh.owner, fresh.hooks = cell.grad_fn, cell.owner, cell.hooks
-            storage.cell, buffer = fresh, fresh.buffer
+        others = storage.leaf is not None or _references(storage) > _references_of_one()
+        if others or storage.cell.requires_grad:
+            buffer = buffer_of(array_of(buffer, storage.cell.type))
+            storage.show(buffer)
         export = Export(buffer, storage.cell.type)
         storage.export = weakref.ref(export)
     else:
@@ -454,7 +453,12 @@ def detach_(self: Tensor) -> Tensor:
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     if not self.requires_grad:
         return self
-    if self.is_leaf:
-        return self.requires_grad_(False)
-    adopt(self, self.detach())  # on the same memory: views of it still show what is written
+    storage, cell = self._storage, self._read()
+    leaf = self._leaf
+    detached = self.detach()  # on the same memory: views of it still show what is written
+    if leaf:
+        storage.leaf = None
+        if not views.moves(self._chain):
+            storage.keep_history(cell)  # views of the leaf lead to it as before
+    adopt(self, detached)
     return self

@@ -65,7 +65,8 @@ def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
     storage = x._storage
     if storage.leaf is not None or storage.cell.requires_grad or not storage.cell.type.is_static:
         return None
-    chain = x._chain + _chain_of(x._type, tuple([_hashable(item) for item in items]))
+    chain = _chain_of(x._type, tuple([_hashable(item) for item in items]))
+    chain = x._chain + (chain or _whole(x._type))
     if views.geometry(chain, storage.cell.type.shape) is None:
         return None
     made = object.__new__(Tensor)
@@ -122,6 +123,14 @@ def _chain_of(type: TensorType, index: tuple) -> views.Chain:
 
 def _hashable(item: Any) -> Any:
     return (item.start, item.stop, item.step) if item.__class__ is slice else item
+
+
+@lru_cache(maxsize=4096)
+def _whole(type: TensorType) -> views.Chain:
+    """A view of all of a tensor: it is one still."""
+    with Builder() as builder:
+        views.ops.reshape(Value(type), shape=type.shape)
+    return tuple(builder.nodes)
 
 
 @lru_cache(maxsize=4096)

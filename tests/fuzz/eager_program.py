@@ -237,14 +237,6 @@ def sharing(maker: Maker, x: str) -> list[str]:
     return [y for y in maker.tensors(lambda t: shares_memory(t, maker[x])) if y != x]
 
 
-def exported(maker: Maker, x: str) -> bool:
-    """Whether a numpy array shows the memory of x."""
-    array = maker[x].detach().numpy()
-    return any(
-        isinstance(v, np.ndarray) and np.may_share_memory(v, array) for v in maker.space.values()
-    )
-
-
 def write(maker: Maker) -> Line | None:
     """In place: a method, an augmented assignment, or an assignment to a part."""
     x = maker.pick(lambda t: 0 not in t.stride())
@@ -260,8 +252,6 @@ def write(maker: Maker) -> Line | None:
     y = maker.choice(maker.pick(), maker.pick(), "2", "0.5", "-1")
     if y in maker.space and shares_memory(maker[x], maker[y]):
         y = "2"  # what is read and written at once, in another order, is nobody's promise
-    if y in maker.space and maker[y].requires_grad and exported(maker, x):
-        y = "2"  # open: once seen by numpy, what a non-leaf's detach() gives requires grad
     how = maker.random.randrange(6)
     if how == 0:
         return f"{target}.{maker.choice('add_', 'mul_', 'sub_', 'copy_')}({y})"
@@ -311,10 +301,8 @@ def lookup(maker: Maker) -> Line | None:
 
 
 def to_numpy(maker: Maker) -> Line | None:
-    x = maker.pick(lambda t: t.is_leaf)
-    if x is None or any(not maker[y].is_leaf for y in sharing(maker, x)):
-        return None  # open: once seen by numpy, what a non-leaf's detach() gives requires grad
-    return f"{maker.name('n')} = {x}{maker.choice('.detach()', '.detach()', '')}.numpy()"
+    x = maker.pick()
+    return x and f"{maker.name('n')} = {x}{maker.choice('.detach()', '.detach()', '')}.numpy()"
 
 
 def numpy_write(maker: Maker) -> Line | None:
