@@ -1,6 +1,7 @@
 """backward(): looks before it, long chains, what it keeps and what it frees."""
 
 import gc
+import math
 import time
 
 import pytest
@@ -189,3 +190,17 @@ def test_an_op_without_derivative_refuses_its_own_backward_only():
             without.sum().backward()
     with pytest.raises(torch.UnsupportedError, match="digamma has no derivative"):
         torch.digamma(x).sum().backward()
+
+
+def test_a_gradient_through_hundreds_of_looks():
+    """One kernel of the backward holds a chain of hundreds of expressions."""
+    w, h = torch.ones(3, requires_grad=True), torch.zeros(3)
+    for _ in range(400):
+        h = (h + w * 0.001).tanh()
+        h[0].item()
+    (g,) = torch.autograd.grad(h.sum(), w)
+    slope = d = 0.0
+    for _ in range(400):
+        slope = math.tanh(slope + 0.001)
+        d = (d + 0.001) * (1 - slope * slope)
+    assert g.tolist() == pytest.approx([d] * 3, rel=1e-4)

@@ -6,7 +6,7 @@ from graphc.backends.llvm.vmath.emitter import Vec, memory_element
 from graphc.backends.llvm.vmath.lanes import LLVM_TYPES
 from graphc.ir.dims import AnyDim
 from graphc.ir.dtype import I32, I64, DType
-from graphc.passes.fuse.affine import Affine, Guards, bounds
+from graphc.passes.fuse.affine import Affine, Guard, Guards, bounds
 from graphc.passes.fuse.expr import Expr
 
 from .printer import Buffer, Printer, dtype_of, vector_of
@@ -70,7 +70,19 @@ def index_vector(p: Printer, form: Affine, u: int, dtype: DType) -> str:
 
 def guard_mask(p: Printer, guards: Guards, u: int) -> bool | str:
     """True or False where the declared ranges decide, else the lanes in which all guards hold."""
+    open_guards = undecided(p, guards)
+    if open_guards is None:
+        return False
     mask: bool | str = True
+    for guard in open_guards:
+        found = _one_guard(p, guard, u)
+        mask = found if mask is True else p.let(f"and {p.mask_kind} {mask}, {found}")
+    return mask
+
+
+def undecided(p: Printer, guards: Guards) -> list[Guard] | None:
+    """The guards that the declared ranges do not decide; None where one of them never holds."""
+    found = []
     ranges = p.ranges()
     at_most = p.sizes.at_most
     for guard in guards:
@@ -78,12 +90,11 @@ def guard_mask(p: Printer, guards: Guards, u: int) -> bool | str:
         if span is not None:
             low, high = span
             if at_most(high + 1, guard.low) or at_most(guard.high, low):
-                return False
+                return None
             if at_most(guard.low, low) and at_most(high + 1, guard.high):
                 continue
-        found = _one_guard(p, guard, u)
-        mask = found if mask is True else p.let(f"and {p.mask_kind} {mask}, {found}")
-    return mask
+        found.append(guard)
+    return found
 
 
 def _one_guard(p: Printer, guard, u: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphc.backends.llvm.vmath.emitter import EXPANSIONS, Vec, memory_element
 from graphc.backends.llvm.vmath.lanes import LLVM_TYPES
 from graphc.ir.dtype import BOOL, I64
@@ -17,6 +19,7 @@ from .access import (
     load,
     load_vector,
     scope_depth,
+    undecided,
 )
 from .combine import place_dtype
 from .printer import Printer, Register
@@ -24,6 +27,31 @@ from .printer import Printer, Register
 
 def value(p: Printer, expr: Expr, u: int) -> Vec:
     """The register that holds the expression for vector u of the present step."""
+    todo = [expr]
+    while True:  # not recursion: a kernel may hold a chain of hundreds
+        last = todo[-1]
+        found = _known(p, last, u)
+        if found is None:
+            missing = [arg for arg in _needed(p, last, u) if _known(p, arg, u) is None]
+            if missing:
+                todo += missing[::-1]
+                continue
+            depth, key = _place(p, last, u)
+            with p.at(depth):
+                found = _kept_or_computed(p, last, u)
+            p.scopes[depth].cache[key] = found
+        todo.pop()
+        if not todo:
+            return found
+
+
+def _place(p: Printer, expr: Expr, u: int) -> tuple[int, tuple]:
+    """The scope of an expression, and its key there."""
+    return scope_depth(p, expr), (expr, u if lane_dependent(p, expr) else None)
+
+
+def _known(p: Printer, expr: Expr, u: int) -> Vec | None:
+    """The register of an expression that is there, or costs nothing."""
     if expr.op == "constant":
         return p.vec.const(expr.payload, expr.dtype)
     if expr.op == "reduced":
@@ -31,15 +59,20 @@ def value(p: Printer, expr: Expr, u: int) -> Vec:
         return registers[u if len(registers) > 1 else 0]
     if expr.op == "size":
         return Vec(p.size_vector(expr.payload, expr.dtype), expr.dtype)
-    depth = scope_depth(p, expr)
-    cache = p.scopes[depth].cache
-    key = (expr, u if lane_dependent(p, expr) else None)
-    found = cache.get(key)
-    if found is None:
-        with p.at(depth):
-            found = _kept_or_computed(p, expr, u)
-        cache[key] = found
-    return found
+    depth, key = _place(p, expr, u)
+    return p.scopes[depth].cache.get(key)
+
+
+def _needed(p: Printer, expr: Expr, u: int) -> Sequence[Expr]:
+    """The arguments that computing an expression reads."""
+    kept = p.kernel.kept.get(expr)
+    if expr in p.tiles or (kept is not None and p.stage > kept.stage):
+        return ()
+    if expr.op == "select" and expr.args[0].op == "guard":
+        left = undecided(p, expr.args[0].payload)
+        if not left:
+            return (expr.args[2 if left is None else 1],)
+    return expr.args
 
 
 def operand(p: Printer, accumulator: Accumulator, expr: Expr, u: int) -> Register:
