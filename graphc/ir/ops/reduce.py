@@ -269,7 +269,7 @@ class cumulative(Structural):
 
 
 def _cumulative_pull(ct, node):
-    from .binary import div, eq, select
+    from .binary import eq, select
     from .constant import iota
     from .index import put_along
 
@@ -278,10 +278,34 @@ def _cumulative_pull(ct, node):
     if mode == "sum":
         return cumulative(ct, axis=axis, mode="sum", reverse=not reverse)
     if mode == "prod":
-        return div(cumulative(ct * out, axis=axis, mode="sum", reverse=not reverse), x)
+        return _exclusive(x, axis, reverse) * _later_products(ct, x, axis, reverse)
     # An extreme comes from the latest place whose element is the running extreme.
     places = iota(x.type.shape, axis, I64, x.type.device)
     missing = full_like(-1 if not reverse else 2**62, places)
     own = select(eq(x, out), places, missing)
     source = cumulative(own, axis=axis, mode="min" if reverse else "max", reverse=reverse)
     return put_along(full_like(0.0, x), source, ct, axis, "add")
+
+
+def _later_products(ct, x, axis: int, reverse: bool):
+    """For each i the sum over later j of ct[j] * product of x[i + 1 .. j]: right at zeros of x.
+
+    It is s[i] = ct[i] + x[i + 1] * s[i + 1], from the end.
+    """
+    from ..build import Builder
+    from .constant import full
+    from .control import scan
+    from .movement import inverse, permute
+
+    rank = len(x.type.shape)
+    order = (axis, *[i for i in range(rank) if i != axis])
+    cts, rows = permute(ct, perm=order), permute(x, perm=order)
+    row = x.type.with_shape(rows.type.shape[1:])
+    with Builder() as step:
+        later, factor, ct_row, x_row = [step.param(row) for _ in range(4)]
+        found = ct_row + factor * later
+        body = step.graph([found, x_row, found])
+    start = [full(number, row.dtype, row.shape, row.device) for number in (0.0, 1.0)]
+    n = x.type.shape[axis]
+    sums = scan(body, start, [cts, rows], length=n, reverse=not reverse)[-1]
+    return permute(sums, perm=inverse(order))
