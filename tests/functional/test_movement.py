@@ -427,3 +427,9 @@ def test_as_strided_scatter_derives_what_it_keeps():
 def test_numpy_sizes_count_as_integers():
     x = graphc.arange(6.0)
     assert tuple(x.reshape(np.int64(2), np.int32(3)).shape) == (2, 3)
+
+
+def test_tensors_without_elements_are_joined():
+    x = graphc.ones(3, 0)
+    assert graphc.cat((x, x)).tolist() == [[]] * 6
+    assert (graphc.hstack((graphc.ones(3, 0, dtype=graphc.float64), x)) + 1).tolist() == [[]] * 3
