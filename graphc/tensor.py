@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .frontends import memory_steps, modes, views
+from .frontends.detached import Detached, attached
 from .frontends.execute import NOTHING, array_of, buffer_of
 from .frontends.function import FUNCTIONS, Function, _restore, tensors
 from .frontends.locate import user_line
@@ -62,6 +63,7 @@ class Storage:
     version = 0
     unseen = 0  # how many of the writes went through `.data`, which has versions of its own
     leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
+    leaf_cell: Cell | None = None  # its cell, if it shows the whole: its views may outlive it
     export: Callable[[], Any] | None = None
     # Of exported memory: the value that the program last gave to it, where that has a derivative,
     # and a copy of what the memory held then.
@@ -109,7 +111,7 @@ class Storage:
     def show(self, buffer: Any) -> None:
         """The value is in memory that will be exported: its derivative is kept apart."""
         cell = self.cell
-        if cell.requires_grad and self.leaf is None:
+        if cell.requires_grad:
             self.history = self.shown = cell
         fresh = Cell(cell.type, buffer, cell.requires_grad)
         fresh.grad_fn, fresh.owner, fresh.hooks = cell.grad_fn, cell.owner, cell.hooks
@@ -120,6 +122,14 @@ class Storage:
         memory, self.cell = self.cell.buffer, cell
         if self.exported():
             self.show(memory)
+
+    def bury_leaf(self) -> None:
+        """The tensor that was a leaf is gone: its views lead to its cell."""
+        cell, self.leaf, self.leaf_cell = self.leaf_cell, None, None
+        if cell is not None:
+            if self.cell.buffer is not cell.buffer and not self.exported():
+                cell = memory_steps.grafted(self.cell, cell)
+            self.keep_history(cell)
 
     def write(self, cell: Cell, writer: Cell | None) -> None:
         """Gives the storage a new value; exported memory is written through at once.
@@ -167,17 +177,8 @@ def _mark(old: Cell, fresh: Cell) -> None:
 
 new = object.__new__
 INTERNAL = frozenset(
-    ("_base", "_cell", "_chain", "_grad", "_leaf", "_part_of", "_seen", "_storage", "_versions")
+    ("_base", "_cell", "_chain", "_detached", "_grad", "_leaf", "_part_of", "_seen", "_storage")
 )
-
-
-class Versions:
-    """How often a tensor made by `.data`, or a view of it, was written."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
 
 
 class Tensor:
@@ -190,7 +191,7 @@ class Tensor:
     _base: Cell | None = None  # of a view of a leaf: the leaf's cell that _cell was made from
     _leaf = False
     _grad: Any = None
-    _versions: Versions | None = None  # of `.data` and its views
+    _detached: Detached | None = None  # of `.detach()`, `.data`, and their views
     _part_of = ""  # of the results of split and their views: which result of what
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -223,18 +224,29 @@ class Tensor:
             return self._cell  # type: ignore[return-value]
         if not chain:
             return storage.read()
+        if self._detached is not None and self._detached.has_history:
+            return self._read_detached(self._detached)
         if storage.leaf is not None:
             leaf = storage.leaf()
-            if leaf is not None and leaf._leaf and chain[: len(leaf._chain)] == leaf._chain:
+            if leaf is None:
+                storage.bury_leaf()
+            elif leaf._leaf and chain[: len(leaf._chain)] == leaf._chain:
                 return self._read_through(leaf)
-        cell = storage.cell
         if storage.export is not None and storage.exported():
             if storage.history is None or views.detached(chain):
                 return storage.snapshot(chain)
-            cell = storage.read()
+        cell = storage.read()
         if self._cell is None or self._seen != storage.version:
             self._cell, self._seen = memory_steps.replayed(cell, chain), storage.version
             _share_mark(self._cell, cell)
+        return self._cell
+
+    def _read_detached(self, detached: Detached) -> Cell:
+        """The cell of a detached tensor, or a view of it, that was written with a history."""
+        base, chain = detached.base(self._storage), attached(self._chain)
+        if self._cell is None or self._base is not base:
+            self._cell = memory_steps.replayed(base, chain) if chain else base
+            self._seen, self._base = self._storage.version, base
         return self._cell
 
     def _read_through(self, leaf: Tensor) -> Cell:
@@ -249,8 +261,8 @@ class Tensor:
     def _refresh_leaf(self) -> None:
         """A leaf's own cell, on the storage's present memory; kept where that has not changed."""
         storage, old = self._storage, self._cell
-        storage_cell = storage.cell
-        if storage.exported():
+        exported, storage_cell = storage.exported(), storage.cell
+        if exported:
             plain = storage.snapshot(self._chain)
             if old is not None and self._seen == storage.version and _same_bytes(old, plain):
                 return
@@ -274,6 +286,8 @@ class Tensor:
         fresh.owner = weakref.ref(self)
         fresh.hooks = old.hooks if old is not None else None
         self._cell, self._seen = fresh, storage.version
+        if not views.moves(self._chain):
+            storage.leaf_cell = fresh
 
     def _write(self, value: Tensor) -> Tensor:
         """Replaces the elements by those of a tensor of the same type; the in-place primitive."""
@@ -281,7 +295,7 @@ class Tensor:
         if value._type is not self._type:
             raise GraphcError(f"cannot write {value._type.text} into {self._type.text}")
         if modes.grad_enabled():
-            if storage.leaf is not None:
+            if storage.leaf is not None or storage.cell.requires_grad:
                 self._check_writable()
             if self._part_of and (fresh.requires_grad or storage.cell.requires_grad):
                 self._check_no_part()
@@ -292,6 +306,10 @@ class Tensor:
                 "https://github.com/pytorch/rfcs/pull/17 for more details."
             )
         old, hidden = storage.read(), not modes.grad_enabled() or views.detached(self._chain)
+        own = self._detached
+        if own is not None:
+            keeps = modes.grad_enabled() and (fresh.requires_grad or own.has_history)
+            base = own.base(storage) if keeps else None
         whole, writer = fresh, fresh
         if views.moves(self._chain):
             whole = writer = memory_steps.put(old, fresh, self._chain, hidden)
@@ -301,26 +319,25 @@ class Tensor:
             whole = writer = memory_steps.overwritten(old, fresh)
         if hidden and old.requires_grad:
             whole = memory_steps.grafted(whole, old)
-        storage.write(whole, writer if self._versions is None else None)
-        if self._versions is not None:
-            self._versions.count += 1
+        if own is None:
+            storage.write(whole, writer)
+            return self
+        storage.write(whole, writer if own.versions is None else None)
+        if own.versions is not None:
+            own.versions[0] += 1
             storage.unseen += 1
-        if hidden and fresh.requires_grad and modes.grad_enabled():
-            self._has_history(fresh)
+        if base is not None:
+            own.written(base, fresh, self._chain, storage)
         return self
 
-    def _has_history(self, cell: Cell) -> None:
-        """After a write to a detached tensor: what was written has a history, not the memory."""
-        storage = self._storage
-        self._cell, self._seen = cell, storage.version
-        leaf = storage.leaf() if storage.leaf is not None else None
-        if leaf is not None and leaf._leaf:
-            self._base = leaf._read()
-
     def _check_writable(self) -> None:
-        leaf = self._storage.leaf()
-        detached = any([node.op is views.ops.detach for node in self._chain])
-        if leaf is not None and leaf._leaf and (leaf is self or not detached):
+        storage = self._storage
+        leaf = storage.leaf() if storage.leaf is not None else None
+        is_one = leaf is not None and leaf._leaf
+        if not is_one:  # its views are views of a leaf still
+            cell = storage.cell
+            is_one = cell.requires_grad and cell.grad_fn is None
+        if is_one and (leaf is self or not views.detached(self._chain)):
             kind = "a leaf Variable" if leaf is self else "a view of a leaf Variable"
             raise WriteError(
                 f"{kind} that requires grad is being used in an in-place operation.",
@@ -513,6 +530,7 @@ def adopt(tensor: Tensor, other: Tensor) -> None:
     """Makes a tensor show what another one shows, on the same storage."""
     tensor._storage, tensor._chain = other._storage, other._chain
     tensor._cell, tensor._seen, tensor._leaf = other._cell, other._seen, False
+    tensor._detached, tensor._base = other._detached, other._base
 
 
 def wrap(cell: Cell, cls: type = Tensor) -> Any:
@@ -554,8 +572,10 @@ def wrap_view(owner: Tensor, state: State, made: list[Cell], extra: Any, functio
             elif owner._part_of:
                 part._part_of = owner._part_of
         part._base = owner._cell if owner._leaf else owner._base
-        if owner._versions is not None:
-            part._versions = owner._versions
+        if chain and chain[-1].op is views.ops.detach:
+            part._detached = Detached(owner._detached and owner._detached.versions)
+        elif owner._detached is not None:
+            part._detached = owner._detached
         parts.append(part)
     return _restore(structure, iter(parts))
 

@@ -30,6 +30,8 @@ class _Pull:
         self.before_hooks: dict[Cell, Cell] = {}  # of wanted cells, in the order of completion
         self.waiting: dict[Any, list[Cell]] = {}
         self.seen: set[Cell] = set()
+        self._owners = {id(cell.owner()) for cell in wanted if cell.owner is not None}
+        self._leading: dict[Cell, bool] = {}
 
     def add(self, cell: Cell, ct: Cell) -> None:
         self.known[cell] = add_cells(self.known[cell], ct) if cell in self.known else ct
@@ -39,6 +41,38 @@ class _Pull:
             self.seen.add(cell)
             self.waiting.setdefault(cell.grad_fn, []).append(cell)
 
+    def leads(self, cell: Cell) -> bool:
+        """Whether the gradient of the cell is asked for, or leads to one that is: where some are
+        asked for, nothing else is computed or freed."""
+        if not self.wanted:
+            return True
+        known, todo = self._leading, [cell]
+        while todo:  # (a program may be a chain of thousands of segments)
+            last = todo[-1]
+            if last not in known:
+                if self._is_end(last):
+                    known[last] = True
+                else:
+                    above = [c for c in self._above(last) if c.requires_grad]
+                    missing = [c for c in above if c not in known]
+                    if missing:
+                        todo += missing
+                        continue
+                    known[last] = any([known[c] for c in above])
+            todo.pop()
+        return known[cell]
+
+    def _is_end(self, cell: Cell) -> bool:
+        """Whether a gradient is asked for here, or what has given up its inputs will raise."""
+        if cell in self.wanted or (cell.grad_fn is None and cell.owner is not None):
+            return cell in self.wanted or id(cell.owner()) in self._owners
+        return hasattr(cell.grad_fn, "inputs_of") and cell.grad_fn.inputs_of(cell) is None
+
+    @staticmethod
+    def _above(cell: Cell) -> list[Cell]:
+        segment = cell.grad_fn
+        return list(segment.inputs_of(cell)) if hasattr(segment, "inputs_of") else []
+
     def special(self, cell: Cell) -> bool:
         """Whether somebody looks at the cell's own gradient."""
         return bool(cell.hooks) or cell.retain is not None or cell in self.wanted
@@ -46,7 +80,8 @@ class _Pull:
     def visit(self) -> None:
         """Goes through the segments, the latest first."""
         for cell in list(self.known):
-            self.enqueue(cell)
+            if self.leads(cell):
+                self.enqueue(cell)
         while self.waiting:
             segment = max(self.waiting, key=lambda s: s.number)
             self._visit(segment, self.waiting.pop(segment))
@@ -59,6 +94,7 @@ class _Pull:
 
     def _visit(self, segment: Differentiable, given: list[Cell]) -> None:
         known = self.known
+        segment.check(given, self.leads)
         cuts = tuple(segment.cuts(given, self.special))
         there = list(dict.fromkeys([*given, *cuts]))
         self.seen.update(cuts)
@@ -73,11 +109,11 @@ class _Pull:
         cts = {cell: known[cell] for cell in there if cell in known}
         found = segment.pull(cts, self.create, cuts)
         for cell, ct in zip(segment.inputs, found, strict=True):
-            if ct is not None:
+            if ct is not None and self.leads(cell):
                 self.add(cell, ct)
                 self.enqueue(cell)
         if not self.retain:
-            segment.free(there)
+            segment.free(there, self.leads)
 
     def _complete(self, cell: Cell) -> None:
         """The cell's gradient is complete: its hooks run."""
@@ -116,7 +152,8 @@ def gradients(
             pull.add(cell, ct)
     if pending_roots:
         inside = [c for c in wanted if c.grad_fn is rec.tape]
-        for cell, ct in _pull_tape(rec, pending_roots, inside, retain_graph, create_graph):
+        leaves = [(i, c) for c, i in rec.tape.params.items() if c.requires_grad and pull.leads(c)]
+        for cell, ct in _pull_tape(rec, pending_roots, leaves, inside, retain_graph, create_graph):
             pull.add(cell, ct)
         for cell, ct in pending_roots:
             if cell in wanted and cell not in pull.known:
@@ -135,19 +172,20 @@ def add_cells(a: Cell, b: Cell) -> Cell:
 def _pull_tape(
     rec: Recorder,
     roots: Sequence[tuple[Cell, Cell]],
+    leaves: Sequence[tuple[int, Cell]],
     inside: Sequence[Cell],
     retain_graph: bool,
     create_graph: bool,
 ) -> list[tuple[Cell, Cell]]:
-    """Differentiates the tape from `roots` to its parameters that require grad, and `inside`."""
+    """Differentiates the tape from `roots` to `leaves`, parameters of it with their slots, and to
+    the cells `inside` it."""
     tape = rec.tape
     slots = [cell.slot for cell, _ in roots]
     slots += [rec.slot_of(ct) for _, ct in roots]
-    leaves = [(i, cell) for cell, i in tape.params.items() if cell.requires_grad]
     wanted = [cell for _, cell in leaves] + list(inside)
     slots += [i for i, _ in leaves] + [cell.slot for cell in inside]
     n = len(roots)
-    key = ("backward", create_graph, n, *slots)
+    key = ("backward", create_graph, n, len(leaves), *slots)
     reached: list[int] = []
 
     def build(*values: Value) -> tuple[list[Value], list[bool], Any]:
@@ -162,8 +200,7 @@ def _pull_tape(
         grads = [g for g in found if g is not None]
         if not create_graph:
             grads = [ops.detach(g) for g in grads]
-        params = values[2 * n : 2 * n + len(leaves)]
-        masks, kept = kept_nodes(nodes, params), 0
+        masks, kept = kept_nodes(nodes, values[2 * n :]), 0
         for value in values[:n]:
             kept |= masks.get(value, 0)
         places = {node: i for i, node in enumerate(nodes)}

@@ -20,8 +20,9 @@ from ..ir.errors import GraphcError
 from ..ir.graph import Attrs, Node, Value
 from ..ir.op import OPS
 from ..ir.types import TensorType
+from ..passes.autodiff.linear import linear_places
 
-_KEEP_NOTHING = {"add", "sub", "neg", "real", "imag"}
+_KEEP_NOTHING = {"add", "sub", "neg", "real", "imag", "concat", "graft"}
 _PASS_NUMBERS_ON = {"cast", "expand", "reshape"}
 
 
@@ -34,7 +35,13 @@ def keeps(node: Node) -> bool:
         return not any([_is_number(value) for value in node.inputs])
     if op.name == "div":
         return not _is_number(node.inputs[1])
-    return op.bilinear or op.linear != tuple(range(len(node.inputs)))
+    if op.name == "select":
+        return not _is_number(node.inputs[0])
+    if op.name == "cumulative":
+        return node.attrs["mode"] != "sum"
+    if op.bilinear or op.linear is None:
+        return True
+    return len(linear_places(node)) < len(node.inputs)
 
 
 def _is_number(value: Value) -> bool:

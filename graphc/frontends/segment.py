@@ -23,6 +23,7 @@ from .symbolic import replay
 
 _numbers = itertools.count()
 Cuts = tuple[Cell, ...]
+Leads = Callable[[Cell], bool]
 
 
 class FreedError(GraphcError, RuntimeError):
@@ -52,6 +53,15 @@ class Differentiable(Protocol):
         """Which output a cell is; later ones depend on earlier ones."""
         ...
 
+    def inputs_of(self, cell: Cell) -> Iterable[Cell] | None:
+        """The inputs from which a derivative leads to an output; None where that is not known."""
+        ...
+
+    def check(self, given: Iterable[Cell], leads: Leads) -> None:
+        """Raises where what the derivatives of outputs need is gone or was written: on the ways
+        to those inputs that lead to where gradients are wanted."""
+        ...
+
     def pull(
         self, cotangents: dict[Cell, Cell], create_graph: bool, cuts: Cuts = ()
     ) -> list[Cell | None]:
@@ -64,8 +74,8 @@ class Differentiable(Protocol):
         """What later outputs give to the cotangent of an output."""
         ...
 
-    def free(self, given: Iterable[Cell]) -> None:
-        """Gives up what the derivatives of outputs need."""
+    def free(self, given: Iterable[Cell], leads: Leads) -> None:
+        """Gives up what `check` asks for."""
         ...
 
 
@@ -74,8 +84,7 @@ class Structure:
 
     def __init__(self, graph: Graph, wanted: Sequence[int]) -> None:
         self.graph = graph
-        leading = kept_nodes(graph.nodes, [graph.params[k] for k in wanted])
-        self.kept = [leading.get(value, 0) for value in graph.results]
+        self._kept: dict[tuple[int, ...], list[int]] = {}
         found = upstream(graph.nodes, {value: i for i, value in enumerate(graph.results)})
         self.upstream = [found.get(v, 0) & ~(1 << i) for i, v in enumerate(graph.results)]
         # Of each output: from which of the wanted params a derivative leads to it.
@@ -84,6 +93,15 @@ class Structure:
         self.reached = [reached.get(v, 0) for v in graph.results]
         self.static = not symbols_of(graph)
         self._cut: dict[tuple[int, ...], Graph] = {}
+
+    def kept(self, params: tuple[int, ...]) -> list[int]:
+        """Of each output: the nodes that keep something, on the ways to it from some params."""
+        found = self._kept.get(params)
+        if found is None:
+            leading = kept_nodes(self.graph.nodes, [self.graph.params[k] for k in params])
+            found = [leading.get(value, 0) for value in self.graph.results]
+            self._kept[params] = found
+        return found
 
     def cut(self, places: tuple[int, ...]) -> Graph:
         """The graph with outputs as parameters too, which their readers read."""
@@ -155,7 +173,6 @@ class Segment:
     ) -> list[Cell | None]:
         template = self.template
         given = sorted(cotangents, key=self.place)
-        self._check_kept(given)
         found: list[Cell | None] = [None] * len(self.inputs)
         places = tuple([self.place(cell) for cell in given])
         cts = [cotangents[cell] for cell in given]
@@ -183,17 +200,28 @@ class Segment:
         given = sorted([c for c in cotangents if self.place(c) > at], key=self.place)
         if not given:
             return None
-        self._check_kept(given)
         places = tuple([self.place(cell) for cell in given])
         found = self._pull_cut(at, places, [cotangents[c] for c in given], create_graph, cuts)
         return found[0]
 
-    def _check_kept(self, given: Iterable[Cell]) -> None:
+    def inputs_of(self, cell: Cell) -> Iterable[Cell] | None:
+        if not self.inputs:
+            return None
+        reached = self.template.structure.reached[self.place(cell)]
+        return [self.inputs[k] for i, k in enumerate(self.template.wanted) if reached >> i & 1]
+
+    def _kept(self, leads: Leads) -> list[int]:
+        wanted = self.template.wanted
+        if self.inputs:
+            wanted = [k for k in wanted if leads(self.inputs[k])]
+        return self.template.structure.kept(tuple(wanted))
+
+    def check(self, given: Iterable[Cell], leads: Leads) -> None:
         if not self.freed and not self.saved:
             return
-        passed = 0
+        passed, kept = 0, self._kept(leads)
         for cell in given:
-            passed |= self.template.structure.kept[self.place(cell)]
+            passed |= kept[self.place(cell)]
         if passed & self.freed:
             raise freed_error()
         for one, mask, mark in self.saved:
@@ -218,14 +246,15 @@ class Segment:
         key = ("segment", self.template, create, self.residuals is None, places)
         return recorded(key, operands, lambda *values: (*build(*values, create=create), None))[0]
 
-    def free(self, given: Iterable[Cell]) -> None:
-        kept = self.template.structure.kept
+    def free(self, given: Iterable[Cell], leads: Leads) -> None:
+        kept = self._kept(leads)
         for cell in given:
             self.freed |= kept[self.place(cell)]
         left = [i for i, ref in enumerate(self._cells) if ref() is not None]
-        if all([kept[i] & self.freed or not kept[i] for i in left]):
+        every = self.template.structure.kept(tuple(self.template.wanted))
+        if all([every[i] & self.freed or not every[i] for i in left]):
             self.residuals = None
-            if all([kept[i] for i in left]):
+            if all([every[i] for i in left]):
                 self.inputs = []
 
 
@@ -338,12 +367,18 @@ class NoBackward:
     def place(self, cell: Cell) -> int:
         return 0
 
+    def inputs_of(self, cell: Cell) -> Iterable[Cell] | None:
+        return None
+
+    def check(self, given: Iterable[Cell], leads: Leads) -> None:
+        raise self.error()
+
     def pull(
         self, cotangents: dict[Cell, Cell], create_graph: bool, cuts: Cuts = ()
     ) -> list[Cell | None]:
         raise self.error()
 
-    def free(self, given: Iterable[Cell]) -> None: ...
+    def free(self, given: Iterable[Cell], leads: Leads) -> None: ...
 
 
 FREED = NoBackward(freed_error)
@@ -372,11 +407,16 @@ class FunctionSegment:
     def cuts(self, given: Iterable[Cell], special: Callable[[Cell], bool]) -> list[Cell]:
         return []  # a Function's outputs do not depend on each other
 
+    def inputs_of(self, cell: Cell) -> Iterable[Cell] | None:
+        return self.inputs
+
+    def check(self, given: Iterable[Cell], leads: Leads) -> None:
+        if self.freed:
+            raise freed_error()
+
     def pull(
         self, cotangents: dict[Cell, Cell], create_graph: bool, cuts: Cuts = ()
     ) -> list[Cell | None]:
-        if self.freed:
-            raise freed_error()
         by_output: list[Cell | None] = [None] * len(self.outputs)
         for cell, ct in cotangents.items():
             by_output[self.place(cell)] = ct
@@ -387,5 +427,5 @@ class FunctionSegment:
             )
         return found
 
-    def free(self, given: Iterable[Cell]) -> None:
+    def free(self, given: Iterable[Cell], leads: Leads) -> None:
         self.freed = True

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..device import name_of
 from ..frontends import views
+from ..frontends.detached import Detached
 from ..frontends.execute import array_of, buffer_of
 from ..frontends.locate import user_line
 from ..frontends.record import Cell, value_of
@@ -19,7 +20,7 @@ from ..ir import dtype as dtypes
 from ..ir.dtype import DType
 from ..ir.errors import ShapeError
 from ..ir.types import TensorType
-from ..tensor import Export, Storage, Tensor, Versions, adopt, user_attributes
+from ..tensor import Export, Storage, Tensor, adopt, user_attributes
 from .create import cast_to
 
 
@@ -61,8 +62,9 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 def exported(self: Tensor) -> np.ndarray:
     """A numpy array on the storage's own memory; the storage counts as exported while it lives."""
     storage = self._storage
+    exported = storage.exported()
     buffer = value_of(storage.cell)
-    if not storage.exported():
+    if not exported:
         # A leaf has a cell of its own on this memory.
         others = storage.leaf is not None or _references(storage) > _references_of_one()
         if others or storage.cell.requires_grad:
@@ -329,25 +331,24 @@ strided = _Strided()
 def _data(self: Tensor) -> Tensor:
     """The tensor without its history. Writes to it are not counted as writes to the tensor."""
     made = self.detach()
-    made._versions = Versions()
+    made._detached = Detached(versions=[0])
     return made
 
 
 def _version(self: Tensor) -> int:
     if self._storage.cell.inference:
         raise RuntimeError("Inference tensors do not track version counter.")
-    if self._versions is not None:
-        return self._versions.count
+    if self._detached is not None and self._detached.versions is not None:
+        return self._detached.versions[0]
     return self._storage.version - self._storage.unseen
 
 
 def _set_data(self: Tensor, value: Tensor) -> None:
     """x.data = y: x shows y's memory from now on, and stays a leaf."""
-    source = value.detach()
     leaf, old = self._leaf, self._cell
-    self._storage, self._chain = source._storage, source._chain
-    self._cell, self._seen = source._cell, source._seen
+    adopt(self, value.detach())
     if leaf:
+        self._leaf, self._detached = True, None
         self._cell, self._seen, self._storage.leaf = old, -1, weakref.ref(self)
 
 
@@ -442,8 +443,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def set_(self: Tensor, source: Tensor) -> Tensor:
     """Makes this tensor show the memory of another one."""
-    self._storage, self._chain = source._storage, source._chain
-    self._cell, self._seen = source._cell, source._seen
+    adopt(self, source)
     return self
 
 

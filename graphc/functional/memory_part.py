@@ -56,7 +56,7 @@ def read_part(x: Tensor, items: tuple) -> Tensor | None:
     made = object.__new__(Tensor)
     made._storage, made._chain = storage, x._chain + chain
     made._cell = Cell(cell.type.with_shape(array.shape), buffer_of(array))
-    made._seen = storage.version
+    made._seen, made._detached = storage.version, x._detached
     return made
 
 
@@ -70,7 +70,7 @@ def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
     if views.geometry(chain, storage.cell.type.shape) is None:
         return None
     made = object.__new__(Tensor)
-    made._storage, made._chain, made._versions = storage, chain, x._versions
+    made._storage, made._chain, made._detached = storage, chain, x._detached
     return made
 
 
@@ -95,7 +95,7 @@ def unread_part(x: Tensor, items: tuple) -> Tensor:
     made._storage = x._storage
     made._chain = x._chain + _chain_of(x._type, tuple([_hashable(item) for item in items]))
     made._base = x._cell if x._leaf else x._base
-    made._versions, made._part_of = x._versions, x._part_of
+    made._detached, made._part_of = x._detached, x._part_of
     return made
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 from graphc.ir.build import Builder, dead_code
 from graphc.ir.graph import Attrs, Graph, Node, Value, effects_in, has_effect
-from graphc.ir.op import OPS, Op
+from graphc.ir.op import OPS
 
 IF, SCAN = OPS["if"], OPS["scan"]
 

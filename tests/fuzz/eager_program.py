@@ -21,9 +21,8 @@ Line = str
 # when its difference does.
 OPEN = {
     r"inference_mode": "inference tensors: views of them, and writes outside of the mode",
-    r"(no_grad|enabled\(False).*: v\d+ = v\d+[.\[]": "views made in no_grad require no grad",
+    r"(no_grad|enabled\(False).*: v\d+ = [vg]\d+[.\[]": "views made in no_grad require no grad",
     r"(v\d+)\b.*out=\1\)": "out= that is an operand of another shape is resized",
-    r"backward\(\)|grad\((?!.*(retain|create)_graph)": "views taken before are freed too",
 }
 _OPEN = [re.compile(pattern) for pattern in OPEN]
 
@@ -243,15 +242,13 @@ def write(maker: Maker) -> Line | None:
     if x is None:
         return None
     target = x if maker.chance(0.5) else viewed(maker, x)
-    if maker[x].requires_grad and sharing(maker, x):
-        return None  # open: a view saved for backward is not known to be written
-    if ".detach()" in target:
-        return None  # open: a write through it counts as a write to what backward has saved
     if "expand" in target:
         return None  # several elements in one place: torch refuses some writes, by the op
     y = maker.choice(maker.pick(), maker.pick(), "2", "0.5", "-1")
     if y in maker.space and shares_memory(maker[x], maker[y]):
         y = "2"  # what is read and written at once, in another order, is nobody's promise
+    if y in maker.space and maker[y].requires_grad and not maker[x].is_floating_point():
+        y = "2"  # open: torch says that the ints require grad then
     how = maker.random.randrange(6)
     if how == 0:
         return f"{target}.{maker.choice('add_', 'mul_', 'sub_', 'copy_')}({y})"
@@ -281,7 +278,7 @@ def reduce(maker: Maker) -> Line | None:
 
 
 def join(maker: Maker) -> Line | None:
-    x, y = (maker.pick(lambda t: t.numel() > 0) for _ in range(2))  # open: none to join
+    x, y = maker.pick(), maker.pick()
     if x is None or y is None:
         return None
     call = maker.choice("cat(({0}, {1}))", "stack(({0}, {0}))", "matmul({0}, {1})",
@@ -330,19 +327,26 @@ def look(maker: Maker) -> Line | None:
     return x and f"{maker.name('r')} = {how.format(x)}"
 
 
+def number_is_freed(maker: Maker) -> bool:
+    """Open: in torch a product with a number keeps it, and a second backward finds it gone."""
+    text = "\n".join(maker.lines)
+    freed = re.search(r"(backward|grad)\((?!.*_graph)", text)
+    return bool(freed and re.search(r"[*/] (2|0.5|-1|3.0|True)\b", text))
+
+
 def backward(maker: Maker) -> Line | None:
     x = maker.pick(lambda t: t.requires_grad)
-    if x is None or any("backward(" in line for line in maker.lines):
-        return None  # open: a second gradient meets the first with a size that became a symbol
+    if x is None or number_is_freed(maker):
+        return None
     scalar = maker.choice("({0} * {0}).sum()", "torch.tanh({0}).sum()").format(x)
-    keep = maker.choice("", "retain_graph=True")  # open: create_graph onto an earlier gradient
+    keep = maker.choice("", "retain_graph=True", "create_graph=True")
     return f"{scalar}.backward({keep})"
 
 
 def gradient(maker: Maker) -> Line | None:
     leaves = maker.tensors(lambda t: t.requires_grad and t.is_leaf)
     x = maker.pick(lambda t: t.requires_grad)
-    if not leaves or x is None:
+    if not leaves or x is None or number_is_freed(maker):
         return None
     leaf, made = maker.random.choice(leaves), maker.name("g")
     options = maker.choice("", ", create_graph=True", ", retain_graph=True", ", allow_unused=True")
@@ -352,10 +356,8 @@ def gradient(maker: Maker) -> Line | None:
 
 def grads(maker: Maker) -> Line | None:
     x = maker.pick(lambda t: t.requires_grad and t.is_leaf)
-    if x is None:
+    if x is None or maker[x].grad is None:
         return None
-    if maker[x].grad is None:
-        return None  # open: backward(create_graph=True) onto a gradient that was set
     return maker.choice(f"{x}.grad = None", f"{x}.grad.zero_()", f"{maker.name()} = {x}.grad",
                         f"{maker.name()} = {x}.grad.clone()")  # fmt: skip
 
@@ -365,15 +367,14 @@ def state(maker: Maker) -> Line | None:
     if x is None:
         return None
     calls = ("clone()", "contiguous()", "to(torch.float64)", "to(torch.float32)", "int()",
-             "double()", "data",
+             "double()",
              # on a copy: a leaf on the memory of older views makes those require grad too
              "detach().clone().requires_grad_()")  # fmt: skip
     options = [f"{maker.name()} = {x}.{call}" for call in calls]
-    options += [f"{x}.detach_()", f"{x}.retain_grad()"]
-    if maker[x].is_leaf:
-        options.append(f"{x}.data.add_(1)")  # open: views of a non-leaf lose their derivative
-    if not maker[x].requires_grad:
-        options.append(f"del {x}")  # of a leaf: its views forget it
+    options += [f"{x}.detach_()", f"{x}.retain_grad()", f"del {x}"]
+    if maker[x].is_leaf and not maker[x].requires_grad:
+        # open: what a backward has saved stays what it was; in torch it is written here
+        options += [f"{x}.data.add_(1)", f"{maker.name()} = {x}.data"]
     return maker.random.choice(options)
 
 

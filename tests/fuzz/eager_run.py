@@ -53,7 +53,7 @@ def difference(program: EagerProgram) -> str:
         if name not in here:
             return f"{name} is missing"
         try:
-            wrong = unlike(here[name], want, has_own_version(program, name))
+            wrong = unlike(here[name], want, has_own_version(program, name), name[0] == "g")
         except Exception as error:
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
@@ -68,10 +68,10 @@ def has_own_version(program: EagerProgram, name: str) -> bool:
     return bool(made) and any(word in made[0] for word in words)
 
 
-def unlike(found: Any, want: Any, version: bool) -> str:
+def unlike(found: Any, want: Any, version: bool, gradient: bool) -> str:
     torch = peer()
     if isinstance(want, torch.Tensor):
-        return tensors_unlike(found, want, version)
+        return tensors_unlike(found, want, version, gradient)
     if isinstance(want, np.ndarray):
         return arrays_unlike(np.asarray(found), want)
     if isinstance(want, (bool, int, str, torch.Size)):
@@ -82,7 +82,8 @@ def unlike(found: Any, want: Any, version: bool) -> str:
     return ""
 
 
-def tensors_unlike(found: Any, want: Any, version: bool) -> str:
+def tensors_unlike(found: Any, want: Any, version: bool, gradient: bool) -> str:
+    """Nobody is promised the strides of a gradient."""
     if not usable(want):
         return ""
     for fact in FACTS:
@@ -92,7 +93,13 @@ def tensors_unlike(found: Any, want: Any, version: bool) -> str:
         if mine != theirs:
             return f"{fact} is {mine}, not {theirs}"
     expanded = 0 in want.stride()  # torch's gradients of sums are; here they have memory
-    if want._base is not None and want._base.is_contiguous() and want.numel() and not expanded:
+    if (
+        not gradient
+        and want._base is not None
+        and want._base.is_contiguous()
+        and want.numel()
+        and not expanded
+    ):
         mine, theirs = [
             [n for n, d in zip(t.stride(), t.shape, strict=True) if d > 1] for t in (found, want)
         ]
