@@ -14,7 +14,7 @@ from graphc.backends.llvm.emit.kernel import print_kernel
 from graphc.backends.llvm.emit.printer import Buffer
 from graphc.backends.llvm.emit.program import Call, Copy, Program
 from graphc.backends.llvm.emit.values import knows
-from graphc.backends.llvm.native import NATIVE_KERNELS, native_operands
+from graphc.backends.llvm.native import NATIVE_KERNELS, native_frame, native_operands
 from graphc.backends.llvm.regions import buffer_bytes, form_regions, lifetimes_of
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim, Facts, product, symbol
@@ -25,6 +25,7 @@ from graphc.ir.types import TensorType, Type
 from graphc.passes.checks import Check, add_checks
 from graphc.passes.complex_parts import split_complex
 from graphc.passes.expand import expand_composites
+from graphc.passes.fuse.epilogue import Epilogue, find_epilogues
 from graphc.passes.fuse.fuse import fuse
 from graphc.passes.fuse.group import NATIVE, REDUCTIONS, SCATTERS, Group, is_anchor
 from graphc.passes.fuse.plan import base_of
@@ -123,6 +124,9 @@ class Compiler:
             self.checked.needed,
             self.target.lanes(32),
         )
+        self.epilogues: dict[int, Epilogue] = {}
+        if not self.options.apart:
+            self.epilogues = find_epilogues(self.plan, native_frame)
         fused = time.perf_counter_ns()
         self._lower()
         self.program = self._program()
@@ -153,6 +157,8 @@ class Compiler:
                     stored.add(expr.payload.buffer)
             if group.node is not None:
                 stored.update(self.operands[group.node])
+            if group.number in self.epilogues:
+                stored.update(self.epilogues[group.number].reads)
             if group.code.indexed is not None and group.code.indexed.initial is not None:
                 stored.add(group.code.indexed.initial)
         flag_of = {g.number: g.members()[0] for g in self.plan.groups if g.is_check}
@@ -163,7 +169,7 @@ class Compiler:
             elif group.node is not None and group.node.op.name in CONTROL:
                 self._control(group.node, before)
             elif group.node is not None:
-                self._native(group.node, before)
+                self._native(group.node, before, self.epilogues.get(group.number))
 
     def _kernels(self, group: Group, before: frozenset[Value], stored: set[Value]) -> None:
         """The kernels of a group; those of an equal group before it are taken for other buffers."""
@@ -201,10 +207,17 @@ class Compiler:
             self._add(replace(call, reads=call.reads | before), kernel.kind, nodes, kernel)
         self._printed[key] = (buffers, made)
 
-    def _native(self, node: Node, before: frozenset[Value]) -> None:
-        built = NATIVE_KERNELS[node.op.name](node, self.target)
+    def _native(self, node: Node, before: frozenset[Value], after: Epilogue | None) -> None:
+        build = NATIVE_KERNELS[node.op.name]
+        nodes, writes = (node,), frozenset(node.outputs)
+        if after is None:
+            built = build(node, self.target)
+        else:
+            built = build(node, self.target, after)
+            nodes += after.nodes
+            written = frozenset([value for value, _ in after.outputs])
+            writes = written | writes if after.kept else written
         kernel = built.kernel
-        writes = frozenset(node.outputs)
         call = Call(
             kernel.name,
             kernel.functions,
@@ -220,7 +233,8 @@ class Compiler:
             built.points,
             built.point_ns,
         )
-        self._add(call, node.op.name, (node,), None)
+        kind = node.op.name if after is None else f"{node.op.name}, map"
+        self._add(call, kind, nodes, None)
 
     def _control(self, node: Node, before: frozenset[Value]) -> None:
         """A node with blocks: each is compiled, and the node's kernel calls it."""

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.kernel import Kernel
-from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim
 from graphc.ir.graph import Node, Value
+from graphc.passes.fuse.epilogue import Frame
 from graphc.passes.fuse.plan import base_of
 
 
@@ -39,23 +39,39 @@ class NativeCall:
     point_ns: float = 0.0
 
 
-Build = Callable[[Node, Target], NativeCall]
+Build = Callable[..., NativeCall]
 Operands = Callable[[Node], Iterable[Value]]
+FrameOf = Callable[[Node], "Frame | None"]
 
 NATIVE_KERNELS: dict[str, Build] = {}
 _OPERANDS: dict[str, Operands] = {}
+_FRAMES: dict[str, FrameOf] = {}
 
 
-def native_kernel(name: str, operands: Operands | None = None) -> Callable[[Build], Build]:
-    """Registers the builder of an op's kernel."""
+def native_kernel(
+    name: str, operands: Operands | None = None, frame: FrameOf | None = None
+) -> Callable[[Build], Build]:
+    """Registers the builder of an op's kernel.
+
+    frame: how the result lies in memory, for kernels that take an epilogue: the builder is then
+    called with (node, target, epilogue or None).
+    """
 
     def register(build: Build) -> Build:
         NATIVE_KERNELS[name] = build
         if operands is not None:
             _OPERANDS[name] = operands
+        if frame is not None:
+            _FRAMES[name] = frame
         return build
 
     return register
+
+
+def native_frame(node: Node) -> Frame | None:
+    """How the node's result lies in memory, if its kernel takes an epilogue."""
+    found = _FRAMES.get(node.op.name)
+    return found(node) if found else None
 
 
 def native_operands(node: Node) -> list[Value]:

@@ -13,11 +13,14 @@ from graphc.backends.llvm.contract import (
     conv_grad_weight,
     gemm,
 )
+from graphc.backends.llvm.finish import buffers_of, finish
 from graphc.backends.llvm.native import NativeCall, native_kernel
 from graphc.backends.llvm.target import Target
-from graphc.ir.dims import AnyDim
+from graphc.ir.dims import AnyDim, product
+from graphc.ir.dtype import F32, F64
 from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Node, Value
+from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
 from graphc.passes.products import MatrixProduct, matrix_product
 
@@ -36,13 +39,17 @@ def _hint(size: AnyDim) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _gemm(problem: GemmProblem, target: Target) -> Kernel:
-    return gemm(problem, target)
+def _gemm(problem: GemmProblem, target: Target, after: Epilogue | None) -> Kernel:
+    return gemm(problem, target, epilogue=after and finish(after, target))
 
 
 @lru_cache(maxsize=256)
-def _convolution(name: str, problem: ConvProblem, target: Target) -> Kernel:
-    return _CONVOLUTIONS[name](problem, target)
+def _convolution(
+    name: str, problem: ConvProblem, target: Target, after: Epilogue | None = None
+) -> Kernel:
+    if after is None:
+        return _CONVOLUTIONS[name](problem, target)
+    return _CONVOLUTIONS[name](problem, target, epilogue=finish(after, target))
 
 
 _CONVOLUTIONS = {
@@ -63,8 +70,25 @@ def _dot_operands(node: Node) -> list[Value]:
     return [found.left.base, found.right.base]
 
 
-@native_kernel("dot", _dot_operands)
-def _dot(node: Node, target: Target) -> NativeCall:
+def _frame(node: Node, batch: AnyDim, rows: AnyDim, columns: AnyDim) -> Frame | None:
+    known = isinstance(columns, int) and (isinstance(rows, int) or batch == 1)
+    if not known or node.outputs[0].type.dtype not in (F32, F64):
+        return None
+    return Frame(batch, rows, columns)  # type: ignore[arg-type]
+
+
+def _dot_frame(node: Node) -> Frame | None:
+    found = _product(node)
+    return _frame(node, found.batch, found.m, found.n)
+
+
+def _conv_frame(node: Node) -> Frame | None:
+    batch, channels, *size = node.outputs[0].type.shape
+    return _frame(node, batch, channels, product(size))
+
+
+@native_kernel("dot", _dot_operands, _dot_frame)
+def _dot(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
     found = _product(node)
     dtype = node.outputs[0].type.dtype.name
     problem = GemmProblem(
@@ -79,9 +103,9 @@ def _dot(node: Node, target: Target) -> NativeCall:
         b_batched=found.right.batched,
     )
     sizes = {"batch": found.batch, "m": found.m, "n": found.n, "k": found.k}
-    kernel = _gemm(problem, target)
+    kernel = _gemm(problem, target, after)
     work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE
-    buffers = (found.left.base, found.right.base, node.outputs[0])
+    buffers = (found.left.base, found.right.base, *_written(node, after))
     points = found.batch * found.m * found.n * found.k
     given = [sizes[name] for name in kernel.sizes]
     return NativeCall(kernel, buffers, given, work, points=points, point_ns=1 / RATE)
@@ -122,23 +146,29 @@ def _conv_call(node: Node, kernel, problem: ConvProblem, batch: AnyDim, buffers)
     return NativeCall(kernel, buffers, given, work, points=batch, point_ns=one)
 
 
-@native_kernel("conv")
-def _conv(node: Node, target: Target) -> NativeCall:
+def _written(node: Node, after: Epilogue | None) -> list[Value]:
+    """The kernel's operands from its output on."""
+    if after is None:
+        return [node.outputs[0]]
+    return [node.outputs[0] if after.kept else after.outputs[0][0], *buffers_of(after)]
+
+
+@native_kernel("conv", frame=_conv_frame)
+def _conv(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
     x, w = node.inputs
     problem = _conv_problem(node, x.type.shape, w.type.shape)
-    buffers = (base_of(x), base_of(w), node.outputs[0])
-    return _conv_call(
-        node, _convolution(node.op.name, problem, target), problem, x.type.shape[0], buffers
-    )
+    buffers = (base_of(x), base_of(w), *_written(node, after))
+    kernel = _convolution(node.op.name, problem, target, after)
+    return _conv_call(node, kernel, problem, x.type.shape[0], buffers)
 
 
-@native_kernel("conv_grad_input")
-def _conv_grad_input(node: Node, target: Target) -> NativeCall:
+@native_kernel("conv_grad_input", frame=_conv_frame)
+def _conv_grad_input(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
     grad, w = node.inputs
     out = node.outputs[0]
     problem = _conv_problem(node, out.type.shape, w.type.shape)
-    buffers = (base_of(grad), base_of(w), out)
-    kernel = _convolution(node.op.name, problem, target)
+    buffers = (base_of(grad), base_of(w), *_written(node, after))
+    kernel = _convolution(node.op.name, problem, target, after)
     return _conv_call(node, kernel, problem, out.type.shape[0], buffers)
 
 

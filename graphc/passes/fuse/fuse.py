@@ -268,7 +268,7 @@ class Fuser:
 
     def _open_native(self, node: Node, sources: int, leaves: int) -> None:
         group = self._new_group(NATIVE, _NO_LOOPS)
-        group.node = node
+        group.node, group.operands = node, self.operands[node]
         group.outputs = [(value, "native") for value in node.outputs]
         needed = 0
         for value in self.operands[node]:

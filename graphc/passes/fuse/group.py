@@ -101,6 +101,7 @@ class Group:
         self.reductions: list[tuple[Value, str]] = []
         self.outputs: list[tuple[Value, str]] = []
         self.node: Node | None = None
+        self.operands: list[Value] = []  # what a native node reads
         self.is_check = False
         self.after = 0  # bit set of the groups, by number, whose results this one needs
         self.leaves = 0  # bit set of the buffers of the graph that it reads, directly or not
@@ -130,6 +131,13 @@ class Group:
 
     def members(self) -> list[Value]:
         return [v for v, _ in self.reductions] + [v for v, _ in self.outputs]
+
+    def reads(self) -> list[Value]:
+        """The values that it reads from memory."""
+        found = [expr.payload.buffer for expr in self.table if expr.op == "load"]
+        if self.code.indexed is not None and self.code.indexed.initial is not None:
+            found.append(self.code.indexed.initial)
+        return [*dict.fromkeys([*found, *self.operands])]
 
     def load(self, buffer: Value, index: Index, guards: Guards) -> Expr:
         access = Access(buffer, flatten(index, buffer.type.shape), guards)

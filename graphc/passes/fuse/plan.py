@@ -97,6 +97,8 @@ class Plan:
         reached = needed
         for number in bits(needed):
             reached |= self.closure[number]
+        if not reached & ~self.closure[group.number]:
+            return
         self.closure[group.number] |= reached
         if group.number == len(self.groups) - 1:  # nothing depends on the newest yet
             return
@@ -109,6 +111,7 @@ class Plan:
         """The groups, each after what it needs: checks first, else in the order of the program."""
         done = 0
         order: list[Group] = []
+        numbered = {group.number: group for group in self.groups}
         stack = sorted(self.groups, key=lambda group: (not group.is_check, group.number))[::-1]
         while stack:
             group = stack[-1]
@@ -116,7 +119,7 @@ class Plan:
             if done >> group.number & 1:
                 stack.pop()
             elif missing:
-                stack.extend([self.groups[n] for n in sorted(bits(missing), reverse=True)])
+                stack.extend([numbered[n] for n in sorted(bits(missing), reverse=True)])
             else:
                 done |= 1 << group.number
                 order.append(group)

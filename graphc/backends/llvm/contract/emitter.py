@@ -12,7 +12,11 @@ Body = Callable[..., Sequence[str] | None]
 
 
 class Emitter:
-    """Builds one function. `declares` collects the intrinsics that it calls."""
+    """Builds one function.
+
+    declares  the intrinsics that it calls
+    helpers   text by name of the internal functions that it calls
+    """
 
     def __init__(
         self,
@@ -28,8 +32,9 @@ class Emitter:
         self.attributes = attributes
         self.linkage = linkage
         self.declares: set[str] = set()
+        self.helpers: dict[str, str] = {}
         self.block = "entry"
-        self._lines: list[str] = []
+        self.lines: list[str] = []
         self._count = 0
 
     # Text
@@ -42,22 +47,22 @@ class Emitter:
     def value(self, text: str) -> str:
         """An instruction with a result; the name of the result."""
         result = self.name()
-        self._lines.append(f"  {result} = {text}")
+        self.lines.append(f"  {result} = {text}")
         return result
 
     def line(self, text: str) -> None:
         """An instruction without a result."""
-        self._lines.append("  " + text)
+        self.lines.append("  " + text)
 
     def start_block(self, label: str) -> None:
-        self._lines.append(f"{label}:")
+        self.lines.append(f"{label}:")
         self.block = label
 
     def text(self, name: str) -> str:
         """The whole function under the given name."""
         linkage = self.linkage + " " if self.linkage else ""
         head = f"define {linkage}{self.result} @{name}({', '.join(self.parameters)})"
-        body = "\n".join(self._lines)
+        body = "\n".join(self.lines)
         tail = "" if self.result != "void" else "  ret void\n"
         return f"{head} {self.attributes} {{\nentry:\n{body}\n{tail}}}\n"
 
@@ -185,18 +190,16 @@ class Emitter:
         names = [self.name("c") for _ in carried]
         self.line(f"br label %{head}")
         self.start_block(head)
-        phi_at = len(self._lines)
-        self._lines.extend([""] * (1 + len(names)))
+        phi_at = len(self.lines)
+        self.lines.extend([""] * (1 + len(names)))
         more = self.compare("slt", index, high)
         self.line(f"br i1 {more}, label %{inside}, label %{after}")
         self.start_block(inside)
         results = body(index, names) or ()
         self.line(f"{following} = add nsw i64 {index}, {step}")
-        self._lines[phi_at] = (
-            f"  {index} = phi i64 [{low}, %{before}], [{following}, %{self.block}]"
-        )
+        self.lines[phi_at] = f"  {index} = phi i64 [{low}, %{before}], [{following}, %{self.block}]"
         for place, (name, (type_, initial), result) in enumerate(zip(names, carried, results)):
-            self._lines[phi_at + 1 + place] = (
+            self.lines[phi_at + 1 + place] = (
                 f"  {name} = phi {type_} [{initial}, %{before}], [{result}, %{self.block}]"
             )
         self.line(f"br label %{head}")

@@ -58,6 +58,8 @@ class KernelBuilder:
         """Add a function; its name. Equal texts are one function."""
         digest = hashlib.sha256(emitter.text("_").encode()).hexdigest()[:16]
         name = f"{stem}_{digest}"
+        for helper, text in emitter.helpers.items():
+            self._functions.setdefault(helper, text)
         self._functions.setdefault(name, emitter.text(name))
         self._declares |= emitter.declares
         return name
