@@ -204,6 +204,8 @@ def onnx_file(workload: Workload, folder: Path) -> str:
 def feeds(workload: Workload, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays by the names that a model has: an export drops inputs that are not used."""
     arrays = workload.inputs()
+    if not names:
+        raise NotThere("the exported model is a constant: it takes no input")
     if len(names) == len(arrays):
         return dict(zip(names, arrays))
     return {name: arrays[int(name.rpartition("_")[2])] for name in names}

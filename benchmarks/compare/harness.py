@@ -274,7 +274,7 @@ def difference(found: list[np.ndarray], wanted: list[np.ndarray], workload: Work
 
 
 def busy(seconds: float = 0.1) -> float:
-    """CPUs that are busy now, while this benchmark waits; the load average where that is unknown."""
+    """CPUs that are busy while this benchmark waits; the load average where that is unknown."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return os.getloadavg()[0]

@@ -106,7 +106,9 @@ class Run:
     @property
     def has_failed(self) -> bool:
         """Whether graphc failed or was wrong anywhere."""
-        states = [m.entries[name].state for m in self.measured for name in OURS if name in m.entries]
+        states = [
+            m.entries[name].state for m in self.measured for name in OURS if name in m.entries
+        ]
         return "failed" in states or "wrong" in states
 
     def save(self, path: Path) -> None:

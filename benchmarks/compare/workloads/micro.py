@@ -1,3 +1,9 @@
-"""micro"""
-from ..workload import Workload, normal
-WORKLOADS = [Workload("micro/softmax", normal((64,64)), lambda torch: lambda x: x.softmax(-1), lambda jax: lambda x: jax.nn.softmax(x, -1))]
+"""Single ops and short chains of them, each a function of one line."""
+
+from __future__ import annotations
+
+from . import contractions, movement, pointwise, rows
+
+WORKLOADS = [
+    *pointwise.WORKLOADS, *rows.WORKLOADS, *movement.WORKLOADS, *contractions.WORKLOADS,
+]  # fmt: skip
