@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from .contenders import OURS
-from .workload import GOALS
 
 FORMAT = 1
 
@@ -91,13 +90,16 @@ class Run:
     versions: dict[str, str]
     limits: dict[str, dict[str, float]] = field(default_factory=dict)
     measured: list[Measured] = field(default_factory=list)
+    system: list[dict[str, Any]] = field(default_factory=list)
 
     def groups(self, threads: int) -> dict[str, list[Measured]]:
         found: dict[str, list[Measured]] = {}
-        for one in self.measured:
-            if one.threads == threads:
-                found.setdefault(one.group, []).append(one)
+        for one in self.with_threads(threads):
+            found.setdefault(one.group, []).append(one)
         return found
+
+    def with_threads(self, threads: int) -> list[Measured]:
+        return [one for one in self.measured if one.threads == threads]
 
     @property
     def threads(self) -> list[int]:
@@ -147,10 +149,6 @@ def geometric_mean(ratios: Iterable[float | None]) -> float | None:
     """Of those that are there and above 0; None for none."""
     logs = [math.log(ratio) for ratio in ratios if ratio]
     return math.exp(sum(logs) / len(logs)) if logs else None
-
-
-def goal_of(group: str) -> float | None:
-    return GOALS.get(group)
 
 
 def median(values: Sequence[float]) -> float:
