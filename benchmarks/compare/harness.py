@@ -22,6 +22,8 @@ from .limits import least_seconds
 from .results import Entry, Measured, median
 from .workload import Workload
 
+#: Where `benchmarks` is found.
+ROOT = Path(__file__).resolve().parents[2]
 #: The first of these that gives a result is right; the numpy interpreter is asked where none is.
 JUDGES = ("torch", "onnxruntime", "jax.jit")
 QUIET, QUIET_WAIT_S = 0.25, 15.0
@@ -56,6 +58,7 @@ class Process:
             self.process = subprocess.Popen(
                 [*command, ",".join(map(str, cpus))], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True,
+                cwd=ROOT,
             )  # fmt: skip
         self.rest = b""
         self.answer(60.0)

@@ -107,6 +107,12 @@ class Worker:
         return {}
 
 
+def first_line(error: Exception) -> str:
+    """The first line of its text that says something: OpenVINO begins with its own places."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return next((line for line in lines if not line.endswith(":")), lines[0])[:200]
+
+
 def serve(worker: Worker, answers: Any) -> None:
     """Answers requests until there are no more."""
     for line in sys.stdin:
@@ -115,9 +121,8 @@ def serve(worker: Worker, answers: Any) -> None:
         try:
             answer = action(**request)
         except Exception as error:
-            lines = str(error).strip().splitlines() or [""]
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            answer = {"error": lines[0][:200], "kind": type(error).__name__}
+            answer = {"error": first_line(error), "kind": type(error).__name__}
         print(json.dumps(answer), file=answers, flush=True)
 
 

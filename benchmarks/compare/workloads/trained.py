@@ -61,6 +61,12 @@ def speech() -> Arrays:
     return sound * np.float32(0.1), state * np.float32(0), np.array(16_000)
 
 
+def speech_first() -> Arrays:
+    """The same where the sample rate comes before the state."""
+    sound, state, rate = speech()
+    return sound, rate, state
+
+
 def long_speech() -> Arrays:
     sound, h, c = normal((50, 576), (1, 1, 128), (1, 1, 128))()
     return sound * np.float32(0.1), h * np.float32(0), c * np.float32(0)
@@ -70,24 +76,44 @@ def file_bytes() -> Arrays:
     return (np.random.default_rng(0).integers(0, 256, (1, 2048)).astype(np.int32),)
 
 
+def page(height: int, width: int) -> Callable[[], Arrays]:
+    """Something like lines of dark print on white paper, as the readers of text want it."""
+
+    def make() -> Arrays:
+        random = np.random.default_rng(0)
+        image = np.ones((height, width), np.float32)
+        for top in range(8, height - 24, 40):
+            for left in range(8, width - 12, 12):
+                strokes = random.random((24, 8)) < 0.5
+                image[top : top + 24, left : left + 8] -= strokes * np.float32(1.8)
+        return (np.broadcast_to(image, (1, 3, height, width)).copy(),)
+
+    return make
+
+
+SILERO = "silero_vad/data/silero_vad"
 OCR = "rapidocr_onnxruntime/models/"
 WORKLOADS = [
-    trained("silero-vad", "silero-vad", "silero_vad/data/silero_vad.onnx", speech),
+    trained("silero-vad", "silero-vad", f"{SILERO}.onnx", speech),
+    trained("silero-vad-16k", "silero-vad", f"{SILERO}_16k_op15.onnx", speech),
+    trained("silero-vad-ifless", "silero-vad", f"{SILERO}_op18_ifless.onnx", speech_first),
     trained(
-        "silero-vad-sequence", "silero-vad", "silero_vad/data/silero_vad_16k_sequence.onnx",
+        "silero-vad-sequence",
+        "silero-vad",
+        f"{SILERO}_16k_sequence.onnx",
         long_speech,
     ),
     trained(
         "ocr-detection", "rapidocr-onnxruntime", f"{OCR}ch_PP-OCRv4_det_infer.onnx",
-        normal((1, 3, 320, 320)),
+        page(320, 320),
     ),
     trained(
         "ocr-recognition", "rapidocr-onnxruntime", f"{OCR}ch_PP-OCRv4_rec_infer.onnx",
-        normal((1, 3, 48, 320)),
+        page(48, 320),
     ),
     trained(
         "ocr-direction", "rapidocr-onnxruntime", f"{OCR}ch_ppocr_mobile_v2.0_cls_infer.onnx",
-        normal((1, 3, 48, 192)),
+        page(48, 192),
     ),
     trained("magika", "magika", "magika/models/standard_v3_3/model.onnx", file_bytes),
     trained("nudenet", "nudenet", "nudenet/320n.onnx", normal((1, 3, 320, 320))),
