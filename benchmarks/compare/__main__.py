@@ -74,6 +74,8 @@ def main(given: Sequence[str] | None = None) -> int:
         threads = [int(part) for part in options.threads.split(",")]
         if min(threads) < 1 or (options.rounds is not None and options.rounds < 1):
             raise ValueError("--threads and --rounds are at least 1")
+        if max(threads) > len(usable_cpus()):
+            raise ValueError(f"this process may use {len(usable_cpus())} CPUs")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     if options.list:
@@ -155,7 +157,7 @@ def save(run: Run, path: Path | None, picture: Path | None) -> None:
     if path:
         run.save(path)
     if picture and run.measured:
-        picture.write_text(plot.svg(run, run.threads[0]), encoding="utf-8")
+        picture.write_text(plot.svg(run), encoding="utf-8")
 
 
 def show_list(workloads: Sequence[tuple[str, Workload]], measures: Sequence[str]) -> None:

@@ -95,19 +95,20 @@ def nothing() -> None:
     """What torch has to finish."""
 
 
-def as_it_is(torch: Any, function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+def as_it_is(torch: Any, function: Callable[..., Any], examples: Sequence[Any]) -> Any:
     return function
 
 
-def by_compile(torch: Any, function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+def by_compile(torch: Any, function: Callable[..., Any], examples: Sequence[Any]) -> Any:
     return torch.compile(function)
 
 
-def by_jit(torch: Any, function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+def by_jit(torch: Any, function: Callable[..., Any], examples: Sequence[Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on numbers that a trace keeps: results are compared
-        traced = torch.jit.trace(function, tuple(tensors), check_trace=False)
-        return torch.jit.freeze(traced) if isinstance(function, torch.nn.Module) else traced
+        traced = torch.jit.trace(function, tuple(examples), check_trace=False)
+        is_frozen = torch.__name__ == "torch" and isinstance(function, torch.nn.Module)
+        return torch.jit.freeze(traced) if is_frozen else traced
 
 
 def torch_like(compiler: Compiler, finish: Callable[[], None]) -> Any:
@@ -115,21 +116,22 @@ def torch_like(compiler: Compiler, finish: Callable[[], None]) -> Any:
 
     def prepare(torch: Any, workload: Workload, threads: int, folder: Path) -> Prepared:
         tensors = [torch.tensor(array) for array in workload.inputs()]
+        examples = [torch.tensor(array) for array in workload.examples()]
         torch.set_grad_enabled(workload.kind in ("gradient", "training"))
         if workload.kind == "training":
             if compiler is by_jit:
-                raise NotThere("torch.jit is not used for training")
+                raise NotThere("a trace does not train")
             whole = torch.__name__ == "graphc"
-            function = training_step(torch, workload.make(torch), compiler, tensors, whole)
+            function = training_step(torch, workload.make(torch), compiler, whole)
         elif workload.kind == "onnx":
-            function = compiler(torch, loaded_onnx(torch, workload), tensors)
+            function = compiler(torch, loaded_onnx(torch, workload), examples)
         else:
             if workload.kind == "gradient":
                 if compiler is by_jit:
-                    raise NotThere("torch.jit does not trace a backward")
+                    raise NotThere("a trace has no backward of its own")
                 for tensor in tensors:
                     tensor.requires_grad_(tensor.is_floating_point())
-            function = compiler(torch, workload.make(torch), tensors)
+            function = compiler(torch, workload.make(torch), examples)
 
         def call() -> object:
             value = function(*tensors)
@@ -145,14 +147,14 @@ def torch_like(compiler: Compiler, finish: Callable[[], None]) -> Any:
 
 
 def training_step(
-    torch: Any, training: Training, compiler: Compiler, tensors: Sequence[Any], whole: bool
+    torch: Any, training: Training, compiler: Compiler, whole: bool
 ) -> Callable[..., Any]:
     """A step; compiled as a whole, or its forward only, which is what a user of torch compiles."""
 
     def loss(*batch: Any) -> Any:
         return training.loss(training.model, *batch)
 
-    forward = loss if whole else compiler(torch, loss, tensors)
+    forward = loss if whole else compiler(torch, loss, ())
 
     def step(*batch: Any) -> Any:
         found = forward(*batch)
@@ -161,7 +163,7 @@ def training_step(
         training.optimizer.step()
         return found.detach()
 
-    return compiler(torch, step, tensors) if whole else step
+    return compiler(torch, step, ()) if whole else step
 
 
 def loaded_onnx(torch: Any, workload: Workload) -> Callable[..., Any]:
@@ -185,7 +187,7 @@ def onnx_file(workload: Workload, folder: Path) -> str:
         if importlib.util.find_spec(name) is None:
             continue
         torch = importlib.import_module(name)
-        tensors = tuple([torch.tensor(array) for array in workload.inputs()])
+        tensors = tuple([torch.tensor(array) for array in workload.examples()])
         names = [INPUT.format(i) for i in range(len(tensors))]
         try:
             with torch.no_grad(), warnings.catch_warnings():
@@ -204,8 +206,6 @@ def onnx_file(workload: Workload, folder: Path) -> str:
 def feeds(workload: Workload, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays by the names that a model has: an export drops inputs that are not used."""
     arrays = workload.inputs()
-    if not names:
-        raise NotThere("the exported model is a constant: it takes no input")
     if len(names) == len(arrays):
         return dict(zip(names, arrays))
     return {name: arrays[int(name.rpartition("_")[2])] for name in names}
@@ -279,12 +279,13 @@ def importing(name: str) -> Callable[[int], Any]:
     return lambda threads: importlib.import_module(name)
 
 
-OURS = ("graphc", "graphc.compile")
+OURS = ("graphc", "graphc.compile", "graphc.jit")
 #: The numpy interpreter: what results are compared with where no peer ran. It is not timed.
 REFERENCE = "graphc.reference"
 CONTENDERS = {
     "graphc": Contender("graphc", start_graphc, torch_like(as_it_is, finish_graphc)),
     "graphc.compile": Contender("graphc", start_graphc, torch_like(by_compile, finish_graphc)),
+    "graphc.jit": Contender("graphc", start_graphc, torch_like(by_jit, finish_graphc)),
     "torch": Contender("torch", start_torch, torch_like(as_it_is, nothing), openmp),
     "torch.compile": Contender("torch", start_torch, torch_like(by_compile, nothing), inductor),
     "torch.jit": Contender("torch", start_torch, torch_like(by_jit, nothing), openmp),

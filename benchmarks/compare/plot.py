@@ -49,13 +49,15 @@ def bar(one: Measured, y: float) -> list[str]:
     return parts
 
 
-def svg(run: Run, threads: int) -> str:
-    """The text of an SVG file."""
+def svg(run: Run) -> str:
+    """The text of an SVG file: the groups, for one thread and for more."""
     parts, y = [], float(TOP)
-    for group, measured in run.groups(threads).items():
+    groups = [(n, *pair) for n in run.threads for pair in run.groups(n).items()]
+    for threads, group, measured in groups:
         mean = geometric_mean([one.ratio() for one in measured])
         shown = f"geometric mean {mean:.2f}" if mean else "no peer"
-        parts.append(text(12, y + 14, f"{group}: {shown}", size=13))
+        counted = f"{threads} thread{'s' * (threads > 1)}"
+        parts.append(text(12, y + 14, f"{group}, {counted}: {shown}", size=13))
         y += 22
         for one in measured:
             parts += bar(one, y)
@@ -68,14 +70,13 @@ def svg(run: Run, threads: int) -> str:
         weight = SOFT if ratio == 1 else GRID
         lines.append(f'<path d="M{x:.1f},{TOP - 8}V{y:.1f}" stroke="{weight}"/>')
         lines.append(text(x, TOP - 14, f"{ratio:.4g}", "middle", SOFT))
-    title = f"The best peer's time / graphc's, {threads} thread{'s' * (threads > 1)}"
     note = f"{run.date}   right of 1: graphc is faster   black ticks: floors"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 10:.0f}" '
             f'width="{WIDTH}" height="{y + 10:.0f}" font-family="sans-serif">',
             '<rect width="100%" height="100%" fill="#ffffff"/>',
-            text(12, 22, title, size=15),
+            text(12, 22, "The best peer's time / graphc's", size=15),
             text(12, 40, note, colour=SOFT),
             *lines,
             *parts,

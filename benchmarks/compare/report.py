@@ -10,6 +10,8 @@ from .workload import GOALS
 
 NAME = 32
 CELL = 10
+SHORT = {"graphc.compile": "compiled", "graphc.jit": "traced", "torch.compile": "inductor",
+         "onnxruntime": "ort"}  # fmt: skip
 
 
 def time_text(seconds: float) -> str:
@@ -37,11 +39,10 @@ def contenders_of(measured: Sequence[Measured]) -> list[str]:
 
 def head(contenders: Sequence[str]) -> str:
     """The line above the rows: best times, then best peer / graphc by best times and by medians,
-    the floor of the former, and the part of the machine's limit that graphc reaches."""
-    short = [name.replace("graphc.compile", "compiled").replace("torch.compile", "inductor")
-             .replace("onnxruntime", "ort") for name in contenders]  # fmt: skip
-    cells = "".join([f"{name:>{CELL}}" for name in short])
-    return f"{'workload':{NAME}}{cells}{'ratio':>8}{'median':>8}{'floor':>7}{'limit':>7}"
+    the floor of the former, the part of the machine's limit that graphc reaches, and the CPUs that
+    other processes kept busy just before."""
+    cells = "".join([f"{SHORT.get(name, name):>{CELL}}" for name in contenders])
+    return f"{'workload':{NAME}}{cells}{'ratio':>8}{'median':>8}{'floor':>7}{'limit':>7}{'load':>6}"
 
 
 def row(one: Measured, contenders: Sequence[str]) -> str:
@@ -49,7 +50,7 @@ def row(one: Measured, contenders: Sequence[str]) -> str:
     reached = "-" if one.of_limit is None else f"{one.of_limit:.2f}"
     return (
         f"{one.name:{NAME}}{cells}{ratio_text(one.ratio()):>8}{ratio_text(one.ratio(True)):>8}"
-        f"{one.floor:>7.2f}{reached:>7}{' <' if one.is_under else ''}"
+        f"{one.floor:>7.2f}{reached:>7}{one.load:>6.2f}{' <' if one.is_under else ''}"
     )
 
 

@@ -89,7 +89,7 @@ def test_what_stopped_working_is_a_regression():
 
 
 def test_the_plot_has_a_bar_for_each_ratio():
-    drawn = plot.svg(run(FAST, SLOW, BROKEN, ALONE), 1)
+    drawn = plot.svg(run(FAST, SLOW, BROKEN, ALONE))
     root = ElementTree.fromstring(drawn)
     bars = [part for part in root.iter() if part.get("fill") in (plot.FASTER, plot.UNDER)]
     assert len(bars) == 3

@@ -40,11 +40,15 @@ def network(name: str, shape: tuple[int, ...], build: Callable[[Any], Any], **op
     )
 
 
-def llama_inputs() -> Arrays:
-    """A token's vector, a past of 255 tokens, and the rotation of the next."""
-    x, keys, values = normal((1, 1, 512), (4, 1, 8, 255, 64), (4, 1, 8, 255, 64))()
-    angles = 255 * 10_000 ** (-np.arange(32, dtype=np.float64) / 32)
-    return x, keys, values, np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+def llama_inputs(batch: int) -> Callable[[], Arrays]:
+    """Vectors of tokens, their pasts of 255 tokens, and the rotation of the next one."""
+    caches = normal((batch, 1, 512), (4, batch, 8, 255, 64), (4, batch, 8, 255, 64))
+
+    def make() -> Arrays:
+        angles = 255 * 10_000 ** (-np.arange(32) / 32)
+        return (*caches(), np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+
+    return make
 
 
 BOTH: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
@@ -67,12 +71,18 @@ WORKLOADS = [
         for batch in (1, 16)
     ],
     *[
-        network(f"gpt-{length}", (1, length, 384), lambda torch: language.blocks(torch, 384, 6, 6))
+        Workload(
+            f"inference/gpt-{length}-{batch}", normal((batch, length, 384)),
+            lambda torch: frozen(torch, language.blocks(torch, 384, 6, 6)),
+        )
         for length in (128, 512)
+        for batch in (1, 16)
     ],
-    Workload(
-        "inference/llama-step",
-        llama_inputs,
-        lambda torch: frozen(torch, language.llama_step(torch)),
-    ),
-]
+    *[
+        Workload(
+            f"inference/llama-step-{batch}", llama_inputs(batch),
+            lambda torch: frozen(torch, language.llama_step(torch)),
+        )
+        for batch in (1, 16)
+    ],
+]  # fmt: skip

@@ -89,10 +89,10 @@ def bert_layer(torch: Any) -> Any:
 
 
 def llama_step(torch: Any, width: int = 512, heads: int = 8, layers: int = 4) -> Any:
-    """One token through Llama-like layers with a cache.
+    """A token of each sequence through Llama-like layers with a cache.
 
-    Takes x [1, 1, width], the caches of keys and of values [layers, 1, heads, past, size] and the
-    rotation's cosine and sine [size / 2]; gives x and the new keys and values of each layer.
+    Takes x [batch, 1, width], the caches of keys and of values [layers, batch, heads, past, size]
+    and the rotation's cosine and sine [size / 2]; gives x and each layer's new keys and values.
     """
     nn, size = torch.nn, width // heads
 
@@ -113,12 +113,13 @@ def llama_step(torch: Any, width: int = 512, heads: int = 8, layers: int = 4) ->
 
             y = self.norm1(x)
             q, k, v = (
-                part(y).view(1, 1, heads, size).transpose(1, 2) for part in (self.q, self.k, self.v)
+                part(y).view(x.shape[0], 1, heads, size).transpose(1, 2)
+                for part in (self.q, self.k, self.v)
             )
             k = torch.cat([keys, turned(k)], 2)
             v = torch.cat([values, v], 2)
             mixed = nn.functional.scaled_dot_product_attention(turned(q), k, v)
-            x = x + self.out(mixed.transpose(1, 2).reshape(1, 1, width))
+            x = x + self.out(mixed.transpose(1, 2).reshape(x.shape[0], 1, width))
             y = self.norm2(x)
             return x + self.down(nn.functional.silu(self.gate(y)) * self.up(y)), k, v
 

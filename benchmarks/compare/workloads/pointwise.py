@@ -59,9 +59,8 @@ def jax_binary(j: Any, x: Any, p: Any) -> Any:
     return (j.numpy.maximum(x, 0) - x * p + j.numpy.log1p(j.numpy.exp(-abs(x)))).mean()
 
 
-DRAWN = {
-    name: "an export keeps the numbers that were drawn" for name in ("onnxruntime", "openvino")
-}
+KEPT = "a trace keeps the numbers that were drawn"
+DRAWN = dict.fromkeys(("graphc.jit", "onnxruntime", "openvino"), KEPT)
 
 WORKLOADS = [
     *[
