@@ -246,8 +246,8 @@ class Harness:
 
     def add_cost(self, module: str, workload: Workload, found: Measured) -> None:
         """Operations and bytes, where graphc can trace the workload."""
-        worker = self.workers.get("graphc")
-        if worker is None or not worker.is_alive or not found.entries["graphc"].is_timed:
+        graphc = found.entries.get("graphc")
+        if graphc is None or not graphc.is_timed:
             return
         cost = self.asked("graphc", 60.0, do="cost", module=module, workload=workload.name)
         if "error" not in cost:

@@ -55,11 +55,15 @@ def row(one: Measured, contenders: Sequence[str]) -> str:
 
 
 def notes(one: Measured) -> list[str]:
-    """A line for each contender that failed or was wrong."""
-    return [
-        f"    {name} {entry.state}: {entry.note}" for name, entry in one.entries.items()
+    """A line for each contender that failed or was wrong, and why a workload did not run at all."""
+    lines = [
+        f"    {name} {entry.state}: {entry.note}"
+        for name, entry in one.entries.items()
         if entry.state in ("failed", "wrong")
-    ]  # fmt: skip
+    ]
+    if all(entry.state == "absent" for entry in one.entries.values()):
+        lines += [f"    not run: {entry.note}" for entry in list(one.entries.values())[:1]]
+    return lines
 
 
 def against(measured: Sequence[Measured], peer: str) -> float | None:

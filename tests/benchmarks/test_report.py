@@ -54,6 +54,12 @@ def test_the_report_lists_what_is_under_its_floor_the_worst_first():
     assert mean[1:5] == ["4", "1.30", "1.22", "1.22"]  # sqrt(3 * 0.5)
 
 
+def test_a_workload_that_nobody_runs_says_why():
+    one = measured("x", graphc=Entry("absent", "it was not fetched"))
+    assert report.notes(one) == ["    not run: it was not fetched"]
+    assert report.notes(SLOW) == []
+
+
 def test_a_saved_run_is_read_back_as_it_was(tmp_path):
     path, before = tmp_path / "run.json", run(FAST, BROKEN)
     before.save(path)
