@@ -38,8 +38,10 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
         description="graphc beside the peers that are installed: times, ratios, floors.",
-        epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add = parser.add_argument
     add("patterns", nargs="*", metavar="WORKLOAD", help="which ones (default: all)")
     add("--threads", default="1", help="numbers of threads, as 1,2 (default: 1)")
@@ -106,9 +108,10 @@ def choose(
     if not patterns:
         return every, chosen([], modules)
     measures = [
-        name for name in every
+        name
+        for name in every
         if any(pattern in ("system", name, f"system/{name}") for pattern in patterns)
-    ]  # fmt: skip
+    ]
     rest = [p for p in patterns if p != "system" and p.removeprefix("system/") not in every]
     return measures, chosen(rest, modules) if rest else []
 
@@ -130,9 +133,13 @@ def contenders_of(given: str | None) -> list[str]:
 
 
 def measure(
-    run: Run, threads: int, workloads: Sequence[tuple[str, Workload]], contenders: Sequence[str],
-    budget: Budget, options: argparse.Namespace,
-) -> None:  # fmt: skip
+    run: Run,
+    threads: int,
+    workloads: Sequence[tuple[str, Workload]],
+    contenders: Sequence[str],
+    budget: Budget,
+    options: argparse.Namespace,
+) -> None:
     """Runs the workloads with so many threads; prints a row for each as it is done."""
     cpus = [one_cpu(options.cpu)] if threads == 1 else usable_cpus()[:threads]
     with Harness(contenders, threads, cpus, budget, told=tell) as harness:
@@ -195,10 +202,11 @@ def now() -> str:
 
 
 def machine() -> dict[str, object]:
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()
-             if line.startswith("model name")] if info.exists() else []  # fmt: skip
-    name = names[0] if names else platform.processor()
+    """The CPU's name, how many there are, and the Python."""
+    name, info = platform.processor(), Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
     return {"cpu": name, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
@@ -215,4 +223,7 @@ def versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was done is in the file of --json")

@@ -224,9 +224,11 @@ def prepare_onnxruntime(ort: Any, workload: Workload, threads: int, folder: Path
 def prepare_openvino(openvino: Any, workload: Workload, threads: int, folder: Path) -> Prepared:
     core = openvino.Core()
     options = {
-        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
-    }  # fmt: skip
+    }
     compiled = core.compile_model(onnx_file(workload, folder), "CPU", options)
     request = compiled.create_infer_request()
     given = list(feeds(workload, [port.any_name for port in compiled.inputs]).values())

@@ -56,10 +56,14 @@ class Process:
         command = [sys.executable, "-m", f"{__package__}.worker", name, str(threads)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, ",".join(map(str, cpus))], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True,
+                [*command, ",".join(map(str, cpus))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
                 cwd=ROOT,
-            )  # fmt: skip
+            )
         self.rest = b""
         self.answer(60.0)
 
@@ -198,9 +202,12 @@ class Harness:
         return Entry("timed", prepared_s=found["prepared_s"])
 
     def judge(
-        self, module: str, workload: Workload, entries: dict[str, Entry],
+        self,
+        module: str,
+        workload: Workload,
+        entries: dict[str, Entry],
         results: dict[str, list[np.ndarray]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Marks entries whose results differ from the judge's."""
         judge = next((name for name in JUDGES if name in results), None)
         if judge is None and results and "graphc" in self.contenders:

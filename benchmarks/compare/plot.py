@@ -20,8 +20,9 @@ def across(ratio: float) -> float:
     return LEFT + span * (math.log(inside / LEAST) / math.log(MOST / LEAST))
 
 
-def text(x: float, y: float, what: str, anchor: str = "start", colour: str = INK,
-         size: int = 11) -> str:  # fmt: skip
+def text(
+    x: float, y: float, what: str, anchor: str = "start", colour: str = INK, size: int = 11
+) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
         f'font-size="{size}">{escape(what)}</text>'

@@ -10,8 +10,12 @@ from .workload import GOALS
 
 NAME = 32
 CELL = 10
-SHORT = {"graphc.compile": "compiled", "graphc.jit": "traced", "torch.compile": "inductor",
-         "onnxruntime": "ort"}  # fmt: skip
+SHORT = {
+    "graphc.compile": "compiled",
+    "graphc.jit": "traced",
+    "torch.compile": "inductor",
+    "onnxruntime": "ort",
+}
 
 
 def time_text(seconds: float) -> str:

@@ -54,9 +54,10 @@ class Measured:
         """(contender, seconds) of graphc's best or of the best peer; None where none was timed."""
         which = "median" if median else "best"
         times = [
-            (getattr(entry, which), name) for name, entry in self.entries.items()
+            (getattr(entry, which), name)
+            for name, entry in self.entries.items()
             if entry.is_timed and (name in OURS) is ours
-        ]  # fmt: skip
+        ]
         if not times:
             return None
         seconds, name = min(times)

@@ -139,9 +139,13 @@ def in_process(measure: str, contender: str, caches: str, cpus: Sequence[int]) -
 
     try:
         found = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=TIMEOUT_S,
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=TIMEOUT_S,
             preexec_fn=pinned,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"no answer within {TIMEOUT_S:.0f} s") from None
     if found.returncode:

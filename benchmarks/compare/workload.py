@@ -139,9 +139,3 @@ def filled(torch: Any, model: Any) -> Any:
 def frozen(torch: Any, model: Any) -> Any:
     """A filled module for inference: evaluation mode, no gradients."""
     return filled(torch, model).eval().requires_grad_(False)
-
-
-__all__ = [
-    "FLOORS", "GOALS", "GROUPS", "NotThere", "Training", "Workload", "chosen", "filled", "frozen",
-    "matches", "module_of", "normal", "workloads_in",
-]  # fmt: skip

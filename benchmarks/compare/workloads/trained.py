@@ -50,9 +50,7 @@ def model(package: str, inside: str) -> str:
 
 
 def trained(name: str, package: str, inside: str, inputs: Callable[[], Arrays]) -> Workload:
-    return Workload(
-        f"trained/{name}", inputs, kind="onnx", file=partial(model, package, inside)
-    )  # fmt: skip
+    return Workload(f"trained/{name}", inputs, kind="onnx", file=partial(model, package, inside))
 
 
 def speech() -> Arrays:
