@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -223,6 +224,8 @@ def versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    # An end from outside ends the workers too, which a default handler would leave at their work.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

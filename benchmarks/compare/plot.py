@@ -71,7 +71,7 @@ def svg(run: Run) -> str:
         weight = SOFT if ratio == 1 else GRID
         lines.append(f'<path d="M{x:.1f},{TOP - 8}V{y:.1f}" stroke="{weight}"/>')
         lines.append(text(x, TOP - 14, f"{ratio:.4g}", "middle", SOFT))
-    note = f"{run.date}   right of 1: graphc is faster   black ticks: floors"
+    note = f"{run.date}; right of 1: graphc is faster; black ticks: floors"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 10:.0f}" '
