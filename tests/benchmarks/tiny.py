@@ -21,6 +21,11 @@ def wrong(torch):
     return lambda x: x * 2 + gap
 
 
+def keeping(torch):
+    """A trace of it has the example's sum as a number."""
+    return lambda x: x * x.sum().item()
+
+
 def failing(torch):
     raise ValueError("this op is not there\nand a second line")
 
@@ -39,5 +44,5 @@ def named(name, make):
 
 WORKLOADS = [
     named("right", right), named("wrong", wrong), named("failing", failing),
-    named("crashing", crashing), named("hanging", hanging),
+    named("crashing", crashing), named("keeping", keeping), named("hanging", hanging),
 ]  # fmt: skip
