@@ -26,6 +26,7 @@ from .workload import Workload
 ROOT = Path(__file__).resolve().parents[2]
 #: The first of these that gives a result is right; the numpy interpreter is asked where none is.
 JUDGES = ("torch", "onnxruntime", "jax.jit")
+#: CPUs that others may keep busy while wall times are taken, and how long that is waited for.
 QUIET, QUIET_WAIT_S = 0.25, 15.0
 
 

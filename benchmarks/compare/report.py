@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .contenders import OURS
+from .harness import QUIET
 from .results import Entry, Measured, Run, geometric_mean
 from .workload import GOALS
 
@@ -138,6 +139,12 @@ def summary(run: Run) -> Iterator[str]:
         yield limits_line(run, threads)
         loads = [one.load for one in measured]
         yield f"load of other processes: {min(loads):.2f} to {max(loads):.2f} CPUs"
+        disturbed = sum(load > QUIET for load in loads)
+        if threads > 1 and disturbed:
+            yield (
+                f"{disturbed} of {len(loads)} workloads were timed while others were busy: "
+                "these wall times say little"
+            )
         yield from means(run, threads)
         yield from under_floor(measured)
     if run.system:

@@ -60,6 +60,13 @@ def test_a_workload_that_nobody_runs_says_why():
     assert report.notes(SLOW) == []
 
 
+def test_wall_times_under_load_are_told():
+    limits = {"2": {"flops_per_s": 1e11, "bytes_per_s": 1e10}}
+    rows = [Measured(f"micro/{load}", 2, 0.8, {"graphc": timed(1.0)}, load=load) for load in (0, 1)]
+    told = list(report.summary(Run("", {}, {}, limits, rows)))
+    assert "1 of 2 workloads were timed while others were busy: these wall times say little" in told
+
+
 def test_a_saved_run_is_read_back_as_it_was(tmp_path):
     path, before = tmp_path / "run.json", run(FAST, BROKEN)
     before.save(path)
