@@ -1,7 +1,7 @@
 """Factorisations by LAPACK, which numpy brings: library calls on values, without derivatives.
 
 A call computes its operands and gives new tensors; nothing of it is in the graph. Where a
-gradient would have to pass, UnsupportedError says so.
+gradient would have to pass, or a trace hold the function, UnsupportedError says so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .frontends import modes
+from .frontends.record import recorder
 from .ir.errors import DTypeError, ShapeError, UnsupportedError
 from .tensor import Tensor, from_array
 
@@ -41,6 +42,9 @@ def _called(name: str, function: Callable, *tensors: Tensor) -> Any:
                 f"linalg.{name}: The input tensor A must have at least 2 dimensions: "
                 f"{tensor._type.text}"
             )
+    on_numpy = recorder().on_numpy
+    if on_numpy is not None:
+        on_numpy(f"linalg.{name}", [tensor._read() for tensor in tensors])
     try:
         return function(*[tensor._array() for tensor in tensors])
     except np.linalg.LinAlgError as error:

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from .frontends import modes
+from .frontends.locate import user_line
 from .frontends.record import Cell, recorder
+from .ir import ops
 from .ir.diff import structural_hash
 from .ir.errors import ShapeError, UnsupportedError
 from .ir.graph import Graph
@@ -48,6 +51,14 @@ class _Quiet(TracingRecorder):
     def _look(self, cell: Cell) -> None:
         self.compute([cell])
 
+    def _refuse_numpy(self, name: str, cells: Sequence[Cell]) -> None:
+        differentiated = [self.depends_on_operands(cell, ops.detach) for cell in cells]
+        if modes.grad_enabled() and any(differentiated):
+            raise UnsupportedError(
+                f"{name} has no derivative yet", at=user_line(),
+                hint="Call it under no_grad(), or on tensor.detach().",
+            )  # fmt: skip
+
     def _draw(self) -> None:
         """Each call records anew, so random numbers are drawn anew too."""
 
@@ -60,6 +71,15 @@ class _Blind(TracingRecorder):
             "a function under vmap, or a transform within another, looks at a value",
             hint="Use torch.where for what depends on values; .item() has none to give.",
         )
+
+    def _refuse_numpy(self, name: str, cells: Sequence[Cell]) -> None:
+        if any([self.depends_on_operands(cell) for cell in cells]):
+            raise UnsupportedError(
+                f"{name} is computed by numpy: under vmap, or in a transform within another, there "
+                "are no values to compute it from",
+                at=user_line(),
+                hint="It takes batches: call it on the whole batch, outside of vmap.",
+            )
 
     def _draw(self) -> None:
         raise UnsupportedError("a function under vmap draws random numbers")

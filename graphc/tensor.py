@@ -17,7 +17,7 @@ from .frontends.detached import Detached, attached
 from .frontends.execute import NOTHING, array_of, buffer_of
 from .frontends.function import FUNCTIONS, Function, _restore, tensors
 from .frontends.locate import user_line
-from .frontends.record import Cell, State, cell_class, recorder, value_of
+from .frontends.record import Cell, State, cell_class, looked_at, recorder, value_of
 from .frontends.saved import Written
 from .frontends.symbolic import concrete_type
 from .ir.dtype import DType, from_numpy
@@ -379,8 +379,7 @@ class Tensor:
             if array is not None:
                 return array
         cell = self._read()
-        buffer = value_of(cell)
-        return array_of(buffer, cell.type)
+        return array_of(looked_at(cell), cell.type)
 
     def _part_in_memory(self) -> np.ndarray | None:
         """What a view shows of memory that is computed already, without recording it."""

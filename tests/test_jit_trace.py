@@ -105,6 +105,49 @@ def test_a_look_warns_at_the_users_line():
     assert traced(-torch.ones(3)).tolist() == [-2] * 3
 
 
+@pytest.mark.parametrize(
+    "look", [lambda x: x.tolist()[0], lambda x: x.numpy()[0], lambda x: x[0].item()]
+)
+def test_a_look_at_an_input_or_a_weight_warns(look):
+    """Their values are there already; what follows from them is baked in all the same."""
+    model = nn.Linear(2, 2)
+    model.register_buffer("scale", torch.full((2,), 2.0))
+    model.forward = lambda x: x * float(look(model.scale))
+    for target in (lambda x: x * float(look(x)), model):
+        with pytest.warns(torch.jit.TracerWarning, match="looks at a value"):
+            traced = torch.jit.trace(target, torch.full((2,), 2.0))
+        assert traced(torch.ones(2)).tolist() == [2, 2]
+
+
+@pytest.mark.filterwarnings("ignore::graphc.jit.TracerWarning")
+def test_numpy_in_a_trace_leaves_the_tensor_traced():
+    def function(x):
+        y = x * 2
+        for tensor in (x, y):
+            with pytest.raises(ValueError, match="read-only"):
+                tensor.numpy()[0] = 5  # a graph cannot hold that
+        return x + y
+
+    traced = torch.jit.trace(function, torch.ones(2))
+    assert not traced.weights and traced(torch.ones(2) * 3).tolist() == [9, 9]
+
+
+@pytest.mark.filterwarnings("ignore::graphc.jit.TracerWarning")
+def test_a_look_in_a_trace_keeps_gradients():
+    weight = torch.ones(3, requires_grad=True)
+
+    def function(x):
+        weight.grad = None
+        h = weight * x
+        loss = (h * h).sum()
+        h.tolist(), loss.item()
+        loss.backward()
+        return weight.grad
+
+    traced = torch.jit.trace(function, torch.ones(3))
+    assert traced(torch.ones(3) * 2).tolist() == [8] * 3
+
+
 def test_gradients_through_a_traced_module():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     x = torch.linspace(-1, 1, 12).reshape(4, 3).requires_grad_()

@@ -152,7 +152,10 @@ def gradients(
             pull.add(cell, ct)
     if pending_roots:
         inside = [c for c in wanted if c.grad_fn is rec.tape]
-        leaves = [(i, c) for c, i in rec.tape.params.items() if c.requires_grad and pull.leads(c)]
+        leaves = [
+            (i, c) for c, i in rec.tape.params.items()
+            if c.requires_grad and c.grad_fn is not rec.tape and pull.leads(c)
+        ]  # fmt: skip
         for cell, ct in _pull_tape(rec, pending_roots, leaves, inside, retain_graph, create_graph):
             pull.add(cell, ct)
         for cell, ct in pending_roots:

@@ -164,6 +164,10 @@ class Recorder:
         self.modes = modes.of_thread()
         self.on_look: Callable[[Cell], None] | None = None
         self.on_draw: Callable[[], None] | None = None  # called when random numbers are drawn
+        # Called where numpy computes a function: its name, and what it is computed from.
+        self.on_numpy: Callable[[str, Sequence[Cell]], None] | None = None
+        # Of a trace: the buffers of its graph's operands, by identity. To look at one is a look.
+        self.operands: dict[int, Any] | None = None
         self.cut_site: Any = None  # where the last long tape was cut
         self.passed: dict[State, set[Any]] = {}  # of long traces: the places before the state
         self.flushes = 0
@@ -532,6 +536,21 @@ def value_of(cell: Cell) -> Any:
         else:
             tape.recorder.look(cell)
     return cell.buffer
+
+
+def looked_at(cell: Cell) -> Any:
+    """The buffer of a cell that the program looks at: the recorder is told in every case."""
+    buffer = value_of(cell)
+    rec = recorder()
+    if rec.operands and id(buffer) in rec.operands and rec.on_look is not None:
+        rec.on_look(cell)
+    return buffer
+
+
+def is_traced(cell: Cell) -> bool:
+    """Whether a trace that is being made holds the cell as an operand or as one of its values."""
+    rec = recorder()
+    return rec.operands is not None and (cell.tape is rec.tape or id(cell.buffer) in rec.operands)
 
 
 def path_graph(state: State, results: Sequence[Value]) -> tuple[Graph, list[int]]:

@@ -14,7 +14,7 @@ from ..frontends import views
 from ..frontends.detached import Detached
 from ..frontends.execute import array_of, buffer_of
 from ..frontends.locate import user_line
-from ..frontends.record import Cell, value_of
+from ..frontends.record import Cell, is_traced, looked_at, value_of
 from ..frontends.symbolic import concrete_type
 from ..ir import dtype as dtypes
 from ..ir.dtype import DType
@@ -63,7 +63,11 @@ def exported(self: Tensor) -> np.ndarray:
     """A numpy array on the storage's own memory; the storage counts as exported while it lives."""
     storage = self._storage
     exported = storage.exported()
-    buffer = value_of(storage.cell)
+    buffer = looked_at(storage.cell)
+    if not exported and is_traced(storage.cell):  # a trace cannot follow what numpy writes
+        copied = np.array(self._array())
+        copied.flags.writeable = False
+        return copied
     if not exported:
         # A leaf has a cell of its own on this memory.
         others = storage.leaf is not None or _references(storage) > _references_of_one()

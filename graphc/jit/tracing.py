@@ -20,6 +20,7 @@ from graphc.frontends.record import (
     value_of,
 )
 from graphc.ir.build import dead_code
+from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Graph, Module, Value
 from graphc.ir.types import TensorType
 from graphc.passes.clean import clean
@@ -46,6 +47,7 @@ class TracingRecorder(Recorder):
         super().__init__(eager=False)
         self.on_look = self._look
         self.on_draw = self._draw
+        self.on_numpy, self.operands = self._refuse_numpy, {}
         self.tape.static = True  # the example's sizes are baked in
 
     def _look(self, cell: Cell) -> None:
@@ -64,6 +66,39 @@ class TracingRecorder(Recorder):
             TracerWarning,
         )
 
+    def _refuse_numpy(self, name: str, cells: Sequence[Cell]) -> None:
+        """What numpy makes of constants is a constant; of an operand, the graph cannot hold it."""
+        if any([self.depends_on_operands(cell) for cell in cells]):
+            raise UnsupportedError(
+                f"{name} is computed by numpy and cannot be traced: the graph would hold its "
+                "result for the example, for all inputs",
+                at=user_line(),
+                hint="Call it outside of the traced function and pass its result as an input;\n"
+                "graphc.compile computes it anew at each call.",
+            )
+
+    def depends_on_operands(self, cell: Cell, without: Any = None) -> bool:
+        """Whether a value follows from inputs of the trace, or from a module's tensors.
+
+        without: an op through which dependence does not count.
+        """
+        if cell.tape is not self.tape:
+            return id(cell.buffer) in (self.operands or ())
+        values, makers = self.values(), {}
+        for step in self.state.path():
+            makers.update({value: node for node in step.nodes for value in node.outputs})
+        cells = dict(zip(values, self.tape.cells, strict=True))
+        waiting, seen = [values[cell.slot]], set()
+        while waiting:
+            value = waiting.pop()
+            node = makers.get(value)
+            if node is None and id(cells[value].buffer) in (self.operands or ()):
+                return True
+            if node is not None and node not in seen and node.op is not without:
+                seen.add(node)
+                waiting += node.inputs
+        return False
+
     def compute(self, cells: Sequence[Cell]) -> None:
         """Gives cells their values; the recording stays."""
         missing = [cell for cell in cells if cell.buffer is None]
@@ -73,6 +108,7 @@ class TracingRecorder(Recorder):
         entry = execute.Entry(self.state, live, with_template=False)
         for cell, buffer in zip(missing, entry.outputs(self.tape), strict=True):
             cell.buffer = buffer
+            self.tape.params[cell] = cell.slot  # later steps still use what the graph computes
 
 
 class Trace:
@@ -94,6 +130,9 @@ class Trace:
         inner = TracingRecorder() if inner is None else inner
         stand_ins = [wrap(_copy_of(t)) for t in self.inputs]
         call_args, call_kwargs = restore(self.in_structure, iter(stand_ins))
+        buffers = [t._read().buffer for t in stand_ins]
+        buffers += [t._storage.cell.buffer for t in _tensors_of(function)]
+        inner.operands = {id(buffer): buffer for buffer in buffers if buffer is not None}
         push_recorder(inner)
         _tracing.depth = getattr(_tracing, "depth", 0) + 1
         try:
@@ -115,8 +154,7 @@ class Trace:
     ) -> list[tuple[int, int]]:
         """(slot before, slot after) of the inputs and module tensors that were written."""
         known = {t._storage for t in stand_ins if not t._chain}
-        for kind in ("named_parameters", "named_buffers"):
-            known.update([t._storage for _, t in getattr(function, kind, dict)() or ()])
+        known.update([t._storage for t in _tensors_of(function)])
         return [
             (inner.slot_of(old), inner.slot_of(storage.cell))
             for storage, old in list(inner.written.items())
@@ -141,6 +179,14 @@ class Trace:
         order = [*slots, *captured]
         self.updates = [order.index(before) for before, _ in written]
         self.graph = dead_code(Graph([values[s] for s in order], graph.nodes, graph.results))
+
+
+def _tensors_of(function: Any) -> list[Tensor]:
+    """A module's parameters and buffers."""
+    found = []
+    for kind in ("named_parameters", "named_buffers"):
+        found += [t for _, t in getattr(function, kind, dict)() or () if t is not None]
+    return found
 
 
 def _copy_of(tensor: Tensor) -> Cell:
