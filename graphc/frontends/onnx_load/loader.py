@@ -108,10 +108,23 @@ class Loader:
         except GraphcError as error:
             if error.at:
                 raise
-            raise _at_node(error, node, items) from error
+            raise self._at_node(error, node, items) from error
         except _MALFORMED as error:
             text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise FormatError(f"malformed: {text}", at=node.label) from error
+
+    def _at_node(
+        self, error: GraphcError, node: OnnxNode, items: Sequence[Item | None]
+    ) -> GraphcError:
+        """The same error, naming the node. Shapes that do not fit are an error of the file, where
+        no size is open and none was assumed to be large or small."""
+        assumed = any(facts != Facts() for facts in self.facts.values())
+        if assumed or any(item is not None and not is_static(item.shape) for item in items):
+            if not isinstance(error, FormatError):
+                hint = "Give the sizes of the inputs in `shapes`."
+                return SymbolicSizeError(error.message, at=node.label, hint=hint)
+        kind = UnsupportedError if isinstance(error, UnsupportedError) else FormatError
+        return kind(error.message, at=node.label, hint=error.hint)
 
     def _outputs(
         self, node: OnnxNode, domain: str, items: list[Item | None]
@@ -296,13 +309,17 @@ class Loader:
             return ops.full(item.array.reshape(()).item(), item.type.dtype, shape)
         return ops.broadcast_to(self.value(item), shape)
 
+    def is_ordered(self, low: AnyDim, high: AnyDim) -> bool | None:
+        """low <= high for all sizes that were not excluded; None where that is not known."""
+        return at_least_zero(high - low, self.facts)
+
     def assume_order(self, low: AnyDim, high: AnyDim) -> None:
         """Makes low <= high a fact of the one symbol that it depends on, where it is not one yet.
 
         UnsupportedError where it depends on several symbols, or can never hold.
         """
         room = high - low
-        known = at_least_zero(room, self.facts)
+        known = self.is_ordered(low, high)
         if known:
             return
         if known is None and isinstance(room, Dim) and len(room.symbols) == 1:
@@ -350,16 +367,6 @@ _MALFORMED = (
 
 class SymbolicSizeError(UnsupportedError):
     """A model that loads only where sizes are numbers; they can be given."""
-
-
-def _at_node(error: GraphcError, node: OnnxNode, items: Sequence[Item | None]) -> GraphcError:
-    """The same error, naming the node. Shapes that do not fit are an error of the file."""
-    if any(item is not None and not is_static(item.shape) for item in items):
-        if not isinstance(error, FormatError):
-            hint = "Give the sizes of the inputs in `shapes`."
-            return SymbolicSizeError(error.message, at=node.label, hint=hint)
-    kind = UnsupportedError if isinstance(error, UnsupportedError) else FormatError
-    return kind(error.message, at=node.label, hint=error.hint)
 
 
 def standard_body(name: str, domain: str, opset: int) -> FunctionProto | None:

@@ -145,53 +145,70 @@ def slice_(
         axis, size = axis_of(axis, x.rank), x.shape[axis_of(axis, x.rank)]
         if s < 0:
             flips.append(axis)
-            a, b, s = _mirrored(a, size), _mirrored(b, size), -s
+            a, b, s = _mirrored(g, a, size, 0), _mirrored(g, b, size, -1), -s
         first[axis], strides[axis] = _bound(g, a, size), s
-        last[axis] = _not_before(first[axis], _bound(g, b, size))
+        last[axis] = _not_before(g, first[axis], _bound(g, b, size))
     if flips:
         value = ops.flip(value, axes=tuple(sorted(flips)))
     return ops.slice_(value, start=tuple(first), stop=tuple(last), step=tuple(strides))
 
 
-_FAR = 2**31 - 1  # what exporters write for "to the end"
+_FAR = 2**31 - 2  # at least this is what exporters write for "to the end"
+_LONG = 2**20  # others write 1000000000: no axis is expected to be longer than this
 
 
 def _bound(g: Any, place: Any, size: Any) -> Any:
     """A bound within 0 and size, counted from the front.
 
     ONNX moves bounds beyond the ends to them. Where a symbolic size decides whether that happens,
-    it is assumed not to: that becomes a fact of the size.
+    it is assumed not to, or to where the bound is very large: that becomes a fact of the size.
     """
     if isinstance(place, int):
-        if place >= _FAR:
-            return size
-        if place <= -_FAR:
-            return 0
         if isinstance(size, int):
             return min(max(place + size if place < 0 else place, 0), size)
+        if _is_beyond(g, abs(place), size):
+            return size if place > 0 else 0
         if place < 0:
             place = size + place
             g.assume_order(0, place)
             return place
     g.assume_order(0, place)
+    if g.is_ordered(place, size) is False:
+        return size
     g.assume_order(place, size)
     return place
 
 
-def _mirrored(place: Any, size: Any) -> Any:
-    """The bound counted from the other end: place p becomes size - 1 - p."""
-    if isinstance(place, int) and place < 0:
-        place = -1 if place <= -_FAR else place + size
-        if isinstance(place, int) and place < -1:
-            place = -1
-    if isinstance(place, int) and (place >= _FAR or (isinstance(size, int) and place >= size)):
-        return 0
+def _is_beyond(g: Any, distance: int, size: Any) -> bool:
+    """Whether a symbolic size is at most `distance`, as is assumed of very large ones."""
+    if distance >= _FAR:
+        return True
+    if distance >= _LONG and g.is_ordered(size, distance) is None:
+        g.assume_order(size, distance)
+    return g.is_ordered(size, distance) is True
+
+
+def _mirrored(g: Any, place: Any, size: Any, lowest: int) -> Any:
+    """The bound counted from the other end: place p becomes size - 1 - p.
+
+    lowest: where bounds before the front are moved to. A start is then 0, an end -1.
+    """
+    if isinstance(place, int):
+        if isinstance(size, int):
+            place = min(max(place + size if place < 0 else place, lowest), size - 1)
+        elif _is_beyond(g, place if place >= 0 else lowest - place, size):
+            place = size - 1 if place >= 0 else lowest
+        elif place < 0:
+            place = place + size
+            g.assume_order(lowest, place)
     return size - 1 - place
 
 
-def _not_before(start: Any, stop: Any) -> Any:
-    if isinstance(start, int) and isinstance(stop, int):
-        return max(start, stop)
+def _not_before(g: Any, start: Any, stop: Any) -> Any:
+    """The stop, or the start where that comes later: nothing lies between them then."""
+    if g.is_ordered(start, stop) is False:
+        return start
+    g.assume_order(start, stop)
     return stop
 
 
