@@ -56,6 +56,10 @@ class DivisionError(GraphcError, RuntimeError):
     """An integer divided by zero; raised when the value is computed (torch's ZeroDivisionError)."""
 
 
+class AssertError(GraphcError, AssertionError, RuntimeError):
+    """A condition that a graph asserts and that does not hold; raised when it is computed."""
+
+
 class UnsupportedError(GraphcError, NotImplementedError):
     """Something that graphc does not do (yet): says what and where."""
 
@@ -69,8 +73,8 @@ class VerifyError(GraphcError, RuntimeError):
 
 
 PUBLIC = (
-    GraphcError, ShapeError, DTypeError, DeviceError, BoundsError, DivisionError, UnsupportedError,
-    FormatError, VerifyError,
+    GraphcError, ShapeError, DTypeError, DeviceError, BoundsError, DivisionError, AssertError,
+    UnsupportedError, FormatError, VerifyError,
 )  # fmt: skip
 for _error in PUBLIC:
     _error.__module__ = "graphc"  # where users find them, and what tracebacks say

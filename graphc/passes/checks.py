@@ -2,7 +2,7 @@
 
 Each check is a flag, one bool that is True where something is wrong, computed by ops of the IR
 before the node that relies on it. Where the range of an index follows from how it is made, there
-is nothing to check.
+is nothing to check. An `assert` becomes nothing but its flag.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Interval = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`flag` is True where the node must not run. kind: `bounds` or `division`."""
+    """`flag` is True where the node must not run. kind: `bounds`, `division` or `assert`."""
 
     flag: Value
     node: Node
@@ -58,7 +58,8 @@ def add_checks(graph: Graph) -> Checked:
             known = made[key]
             if known is not None:
                 found.needed.setdefault(node, []).append(known)
-        nodes.append(node)
+        if node.op.name != "assert":
+            nodes.append(node)
     if found.checks:
         flags = [check.flag for check in found.checks]
         found.graph = Graph(graph.params, nodes, (*graph.results, *flags))
@@ -73,12 +74,16 @@ def _needs(node: Node) -> list[tuple[str, Value, AnyDim]]:
         return [("bounds", node.inputs[1], size)]
     if name in ("quo", "rem") and node.inputs[1].type.dtype.kind in "iu":
         return [("division", node.inputs[1], 0)]
+    if name == "assert":
+        return [("assert", node.inputs[0], 0)]
     return []
 
 
 def _proved(value: Value, intervals: Intervals, kind: str, size: AnyDim) -> bool:
     if any([d == 0 for d in value.type.shape]):
         return True
+    if kind == "assert":
+        return False
     interval = intervals.of(value)
     if interval is None:
         return False
@@ -93,6 +98,8 @@ def _flag(nodes: list[Node], node: Node, kind: str, value: Value, size: AnyDim) 
     with Builder(loc=node.loc) as builder:
         if kind == "division":
             wrong = OPS["eq"](value, _constant(builder, 0, value.type))
+        elif kind == "assert":
+            wrong = OPS["not"](value)
         else:
             wrong = _outside(builder, value, size)
         axes = tuple(range(len(value.type.shape)))

@@ -6,11 +6,12 @@ import pytest
 from graphc.backends.llvm.compile import compile_graph
 from graphc.ir.build import trace
 from graphc.ir.dims import symbol
-from graphc.ir.dtype import F32, I64
-from graphc.ir.errors import BoundsError
+from graphc.ir.dtype import BOOL, F32, I64
+from graphc.ir.errors import AssertError, BoundsError
 from graphc.ir.interpret import evaluate
 from graphc.ir.ops.constant import const, full
 from graphc.ir.ops.control import cond, scan, while_loop
+from graphc.ir.ops.effect import assert_op
 from graphc.ir.types import parse_type
 from tests.backends.test_compile_ops import o, run
 
@@ -109,3 +110,46 @@ def test_a_check_that_fails_in_a_block():
     with pytest.raises(BoundsError, match="size 5"):
         executable(x[:2], index + 1, x)
     np.testing.assert_array_equal(executable(x[:2], index, x)[0], [4, 4])
+
+
+def test_asserts_hold_or_raise_with_their_text_and_line():
+    """At the top, of many elements, where nothing reads what they guard, and in blocks."""
+
+    def asserted(x):
+        assert_op(o.lt(x, full(3.0, F32, (70,))), text="an element is too large")
+        return o.mul(x, x)
+
+    graph = block(asserted, "f32[70]")
+    executable = compile_graph(graph)
+    x = np.ones(70, "f4")
+    np.testing.assert_array_equal(executable(x)[0], x)
+    x[67] = 4
+    for compute in (executable, lambda x: evaluate(graph, x)):
+        with pytest.raises(AssertError, match="an element is too large"):
+            compute(x)
+
+    def body(total, row):
+        assert_op(o.lt(total, full(4.0, F32)), text="the total is too large")
+        return [o.add(total, row)]
+
+    step = block(body, "f32[]", "f32[]")
+    whole = block(lambda t, rows: scan(step, [t], [rows], length=6), "f32[]", "f32[6]")
+    looped = compile_graph(whole)
+    assert looped(np.float32(0), np.full(6, 0.5, "f4"))[0] == 3
+    with pytest.raises(AssertError, match="the total is too large"):
+        looped(np.float32(0), np.ones(6, "f4"))
+
+
+def test_an_assert_in_a_branch_raises_where_the_branch_is_taken():
+    def never(x):
+        assert_op(full(False, BOOL), text="not this one")
+        return full(0.0, F32, (4,))
+
+    branches = [block(function, "f32[4]") for function in (lambda x: o.neg(x), never)]
+    graph = block(lambda p, x: cond(p, *branches, x), "bool[]", "f32[4]")
+    executable = compile_graph(graph)
+    x = np.arange(4, dtype="f4")
+    for _ in range(2):
+        np.testing.assert_array_equal(executable(np.True_, x)[0], -x)
+        with pytest.raises(AssertError, match="not this one"):
+            executable(np.False_, x)

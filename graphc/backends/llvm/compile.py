@@ -26,7 +26,7 @@ from graphc.backends.llvm.pool import get_num_threads
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.build import dead_code
 from graphc.ir.dims import Facts, evaluate_dim
-from graphc.ir.errors import BoundsError, DivisionError, GraphcError
+from graphc.ir.errors import AssertError, BoundsError, DivisionError, GraphcError
 from graphc.ir.graph import Graph, symbols_of
 from graphc.ir.interpret import as_array, bind_sizes, evaluate
 from graphc.passes.checks import Check
@@ -183,7 +183,8 @@ class Executable:
         """Runs on contiguous row-major tensors given by address.
 
         sizes: of the symbols of the parameters' shapes, in the order of `symbols`. Raises
-        BoundsError for an index out of range and DivisionError for an integer division by zero.
+        BoundsError for an index out of range, DivisionError for an integer division by zero and
+        AssertError where an assert of the graph does not hold.
         """
         pool = self.arena(sizes)
         arena = pool.take()
@@ -206,6 +207,8 @@ class Executable:
         check = self.compiler.checks[number - 1]
         if check.kind == "division":
             raise DivisionError("ZeroDivisionError", at=check.node.loc)
+        if check.kind == "assert":
+            raise AssertError(check.node.attrs["text"], at=check.node.loc)
         size, index = check.size, "an index"
         if check in self.compiler.checked.checks:  # those of blocks have sizes of their own
             known = dict(zip(self.symbols, sizes, strict=True))

@@ -14,14 +14,14 @@ from onnx import GraphProto
 
 from graphc.ir import ops
 from graphc.ir.build import Builder, trace
-from graphc.ir.dims import AnyDim, Dim
+from graphc.ir.dims import AnyDim, Dim, is_static
 from graphc.ir.dtype import BOOL, I64
-from graphc.ir.errors import FormatError, UnsupportedError
+from graphc.ir.errors import FormatError, GraphcError, UnsupportedError
 from graphc.ir.graph import Graph, Value
 from graphc.ir.types import TensorType
 
 from .item import Item
-from .loader import Block, Loader, Names
+from .loader import Block, Loader, Names, SymbolicSizeError
 from .movement import axis_of
 from .node import OnnxNode
 from .registry import loads
@@ -103,20 +103,64 @@ def _with_sizes(graphs: list[Graph]) -> tuple[list[Graph], list[Value]]:
 
 @loads("If")
 def if_(g: Loader, node: OnnxNode, predicate: Item) -> Any:
-    """A predicate that is known chooses while loading."""
+    """A predicate that is known chooses while loading.
+
+    Models switch between branches by the rank or the sizes of their inputs: a branch that does not
+    fit the sizes at hand becomes one that raises where it is taken.
+    """
     names = ("then_branch", "else_branch")
     if predicate.array is not None and predicate.array.size == 1:
         return _chosen(g, node.graph(names[0] if predicate.array.item() else names[1]))
-    sides = [read(g, node.graph(name), [], {}) for name in names]
-    captured = list(dict.fromkeys([*sides[0].outside, *sides[1].outside]))
-    graphs = [side.closed(captured, side.values) for side in sides]
-    types = [[v.type for v in graph.results] for graph in graphs]
-    if types[0] != types[1]:
-        a, b = [", ".join(t.text for t in side) for side in types]
-        raise UnsupportedError(f"the branches give different types: ({a}) and ({b})")
+    sides = [_read_or_error(g, node.graph(name)) for name in names]
+    built = [side for side in sides if isinstance(side, Subgraph)]
+    if not built:
+        raise sides[0]  # type: ignore[misc]
+    captured = list(dict.fromkeys([item for side in built for item in side.outside]))
+    types = [value.type for value in built[0].values]
+    if types != [value.type for value in built[-1].values]:
+        raise _types_differ(built)
+    graphs = [
+        side.closed(captured, side.values)
+        if isinstance(side, Subgraph)
+        else _that_raises(g, side, captured, types)
+        for side in sides
+    ]
     graphs, carriers = _with_sizes(graphs)
     operands = [*[g.value(item) for item in captured], *carriers]
     return ops.cond(_scalar(g.value(predicate)), graphs[0], graphs[1], *operands)
+
+
+def _read_or_error(g: Loader, graph: GraphProto) -> Subgraph | GraphcError:
+    """A branch, or why it cannot be built; an error where it might be for given sizes."""
+    facts = dict(g.facts)
+    try:
+        return read(g, graph, [], {})
+    except SymbolicSizeError:
+        raise
+    except GraphcError as error:
+        g.facts = facts
+        return error
+
+
+def _that_raises(
+    g: Loader, error: GraphcError, captured: Sequence[Item], types: Sequence[Any]
+) -> Graph:
+    """A block that raises when it runs; its results have the types of the other branch."""
+    text = f"the branch of an If that is taken does not fit these sizes: {error.message}"
+    params = [Value(item.type, name=item.name) for item in captured]
+    with Builder(params, loc=g.block.builder.loc) as builder:
+        ops.assert_op(ops.full(False, BOOL), text=f"{text}\n  {error.at}")
+        return builder.graph([ops.full(0, type.dtype, type.shape) for type in types])
+
+
+def _types_differ(sides: Sequence[Subgraph]) -> UnsupportedError:
+    """Types that differ for open sizes may be equal for given ones."""
+    types = [[value.type for value in side.values] for side in sides]
+    a, b = [", ".join(t.text for t in side) for side in types]
+    message = f"the branches give different types: ({a}) and ({b})"
+    if all(is_static(t.shape) for side in types for t in side):
+        return UnsupportedError(message)
+    return SymbolicSizeError(message, hint="Give the sizes of the inputs in `shapes`.")
 
 
 def _scalar(value: Value) -> Value:

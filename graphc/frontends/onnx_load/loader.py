@@ -119,7 +119,8 @@ class Loader:
         """The same error, naming the node. Shapes that do not fit are an error of the file, where
         no size is open and none was assumed to be large or small."""
         assumed = any(facts != Facts() for facts in self.facts.values())
-        if assumed or any(item is not None and not is_static(item.shape) for item in items):
+        waits = assumed or isinstance(error, SymbolicSizeError)
+        if waits or any(item is not None and not is_static(item.shape) for item in items):
             if not isinstance(error, FormatError):
                 hint = "Give the sizes of the inputs in `shapes`."
                 return SymbolicSizeError(error.message, at=node.label, hint=hint)

@@ -9,7 +9,7 @@ from typing import Any
 from graphc.ir import composite, ops  # noqa: F401  (declares every op)
 from graphc.ir.build import trace
 from graphc.ir.dtype import I64
-from graphc.ir.errors import FormatError, UnsupportedError
+from graphc.ir.errors import FormatError, ShapeError, UnsupportedError
 from graphc.ir.graph import Value
 from graphc.ir.op import OPS
 
@@ -97,6 +97,8 @@ def recurrent(
     """Y[steps, directions, batch, hidden], and the last state of each direction."""
     if node.has("clip") or node.int("input_forget", 0):
         raise UnsupportedError(f"{node.type} with clip or input_forget is not supported")
+    if x.rank != 3:
+        raise ShapeError(f"{node.type} takes (steps, batch, features), not {x.type.text}")
     batch_first = bool(node.int("layout", 0))
     values = g.value(x)
     if batch_first:

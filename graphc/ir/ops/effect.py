@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..errors import AssertError
 from ..op import Structural, op
 from ..schema import Any_, Bool, Case, Onnx, Text, many
 from ..types import TensorType
@@ -40,7 +41,7 @@ class assert_op(Structural):
 
     def eval(condition, text):
         if not np.all(condition):
-            raise AssertionError(text)
+            raise AssertError(text)
         return ()
 
 
