@@ -143,6 +143,18 @@ def test_a_shape_computed_from_data_is_refused():
     assert "'the_Reshape' (Reshape)" in str(caught.value)
 
 
+@pytest.mark.parametrize(("exponent", "ops"), [(2, 1), (3, 2)])
+def test_squares_and_cubes_are_products(exponent, ops):
+    for power in (np.float32(exponent), np.array([exponent])):
+        proto = model(
+            [node("Pow", "x power", "y")],
+            [info("x", FLOAT, ["n", 3])],
+            [info("y", FLOAT, None)],
+            {"power": np.asarray(power)},
+        )
+        assert op_names(check(proto, floats(4, 3))) == ["mul"] * ops
+
+
 # --- weights -------------------------------------------------------------------------------------
 
 
