@@ -4,6 +4,7 @@ import io
 import random
 import warnings
 
+import numpy as np
 import pytest
 
 import graphc as torch
@@ -228,3 +229,65 @@ def test_two_hundred_damaged_files():
         else:
             assert len(loaded.weights) == 9
     assert refused > 100
+
+
+class Recordings:
+    """How often graphs were recorded as steps, where they were not called directly."""
+
+    def __init__(self, monkeypatch):
+        from graphc.jit import tracing
+
+        self.count, record = 0, tracing.call_graph
+
+        def counted(*args):
+            self.count += 1
+            return record(*args)
+
+        monkeypatch.setattr(tracing, "call_graph", counted)
+
+
+def test_a_call_on_computed_tensors_is_not_recorded(monkeypatch):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x = torch.randn(5, 3)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (x,))
+        recordings = Recordings(monkeypatch)
+        for k in range(3):
+            given = torch.tensor(np.full((5, 3), k, np.float32))
+            found = traced(given)
+            assert recordings.count == 0 and not found.requires_grad
+            assert found.numpy().tobytes() == model(given).numpy().tobytes()
+        model[0].weight.mul_(2)  # the trace's own
+        model[0].weight.tolist()
+        assert traced(x).numpy().tobytes() == model(x).numpy().tobytes()
+        assert recordings.count == 0
+        pending = x * 2
+        assert traced(pending).tolist() == model(x * 2).tolist()
+        assert recordings.count == 1
+    with torch.inference_mode():
+        assert traced(x).is_inference()
+
+
+def test_calls_that_need_more_than_values_are_recorded(monkeypatch):
+    traced = torch.jit.trace(lambda a, b: (a * b).sum(0), (torch.ones(4, 2), torch.ones(4, 2)))
+    recordings = Recordings(monkeypatch)
+    w = torch.ones(4, 2, requires_grad=True)
+    traced(w, torch.full((4, 2), 3.0)).sum().backward()
+    assert recordings.count == 1 and w.grad.tolist() == [[3.0, 3.0]] * 4
+    base = torch.arange(8.0)
+    assert traced(base.view(4, 2), torch.ones(4, 2)).tolist() == [12.0, 16.0]  # a view
+    array = np.ones((4, 2), np.float32)
+    seen = torch.from_numpy(array)
+    array[0] = 5
+    assert traced(seen, torch.ones(4, 2)).tolist() == [8.0, 8.0]
+    assert recordings.count == 3
+
+
+def test_weights_written_by_numpy_are_seen():
+    model = nn.Linear(2, 1, bias=False)
+    x = torch.ones(1, 2)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (x,))
+        traced(x)
+        model.weight.detach().numpy()[...] = 3
+        assert traced(x).tolist() == [[6.0]]

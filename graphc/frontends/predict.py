@@ -7,27 +7,34 @@ an eager program, so what they do is kept to a few attributes and comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..ir.dtype import DType
 from . import modes, record
-from .function import Function, tensors
-from .record import CUT_WHERE_IT_RECURS, Recorder, recorder
+from .function import Call, Function, tensors
+from .record import CUT_WHERE_IT_RECURS, LEARNED, Recorder, recorder
 
 new = object.__new__
 
 
-def whole(a: Any, tape: Any) -> int:
-    """The slot of a tensor that is all of an unshared storage on this tape, else -1."""
-    if a._leaf or a._chain:
+def slot_of(rec: Recorder, cell: Any) -> int:
+    """The slot of a cell on this tape, or of one that becomes a parameter as last time; else -1."""
+    tape = rec.tape
+    if cell.tape is tape:
+        slot, cells = cell.slot, tape.cells
+        return slot if slot < len(cells) and cells[slot] is cell else -1
+    known = tape.params.get(cell)
+    if known is not None:
+        return known
+    state = rec.state
+    following = state.next
+    if cell.buffer is None or not following.is_param or following.parent is not state:
         return -1
-    storage = a._storage
-    cell = storage.cell
-    if storage.export is not None or cell.tape is not tape:
+    _, type, kind = following.key
+    if type is not cell.type or kind is not (None if cell.inference else cell.requires_grad):
         return -1
-    slot = cell.slot
-    cells = tape.cells
-    return slot if slot < len(cells) and cells[slot] is cell else -1
+    return -1 if following.hits < LEARNED else rec.slot_of(cell)
 
 
 def take(rec: Recorder, tape: Any, state: Any) -> Any:
@@ -65,10 +72,10 @@ def of_one(function: Function) -> Callable[[Any], Any]:
 
     def call(a: Any) -> Any:
         rec = recorder()
-        tape, state = rec.tape, rec.state
-        slot = whole(a, tape) if a.__class__ is plain else -1
-        if slot < 0 or function.view:
+        slot = slot_of(rec, a._read()) if a.__class__ is plain and not function.view else -1
+        if slot < 0:
             return function(a)
+        tape, state = rec.tape, rec.state
         following = state.next
         expected = (function, slot, rec.modes.known)
         if following.operands == expected and following.parent is state:
@@ -84,13 +91,30 @@ def of_two(function: Function) -> Callable[[Any, Any], Any]:
     """`function` of two tensors, predicted."""
     plain, storage_class, local = tensors.cls, tensors.storage, record.of_thread
 
+    def entering(a: Any, b: Any) -> Any:
+        """Where one of them is not on the tape yet."""
+        rec = recorder()
+        x, y = a._read(), b._read()  # in the order of any call: reading a view records
+        i = slot_of(rec, x)
+        j = slot_of(rec, y) if i >= 0 else -1
+        if j < 0:
+            return function(a, b)
+        tape, state = rec.tape, rec.state
+        following = state.next
+        expected = (function, i, j, rec.modes.known)
+        if following.operands == expected and following.parent is state:
+            return take(rec, tape, following)
+        made = function(a, b)
+        learn(rec, tape, state, expected)
+        return made
+
     def call(a: Any, b: Any) -> Any:
-        # The most frequent call of all: `whole`, `recorder` and `take` stand here in line, which
+        # The most frequent call of all: `slot_of`, `recorder` and `take` stand here in line, which
         # is worth 0.07 of the ratio to torch of 1,000 adds.
-        if a.__class__ is not plain or b.__class__ is not plain or a._leaf or b._leaf:
+        if a.__class__ is not plain or b.__class__ is not plain:
             return function(a, b)
-        if a._chain or b._chain:
-            return function(a, b)
+        if a._leaf or b._leaf or a._chain or b._chain:
+            return entering(a, b)
         try:
             rec = local.recorder
         except AttributeError:
@@ -98,7 +122,7 @@ def of_two(function: Function) -> Callable[[Any, Any], Any]:
         tape, state, first, second = rec.tape, rec.state, a._storage, b._storage
         x, y = first.cell, second.cell
         if x.tape is not tape or y.tape is not tape or first.export or second.export:
-            return function(a, b)
+            return entering(a, b)
         cells, following = tape.cells, state.next
         count, i, j = len(cells), x.slot, y.slot
         expected = (function, i, j, rec.modes.known)
@@ -140,10 +164,10 @@ def with_number(function: Function) -> Callable[[Any, Any], Any]:
 
     def call(a: Any, number: Any) -> Any:
         rec = recorder()
-        tape, state = rec.tape, rec.state
-        slot = whole(a, tape) if a.__class__ is plain and number else -1  # -0.0 equals 0.0
+        slot = slot_of(rec, a._read()) if a.__class__ is plain and number else -1  # -0.0 is 0.0
         if slot < 0:
             return function(a, number)
+        tape, state = rec.tape, rec.state
         following = state.next
         expected = (function, slot, number.__class__, number, rec.modes.known)
         if following.operands == expected and following.parent is state:
@@ -153,3 +177,54 @@ def with_number(function: Function) -> Callable[[Any, Any], Any]:
         return made
 
     return call
+
+
+#: Arguments beside tensors that a prediction compares; a float may become an operand.
+_COMPARED = frozenset([int, str, bool, type(None), DType])
+
+
+def predicted(function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Any call of a function on tensors, and ints, words and the like beside them."""
+    rec = recorder()
+    expected = None if rec.tape.sizes else _expected(rec, function, (*args, *kwargs.values()))
+    if expected is None:
+        return Call(function, args, kwargs).record()
+    if kwargs:
+        expected = (*expected, tuple(kwargs))
+    expected = (*expected, rec.modes.known)
+    tape, state = rec.tape, rec.state
+    following = state.next
+    if following.operands == expected and following.parent is state and not tape.sizes:
+        return take(rec, tape, following)
+    made = Call(function, args, kwargs).record()
+    if rec.state.extra is None:
+        learn(rec, tape, state, expected)
+    return made
+
+
+def _expected(rec: Recorder, function: Function, arguments: Sequence[Any]) -> tuple | None:
+    """The call by slots and values; None where it is not to be predicted."""
+    parts: list[Any] = [function]
+    cells = []  # all are read first, as in any call: reading a view records
+    for value in arguments:
+        cls = value.__class__
+        if cls in _COMPARED:
+            parts.append((cls, value))
+        elif isinstance(value, tensors.cls):
+            cells.append(value._read())
+            parts.append(cells[-1])
+        elif cls is float:
+            parts.append((cls, value, value == 0 and str(value)))  # -0.0 equals 0.0
+        elif cls is tuple and all([item.__class__ is int for item in value]):
+            parts.append((cls, value))
+        else:
+            return None
+    for at, part in enumerate(parts):
+        if part.__class__ is not tuple and at:
+            slot = parts[at] = slot_of(rec, part)
+            if slot < 0:
+                return None
+    return tuple(parts) if cells else None
+
+
+tensors.predicted = staticmethod(predicted)

@@ -203,6 +203,7 @@ class Recorder:
         try:
             tape.cells.append(cell)
             tape.params[cell] = slot
+            self.state.next = state
             self.state = state
         except BaseException:  # an interrupt in between: the parameter is not there
             del tape.cells[self.state.slots :]

@@ -26,6 +26,7 @@ from graphc.ir.types import TensorType
 from graphc.passes.clean import clean
 from graphc.tensor import Tensor, wrap
 
+from .direct import DirectCalls
 from .structure import flatten, restore
 
 _tracing = threading.local()
@@ -217,6 +218,9 @@ class TracedModule:
         self.in_structure, self.out_structure = in_structure, out_structure
         self.n_inputs = len(graph.params) - len(weights)
         self.training = False
+        plain = [{"list": [None] * self.n_inputs}, {"dict": {}}]
+        self._takes_tensors = in_structure == {"list": plain} and not self.updates
+        self._direct: DirectCalls | None = None
 
     @property
     def module(self) -> Module:
@@ -226,6 +230,12 @@ class TracedModule:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the graph on other inputs of the same types."""
+        if self._takes_tensors and not kwargs and len(args) == self.n_inputs:
+            if self._direct is None:
+                self._direct = DirectCalls(self.run_graph, list(self.weights.values()))
+            found = self._direct.run(args)
+            if found is not None:
+                return restore(self.out_structure, iter([wrap(cell) for cell in found]))
         given: list[Tensor] = []
         structure = flatten([list(args), kwargs], given)
         if structure != self.in_structure:

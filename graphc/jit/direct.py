@@ -1,0 +1,105 @@
+"""Calls of a graph on computed tensors without recording them: one native call.
+
+A traced module is usually called with values that are there, and its results are looked at. Then
+there is nothing to fuse it with, and recording it, and compiling the recording, would only cost
+time. Where a call differs from that it is recorded (`tracing.call_graph`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.backends.base import build
+from graphc.backends.llvm.memory import heap
+from graphc.frontends import modes
+from graphc.frontends.record import Cell, cell_class, recorder
+from graphc.ir.graph import Graph, symbols_of
+from graphc.tensor import Tensor
+
+
+class Weights:
+    """Where the weights lie; one object, since several threads may call."""
+
+    def __init__(self, tensors: Sequence[Tensor], cells: list[Cell]) -> None:
+        self.cells = cells  # they keep the memory
+        self.addresses = [cell.buffer.address for cell in cells]
+        self.require_grad = any([cell.requires_grad for cell in cells])
+        self._versions = [(t._storage, t._storage.version) for t in tensors]
+
+    def are_current(self) -> bool:
+        """Whether nobody has written to them since, and numpy does not see them."""
+        for storage, version in self._versions:
+            if storage.version != version or storage.export is not None:
+                return False
+        return True
+
+
+class DirectCalls:
+    """Runs one graph of static sizes on the CPU. `weights` follow the arguments."""
+
+    def __init__(self, graph: Graph, weights: Sequence[Tensor]) -> None:
+        self.graph, self.weights = graph, list(weights)
+        types = [value.type for value in (*graph.params, *graph.results)]
+        self.possible = not symbols_of(graph) and all([t.device == "cpu" for t in types])
+        self.types = [param.type for param in graph.params]
+        self.results = [
+            (v.type, v.type.dtype.itemsize * _count(v.type.shape)) for v in graph.results
+        ] if self.possible else []  # fmt: skip
+        self._bound: Weights | None = None
+        self._executables: dict[bool, Any] = {}
+
+    def run(self, args: Sequence[Any]) -> list[Cell] | None:
+        """The results, computed; None where the call is to be recorded."""
+        rec = recorder()
+        if not self.possible or not rec.eager or rec.outer is not None or rec.options.verify:
+            return None
+        records = modes.grad_enabled()
+        addresses, cells = [], []
+        for tensor, type in zip(args, self.types):
+            cell = computed(tensor)
+            if cell is None or cell.type is not type or (records and cell.requires_grad):
+                return None
+            cells.append(cell)  # they stay alive during the call
+            addresses.append(cell.buffer.address)
+        weights = self._bound
+        if weights is None or not weights.are_current():
+            weights = self._bound = self._bind()
+        if weights is None or (records and weights.require_grad):
+            return None
+        exact = rec.options.exact
+        executable = self._executables.get(exact)
+        if executable is None:
+            executable = self._executables[exact] = build(self.graph, exact=exact)
+        buffers = [heap.alloc(nbytes) for _, nbytes in self.results]
+        executable.run(addresses + weights.addresses, [buffer.address for buffer in buffers])
+        make = cell_class()
+        return [make(type, buffer) for (type, _), buffer in zip(self.results, buffers)]
+
+    def _bind(self) -> Weights | None:
+        """Looks the weights up; None where one is not computed or of another type now."""
+        cells = [computed(weight) for weight in self.weights]
+        types = self.types[len(self.types) - len(cells) :]
+        found = [cell for cell, type in zip(cells, types) if cell is not None and cell.type is type]
+        return Weights(self.weights, found) if len(found) == len(cells) else None
+
+
+def computed(tensor: Any) -> Cell | None:
+    """The cell of a tensor that is all of a computed storage which numpy does not see."""
+    if not isinstance(tensor, Tensor):
+        return None
+    storage = tensor._storage
+    if storage.export is not None:
+        return None
+    if tensor._leaf:
+        cell = tensor._cell if tensor._seen == storage.version else None
+    else:
+        cell = None if tensor._chain else storage.cell
+    return None if cell is None or cell.buffer is None else cell
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count
