@@ -53,7 +53,8 @@ def add_checks(graph: Graph) -> Checked:
             if key not in made:
                 made[key] = None
                 if not _proved(value, intervals, kind, size):
-                    flag = made[key] = _flag(nodes, node, kind, value, size)
+                    inside = inside_of(value, intervals, size) if kind == "bounds" else None
+                    flag = made[key] = _flag(nodes, node, kind, value, size, inside)
                     found.checks.append(Check(flag, node, kind, value, size))
             known = made[key]
             if known is not None:
@@ -93,19 +94,89 @@ def _proved(value: Value, intervals: Intervals, kind: str, size: AnyDim) -> bool
     return isinstance(size, int) and low >= 0 and high < size
 
 
-def _flag(nodes: list[Node], node: Node, kind: str, value: Value, size: AnyDim) -> Value:
-    """Nodes that compute whether any element is wrong, appended to `nodes`."""
+def _flag(
+    nodes: list[Node], node: Node, kind: str, value: Value, size: AnyDim, inside: Value | None
+) -> Value:
+    """Nodes that compute whether any element is wrong, appended to `nodes`.
+
+    inside: a value that is known to be True exactly where the element is right.
+    """
     with Builder(loc=node.loc) as builder:
-        if kind == "division":
+        if inside is not None:
+            wrong = OPS["not"](inside)
+        elif kind == "division":
             wrong = OPS["eq"](value, _constant(builder, 0, value.type))
         elif kind == "assert":
             wrong = OPS["not"](value)
         else:
             wrong = _outside(builder, value, size)
-        axes = tuple(range(len(value.type.shape)))
+        axes = tuple(range(len(wrong.type.shape)))
         flag = OPS["reduce_max"](wrong, axes=axes) if axes else wrong
     nodes.extend(builder.nodes)
     return flag
+
+
+def inside_of(value: Value, intervals: Intervals, size: AnyDim) -> Value | None:
+    """The condition that decides alone whether a flat place is in [0, size), if there is one.
+
+    A place is `rest + scale * select(low <= i < high, i, outside)`: where the condition holds it
+    is in range, and where it does not it is out of range. The condition reads the index only, so
+    its reduction is one loop over memory, whatever the rest varies with.
+    """
+    found = _selected(value, intervals)
+    if found is None or not isinstance(size, int):
+        return None
+    select, scale, (low, high) = found
+    condition, index, other = select.inputs
+    limits, outside = _limits(condition, index), intervals.of(other)
+    if limits is None or outside is None:
+        return None
+    right = low + scale * limits[0] >= 0 and high + scale * limits[1] < size
+    return condition if right and high + scale * outside[1] < 0 else None
+
+
+def _selected(value: Value, intervals: Intervals) -> tuple[Node, int, Interval] | None:
+    """value as `rest + scale * select(...)`: the select, the scale, the range of the rest."""
+    node = value.node
+    while node is not None and node.op.name in _ALL_ELEMENTS:
+        node = node.inputs[0].node
+    if node is None or node.op.name not in ("select", "add", "mul"):
+        return None
+    if node.op.name == "select":
+        return node, 1, (0, 0)
+    for part, other in (node.inputs, node.inputs[::-1]):
+        found, known = _selected(part, intervals), intervals.of(other)
+        if found is None or known is None:
+            continue
+        select, scale, rest = found
+        if node.op.name == "add":
+            return select, scale, (rest[0] + known[0], rest[1] + known[1])
+        if known[0] == known[1] > 0:
+            return select, scale * known[0], (rest[0] * known[0], rest[1] * known[0])
+    return None
+
+
+_ALL_ELEMENTS = frozenset(["reshape", "permute", "expand"])
+
+
+def _limits(condition: Value, index: Value) -> Interval | None:
+    """(low, last) where the condition is `low <= index and index <= last`, written with `lt`."""
+    node = condition.node
+    if node is None or node.op.name != "and":
+        return None
+    below, above = [part.node for part in node.inputs]
+    if below is None or above is None or (below.op.name, above.op.name) != ("le", "lt"):
+        return None
+    low, high = _number(below.inputs[0]), _number(above.inputs[1])
+    if below.inputs[1] is not index or above.inputs[0] is not index or low is None or high is None:
+        return None
+    return low, high - 1
+
+
+def _number(value: Value) -> int | None:
+    node = value.node
+    number = node.attrs["value"] if node is not None and node.op.name == "full" else None
+    return number if isinstance(number, int) else None
 
 
 def _outside(builder: Builder, index: Value, size: AnyDim) -> Value:

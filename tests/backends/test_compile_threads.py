@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from graphc.backends.llvm import pool
-from graphc.backends.llvm.compile import compile_graph
+from graphc.backends.llvm.compile import compile_graph, prepare
 from graphc.ir.build import trace
 from graphc.ir.types import parse_type
+from graphc.passes.loop.text import show_kernel
 from tests.backends.random_graphs import random_graph, random_inputs
 from tests.backends.test_compile_ops import layer_norm, o, softmax
 
@@ -125,3 +126,28 @@ def test_layer_norm_on_several_threads():
     graph = trace(layer_norm, *map(parse_type, ["f32[64, 100]", "f32[100]", "f32[100]"]))
     rng = np.random.default_rng(0)
     assert_same_bits(graph, [rng.random(s, "f4") for s in [(64, 100), (100,), (100,)]])
+
+
+TRANSPOSES = {
+    "square": ("f32[260, 260]", (1, 0)),
+    "tall": ("f64[1031, 37]", (1, 0)),
+    "wide": ("i8[9, 2000]", (1, 0)),
+    "channels last": ("f32[3, 17, 11, 13]", (0, 2, 3, 1)),
+    "channels first": ("bf16[2, 11, 13, 70]", (0, 3, 1, 2)),
+    "heads": ("f32[3, 40, 5, 24]", (0, 2, 1, 3)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSES)
+def test_transposes_are_cut_around_whole_tiles(name):
+    text, perm = TRANSPOSES[name]
+    type = parse_type(text)
+    graph = trace(lambda x: [o.neg(o.permute(x, perm=perm))], type)
+    x = np.random.default_rng(0).integers(-9, 9, type.shape).astype(type.dtype.numpy)
+    executable = assert_same_bits(graph, [x])
+    np.testing.assert_array_equal(executable(x)[0], -x.transpose(perm))
+    (report,) = prepare(graph).reports
+    lines = show_kernel(report.loops).splitlines()
+    parallel = [k for k, line in enumerate(lines) if line.endswith(" parallel:")]
+    tiles = [k for k, line in enumerate(lines) if line.lstrip().startswith("tiles of")]
+    assert parallel and (name == "heads" or max(parallel) < min(tiles))

@@ -319,21 +319,13 @@ class window(Structural):
     linear = (0,)
 
     def transpose(ct, node, i):
-        """The sum over the places in a window of their slices, spread out and moved into place."""
+        """The windows laid over each other and added, axis by axis from the last one on."""
         sizes, strides, dilations = (node.attrs[k] for k in ("sizes", "strides", "dilations"))
         shape, k = node.inputs[0].type.shape, len(sizes)
         lead = len(shape) - k
-        total = None
-        for place in np.ndindex(*sizes):
-            part = _window_place(ct, place, k)
-            for axis, stride in enumerate(strides):
-                if stride > 1:
-                    part = dilate(part, lead + axis, stride)
-            low = (0,) * lead + tuple([p * d for p, d in zip(place, dilations, strict=True)])
-            high = tuple([n - a - m for n, a, m in zip(shape, low, part.type.shape, strict=True)])
-            part = pad(part, low=low, high=high, value=0)
-            total = part if total is None else total + part
-        return total
+        for i in reversed(range(k)):
+            ct = _overlay(ct, lead + i, shape[lead + i], strides[i], dilations[i])
+        return ct
 
     def to_onnx(g, node, x):
         return g.window(node, x)
@@ -344,13 +336,68 @@ class window(Structural):
     )
 
 
-def _window_place(ct, place: tuple[int, ...], k: int):
+def _overlay(ct, axis: int, n: int | Dim, stride: int, dilation: int):
+    """The windows along `axis`, whose elements lie along the last axis, added into n places.
+
+    An element of window i at place p goes to i * stride + p * dilation. The places are taken by
+    their remainder r by the stride, so that each result is a sum of shifted slices without holes:
+    out[j * stride + r] is the sum over the p with p * dilation % stride = r of
+    ct[j - p * dilation // stride, p].
+    """
+    shape = ct.type.shape[:-1]
+    size, count = ct.type.shape[-1], shape[axis]
+    if size <= stride and (dilation == 1 or size == 1):
+        return _padded(_side_by_side(ct, axis, stride), axis, 0, n - count * stride)
+    rows = count + (size - 1) * dilation // stride
+    parts = [_remainder(ct, axis, rows, stride, dilation, r) for r in range(stride)]
+    total = parts[0]
+    if stride > 1:
+        one = (*shape[:axis], rows, 1, *shape[axis + 1 :])
+        total = concat(*[reshape(part, shape=one) for part in parts], axis=axis + 1)
+        total = reshape(total, shape=(*shape[:axis], rows * stride, *shape[axis + 1 :]))
+    return _padded(total, axis, 0, n - rows * stride)
+
+
+def _side_by_side(ct, axis: int, stride: int):
+    """Windows that do not overlap, one after the other, with zeros between them."""
+    last = len(ct.type.shape) - 1
+    ct = _padded(ct, last, 0, stride - ct.type.shape[last])
+    perm = (*range(axis + 1), last, *range(axis + 1, last))
+    shape = ct.type.shape[:last]
+    wide = (*shape[:axis], shape[axis] * stride, *shape[axis + 1 :])
+    return reshape(permute(ct, perm=perm), shape=wide)
+
+
+def _remainder(ct, axis: int, rows: int | Dim, stride: int, dilation: int, r: int):
+    """The sum of what falls on the places j * stride + r, for j below `rows`."""
     shape = ct.type.shape
-    lead = len(shape) - k
-    start = (0,) * lead + place
-    stop = (*shape[:lead], *[p + 1 for p in place])
-    part = slice_(ct, start=start, stop=stop, step=(1,) * len(shape))
-    return reshape(part, shape=shape[:lead])
+    zeros = (0,) * len(shape)
+    total = None
+    for p in range(shape[-1]):
+        if p * dilation % stride != r:
+            continue
+        part = slice_(ct, start=(*zeros[1:], p), stop=(*shape[:-1], p + 1), step=(1,) * len(shape))
+        shift = p * dilation // stride
+        part = _padded(reshape(part, shape=shape[:-1]), axis, shift, rows - shape[axis] - shift)
+        total = part if total is None else total + part
+    if total is None:
+        first = slice_(ct, start=zeros, stop=(*shape[:-1], 1), step=(1,) * len(shape))
+        empty = full_like(0.0, reshape(first, shape=shape[:-1]))
+        total = _padded(empty, axis, 0, rows - shape[axis])
+    return total
+
+
+def _padded(x, axis: int, low: int | Dim, high: int | Dim):
+    """Zeros before and after along one axis; a negative `high` cuts off."""
+    shape = x.type.shape
+    zeros = (0,) * len(shape)
+    if isinstance(high, int) and high < 0:
+        stop = (*shape[:axis], shape[axis] + high, *shape[axis + 1 :])
+        x, high = slice_(x, start=zeros, stop=stop, step=(1,) * len(shape)), 0
+    if low == 0 and high == 0:
+        return x
+    sizes = [tuple([size if i == axis else 0 for i in range(len(shape))]) for size in (low, high)]
+    return pad(x, low=sizes[0], high=sizes[1], value=0)
 
 
 def _check_axes(x: TensorType, axes: tuple[int, ...]) -> None:

@@ -119,7 +119,7 @@ def _certain_roots(graph: Graph, operands: Mapping[Node, list[Value]]) -> set[Va
         if node in operands:
             roots.update(operands[node])
         elif name == "gather" or name == "dynamic_slice":
-            roots.add(node.inputs[0])
+            roots.add(base_of(node.inputs[0]))
         elif name in SCATTERS and not is_zero(node.inputs[0]):
             roots.add(base_of(node.inputs[0]))
     return {value for value in roots if value.node is not None}

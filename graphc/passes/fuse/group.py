@@ -240,8 +240,17 @@ def has_short_rows(group: Group) -> bool:
 
     The elements of a row are then registers, and its axis may be split in any way.
     """
+    n = group.domain.reduced_size
+    return isinstance(n, int) and n < group.lanes and may_be_in_lanes(group)
+
+
+def may_be_in_lanes(group: Group) -> bool:
+    """Whether a lane can take a row, which has the bits that a row along the lanes has.
+
+    Rows of up to STEP elements go this way where they are no run in memory: windows, mostly.
+    """
     domain, n = group.domain, group.domain.reduced_size
-    if group.kind != ROWS or not isinstance(n, int) or not 2 <= n < group.lanes:
+    if group.kind != ROWS or not isinstance(n, int) or not 2 <= n < STEP:
         return False
     return (
         domain.reduced == frozenset([len(domain.sizes) - 1])
@@ -277,7 +286,8 @@ def check_lane_axis(group: Group) -> None:
                     cut = k
                     break
     inner_size = product([domain.extents[v] for v in variables[cut:]])
-    if cut and not (short and sizes.divides(STEP, inner_size)):
+    whole_steps = short and sizes.divides(STEP, inner_size)
+    if cut and not whole_steps and not may_be_in_lanes(group):
         raise NotFused("would split the lane axis of a reduction")
 
 

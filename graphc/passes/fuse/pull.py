@@ -279,14 +279,14 @@ def _iota(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) ->
 @moves("gather")
 def _gather(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
     """out[i..., j...] = source[index[i...], j...], along `axis` of the source."""
-    source, position = node.inputs
+    source, position = base_of(node.inputs[0]), node.inputs[1]
     pull.buffer(group, source)
     axis = node.attrs["axis"]
     rank = len(position.type.shape)
     place = index[axis : axis + rank]
     rest = index[:axis] + (ZERO,) + index[axis + rank :]
     row = pull(group, position, place, guards)
-    shape = source.type.shape
+    shape = node.inputs[0].type.shape
     access = Access(source, flatten(rest, shape), guards, (strides(shape)[axis],))
     return group.table.make("load", (row,), access, source.type.dtype)
 
@@ -306,9 +306,8 @@ def _window(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) 
 
 @moves("dynamic_slice")
 def _dynamic_slice(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
-    source = node.inputs[0]
+    source, shape = base_of(node.inputs[0]), node.inputs[0].type.shape
     pull.buffer(group, source)
-    shape = source.type.shape
     starts = [
         pull._clamped(group, start, size - width)
         for start, size, width in zip(node.inputs[1:], shape, node.attrs["sizes"])

@@ -45,9 +45,9 @@ from .partial import Partials, prepare_columns, total_of_lines
 from .rows import block_lanes, keep_rows, row_program, row_stage, stage_body
 from .scan import lower_scan
 from .scatter import lower_scatter
-from .schedule import BLOCKS, ROW_BLOCKS, TILE_BLOCK, Schedule
+from .schedule import BLOCKS, ROW_BLOCKS, Schedule
 from .short import short_rows
-from .tiles import BLOCK_STEPS, tiled_map
+from .tiles import tile_candidates, tiled_map
 
 #: Lanes in a unit of a parallel lane loop.
 LANE_UNIT = 256
@@ -160,13 +160,13 @@ class Lowering:
             found += [(v, 1) for v in schedule.outer[:-1]]
             found.append((schedule.outer[-1], 64))
             return found
+        if kind == MAP and self.tiled is not None:
+            return tile_candidates(self)
         if kind in (MAP, ROWS) or (kind == SCAN and schedule.lanes_inside):
             found += [(v, 1) for v in schedule.outer]
         elif kind in (COLUMNS, SCAN):
             found += [(v, 1) for v in schedule.outer[:-1]]
-        if kind == MAP and self.tiled is not None:
-            found.append((TILE_BLOCK, BLOCK_STEPS))
-        elif kind == MAP:
+        if kind == MAP:
             found.append((schedule.lane, self._lane_unit()))
         elif kind == COLUMNS:
             found.append((schedule.lane, max(self.width * column_vectors(self), 64)))

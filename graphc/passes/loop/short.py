@@ -1,4 +1,4 @@
-"""Short rows: fewer elements than a vector has lanes, so a row in each lane.
+"""Short rows: fewer elements than a vector has lanes, or windows: a row in each lane.
 
 Each element of the rows is a register. The reduction is the tree that the lanes of a row program
 form, over registers; so a result has the same bits in either form.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..fuse.group import has_short_rows
+from ..fuse.group import has_short_rows, may_be_in_lanes
 from .ir import ShortReduce, ShortStore, Stage, Statement
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def short_rows(lowering: Lowering) -> list[Statement] | None:
     """The program for rows in lanes, or None where rows are long, or few, or columns are summed."""
     group, schedule, kernel = lowering.group, lowering.schedule, lowering.kernel
-    if not has_short_rows(group) or not schedule.outer:
+    windows = len(schedule.inner) > 1 and may_be_in_lanes(group)
+    if not (windows or has_short_rows(group)) or not schedule.outer:
         return None
     row = schedule.outer[-1]
     kernel.lanes = frozenset([row])

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from ..fuse.affine import Variable
 from ..fuse.expr import Expr
 from .ir import At, Lanes, Least, Loop, Statement, Sum, TileLoad
+from .parallel import Candidate
 from .schedule import TILE_BLOCK, TILE_STEP, Schedule
 
 if TYPE_CHECKING:
     from .lower import Lowering
 
 #: Steps of the outer loop that are done for one vector of lanes before the next.
-BLOCK_STEPS = 64
+BLOCK_STEPS = 128
+#: Lanes in a unit of a parallel loop.
+LANE_UNIT = 64
 #: Loops shorter than this are not worth a tile.
 LEAST_EXTENT = 8
 
@@ -32,6 +35,7 @@ def tiled_map(lowering: Lowering, stores: list[Statement]) -> list[Statement] | 
     lane, width = schedule.lane, lowering.width
     n = schedule.extents[step]
     schedule.extents[TILE_BLOCK] = n
+    schedule.outer.remove(step)
     end = Least(Sum(At(TILE_BLOCK), BLOCK_STEPS), n)
     row_end = Least(Sum(At(TILE_STEP), width), end)
     rows = Loop(step, At(TILE_STEP), row_end, 1, stores, (0, n))
@@ -39,7 +43,14 @@ def tiled_map(lowering: Lowering, stores: list[Statement]) -> list[Statement] | 
     tiles = Loop(TILE_STEP, At(TILE_BLOCK), end, width, [tile, rows], (0, n))
     lanes = Lanes(lane, 0, schedule.extents[lane], 1, [tiles], (0, schedule.extents[lane]))
     block = Loop(TILE_BLOCK, 0, n, BLOCK_STEPS, [lanes], (0, n))
-    return lowering.nest([v for v in schedule.outer if v != step], [block])
+    return lowering.nest(schedule.outer, [block])
+
+
+def tile_candidates(lowering: Lowering) -> list[Candidate]:
+    """The loops around whole tiles: one inside would make each chunk load the tiles of all."""
+    schedule = lowering.schedule
+    around: list[Candidate] = [(variable, 1) for variable in schedule.outer]
+    return [*around, (TILE_BLOCK, BLOCK_STEPS), (schedule.lane, LANE_UNIT)]
 
 
 def _across(schedule: Schedule) -> tuple[Variable, list[Expr]] | None:

@@ -13,6 +13,9 @@ from .printer import Buffer, Printer, dtype_of, vector_of
 
 Rows = list[tuple[Expr, Vec, AnyDim]]  # computed positions: expression, vector, stride
 
+#: Distances of lanes at which whole vectors are loaded and shuffled, which is faster than a gather.
+SHORT_STRIDES = frozenset([2, 3, 4])
+
 # --- lanes of a form -----------------------------------------------------------------------------
 
 
@@ -281,6 +284,9 @@ def _load_lanes(
         return reverse(p, load_vector(p, pointer, dtype, mask), vector)
     if isinstance(stride, tuple) and mask is None and max(stride) - min(stride) < 2 * p.width:
         return _load_pattern(p, address(p, base, form, kind, u, row), dtype, stride)
+    if stride in SHORT_STRIDES and (mask is None or p.target.has_masked):
+        assert isinstance(stride, int)
+        return _load_strided(p, address(p, base, form, kind, u, row), dtype, stride, mask)
     return _gather(p, base, form, dtype, u, stride, None, mask, row)
 
 
@@ -315,6 +321,41 @@ def _load_pattern(p: Printer, pointer: str, dtype: DType, offsets: tuple[int, ..
         inside = vector_of([f"i1 {int(half + j <= max(picks))}" for j in range(p.width)])
         halves.append(load_vector(p, p.element(pointer, str(half), kind), dtype, inside))
     return p.shuffle(vector, halves[0], halves[1], picks)
+
+
+def _load_strided(p: Printer, pointer: str, dtype: DType, stride: int, mask: str | None) -> str:
+    """Elements a few places apart: all vectors in which they lie, and a shuffle for each."""
+    kind, vector, width = memory_element(dtype), p.vec.memory_type(dtype), p.width
+    last = (width - 1) * stride + 1 - width  # the vector that ends with the last element
+    made = ""
+    for k in range(stride):
+        start = k * width if mask is not None else min(k * width, last)
+        part = None if mask is None else _spread_mask(p, mask, stride, k)
+        found = load_vector(p, p.element(pointer, str(start), kind), dtype, part)
+        if k == 0:
+            made = found
+            continue
+        picks = []
+        for j, place in enumerate(range(0, stride * width, stride)):
+            if place < k * width:  # found before: by the first shuffle, or in its lane since
+                picks.append(place if k == 1 else j)
+            else:  # a lane of a later vector takes anything
+                picks.append(width + min(place - start, width - 1))
+        made = p.shuffle(vector, made, found, picks)
+    return made
+
+
+def _spread_mask(p: Printer, mask: str, stride: int, part: int) -> str:
+    """The lanes of vector `part` of a strided load that hold an element of an active lane."""
+    lines = p.vec.lines
+    cache = next(scope.cache for scope in p.scopes if scope.lines is lines)
+    key = ("spread", mask, stride, part)
+    found = cache.get(key)
+    if found is None:
+        places = [part * p.width + j for j in range(p.width)]
+        lanes = [p.width if place % stride else place // stride for place in places]
+        found = cache[key] = p.shuffle(p.mask_kind, mask, "zeroinitializer", lanes)
+    return found
 
 
 def _gather(

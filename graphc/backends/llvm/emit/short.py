@@ -46,7 +46,14 @@ def _each_point(p: Printer, points: Points) -> Iterator[int]:
 def print_short_reduce(p: Printer, s: ShortReduce) -> None:
     """The tree of a row program over registers: absent lanes are left out."""
     a = s.accumulator
-    registers: list[Register] = [operand(p, a, s.expr, 0) for _ in _each_point(p, s.points)]
+    registers: list[Register] = []
+    for number in _each_point(p, s.points):
+        element = operand(p, a, s.expr, 0)
+        if number < p.width:
+            registers.append(element)
+        else:  # as the next vector of a row along the lanes
+            lane = number % p.width
+            registers[lane] = c.combine(p, a, registers[lane], element)
     distance = p.width // 2
     while distance:
         for j in range(min(distance, len(registers))):
