@@ -244,10 +244,10 @@ class GemmBlock:
         }
         if gemm.blocked:
             indices |= {"first": self._first, "last": self._last}
-        if gemm.epilogue and not gemm.stored.is_half:
+        if gemm.tile_epilogue:
             indices |= {"batch": self.batch, "row": rows.at}
             indices["column"] = emitter.add(self.column, column)
-        extra = () if gemm.stored.is_half else gemm.extra
+        extra = gemm.extra if gemm.tile_epilogue else ()
         pointers = (a, b, c, *(f"%{name}" for name in extra))
 
         def call(count: Index) -> None:
