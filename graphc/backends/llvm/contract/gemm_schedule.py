@@ -19,6 +19,10 @@ from graphc.backends.llvm.target import Target
 
 # Up to this many rows the whole of B is read in place, once.
 FEW_ROWS = 4
+# A B in place of more bytes comes from memory: few of its rows at a time, so that each is a
+# stream that the processor fetches ahead.
+STREAMED_BYTES = 8 << 20
+STREAMED_ROWS = 16
 # Bytes of a packed block of B.
 PACKED_BYTES = 512 << 10
 # Units of work: rows are cut into no more blocks, and columns until there are enough.
@@ -131,9 +135,11 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     if few_rows:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
-    k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
     in_place_b = few_rows or (m is not None and m <= 2 * rows)
     pack_b = stored.is_half or problem.transpose_b or not in_place_b
+    k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
+    if not pack_b and k is not None and n is not None and k * n * sums.bytes > STREAMED_BYTES:
+        k_block = STREAMED_ROWS
     # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
     a_row = m if problem.transpose_a else k
     aliased = a_row is not None and a_row * sums.bytes % 4096 == 0
