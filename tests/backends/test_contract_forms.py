@@ -17,7 +17,7 @@ every_level = pytest.mark.parametrize("target", LEVELS, ids=lambda target: targe
 FORMS = list(itertools.product((False, True), repeat=2))
 SKINNY = [
     (1, 1, 1), (1, 1, 1000), (70, 1, 31), (515, 1, 33), (131, 5, 257), (7, 90, 37), (257, 9, 300),
-    (401, 17, 300), (24, 300, 260),
+    (401, 17, 300), (24, 300, 260), (1100, 19, 70),
 ]  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def test_units_may_be_split_anywhere(chunk):
         GemmProblem(2000, 1, 90, 2),
         GemmProblem(2000, 1, 90, 2, transpose_a=True),
         GemmProblem(500, 6, 300, transpose_b=True),
+        GemmProblem(3000, 6, 30, 2, transpose_a=True),
         GemmProblem(None, 5, 90, 2),
     ]:
         sizes = (problem.m or 700, problem.n, problem.k, problem.batch)

@@ -114,6 +114,10 @@ CASES = {
     "one short column": (residual, ["f32[90, 20]", "f32[20, 1]", "f32[90, 1]"]),
     "few columns": (residual, ["f32[210, 300]", "f32[300, 5]", "f32[210, 5]"]),
     "transposed column": (transposed_column, ["f32[200, 70]", "f32[200, 1]", "f32[70, 1]"]),
+    "few transposed columns": (
+        transposed_column,
+        ["f32[200, 170]", "f32[200, 5]", "f32[170, 5]"],
+    ),
     "column of each": (column_of_each, ["f32[3, 40, 90]", "f32[3, 90, 1]", "f32[3, 40, 1]"]),
     "image": (image, ["f32[2, 5, 9, 7]", "f32[20, 5, 3, 3]", "f32[20]", "f32[2, 20, 9, 7]"]),
     "pointwise image": (pointwise_image, ["f32[2, 30, 16, 8]", "f32[20, 30, 1, 1]", "f32[20]"]),

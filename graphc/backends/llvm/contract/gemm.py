@@ -16,6 +16,7 @@ from graphc.backends.llvm.contract.gemm_form import GemmProblem
 from graphc.backends.llvm.contract.gemm_schedule import GemmSchedule, schedule_gemm
 from graphc.backends.llvm.contract.gemm_state import GemmState
 from graphc.backends.llvm.contract.kernel import Kernel
+from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.target import Target
 
 # (batch, first column, first row, end of rows)
@@ -130,7 +131,7 @@ class _GemmKernel(GemmState):
         """Rows [row, row_end) of one block of columns of one matrix."""
         emitter, schedule = self.entry, self.schedule
         column, width = self._width(column)
-        if not self.stored.is_half:
+        if not self.apart:
             self._k_blocks((batch, column, row), width, row_end)
             if self.turned and self.epilogue:
                 self._finish_in_place((batch, row, column), (emitter.sub(row_end, row), width))
@@ -140,7 +141,10 @@ class _GemmKernel(GemmState):
             end = emitter.minimum(emitter.add(at, schedule.row_block), row_end)
             self._k_blocks((batch, column, at), width, end)
             extent = (emitter.sub(end, at), width)
-            self._finish_region(self.scratch("c"), (batch, at, column), extent)
+            if self.turned:
+                self._transpose_out((batch, at, column), extent)
+            else:
+                self._finish_region(self.scratch("c"), (batch, at, column), extent)
 
         emitter.loop(row, row_end, schedule.row_block, rows)
 
@@ -171,14 +175,38 @@ class _GemmKernel(GemmState):
         if self.epilogue:
             self._finish_in_place((batch, row, column), extent)
 
+    def _transpose_out(
+        self, origin: tuple[Index, Index, Index], extent: tuple[Index, Index]
+    ) -> None:
+        """Sums of a turned product from scratch into the output, whose columns are their rows."""
+        emitter, vector = self.entry, self.vector
+        batch, row, column = origin
+        transpose = transposer(self.builder, vector, self.sums, exact=True)
+        side = transpose_lanes(vector)
+        at_row = emitter.add(emitter.mul(batch, self.n), column)
+        out = vector.address("%out", emitter.add(emitter.mul(at_row, self.m), row))
+
+        def some(at: Index, _carried: Sequence[str]) -> None:
+            counts: dict[str, Index] = {
+                "rows": emitter.minimum(emitter.sub(extent[0], at), side),
+                "count": extent[1],
+                "from_stride": self.c_row,
+                "to_stride": self.m,
+            }
+            here = vector.address(self.scratch("c"), emitter.mul(at, self.c_row))
+            transpose.call(emitter, (here, vector.address(out, at)), counts)
+
+        emitter.loop(0, extent[0], side, some)
+        if self.epilogue:
+            self._finish_in_place(origin, extent)
+
     def _finish_in_place(
         self, origin: tuple[Index, Index, Index], extent: tuple[Index, Index]
     ) -> None:
         """The epilogue over sums that lie in the output."""
         batch, row, column = origin
         if self.turned:
-            # One row here is one column of the output.
-            origin, extent = (batch, column, 0), (extent[1], 1)
+            origin, extent = (batch, column, row), (extent[1], extent[0])
         self._finish_region(None, origin, extent)
 
     def _finish_region(
@@ -195,7 +223,7 @@ class _GemmKernel(GemmState):
         """
         emitter, vector = self.entry, self.vector
         batch, row, column = origin
-        height, width = (self.n, 1) if self.turned else (self.m, self.n)
+        height, width = (self.n, self.m) if self.turned else (self.m, self.n)
         at_row = emitter.add(emitter.mul(batch, height), row)
         into = emitter.add(emitter.mul(at_row, width), column)
         out = vector.address("%out", into, self.stored)

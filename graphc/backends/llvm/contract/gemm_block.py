@@ -45,8 +45,8 @@ class GemmBlock:
         k: tuple[Index, Index],
     ) -> None:
         """
-        place    (batch, column, row) where the block of columns starts; rows of a block of
-                 halves are counted from there in scratch
+        place    (batch, column, row) where the block of columns starts; rows of a block in
+                 scratch are counted from there
         columns  how many columns
         k        (the first, how many)
         """
@@ -66,7 +66,7 @@ class GemmBlock:
             b_at = emitter.add(b_at, emitter.mul(batch, emitter.mul(depth, n)))
         self.a = self.vector.address("%a", a_at, stored)
         self.b = self.vector.address("%b", b_at, stored)
-        if stored.is_half:
+        if gemm.apart:
             self.c = gemm.scratch("c")
         else:
             c_at = emitter.add(emitter.mul(batch, emitter.mul(m, n)), column)

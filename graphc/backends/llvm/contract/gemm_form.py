@@ -19,6 +19,10 @@ DOT_FEWEST = (8, 32)
 DOT_FEW = (24, 256)
 # Elements of a B that is transposed for the dot form, all of it at once.
 DOT_PACKED = 1 << 17
+# Most columns, and least rows and k, of a product that is computed transposed.
+TURNED_COLUMNS = 24
+TURNED_ROWS = 64
+TURNED_K = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,26 @@ class GemmProblem:
 
 
 def is_turned(problem: GemmProblem) -> bool:
-    """Whether one column is computed as one row: out^T = B^T A^T, in the same memory."""
-    return problem.n == 1 and element(problem.dtype).floating
+    """Whether out^T = B^T A^T is computed, its rows in lanes: for one column, and for few.
+
+    One column is the same memory. Few are worth a transposed output where A runs along m and
+    the sums are not short.
+    """
+    m, n, k = problem.m, problem.n, problem.k
+    if n == 1 or not element(problem.dtype).floating:
+        return n == 1 and element(problem.dtype).floating
+    if m is None or n is None or not problem.transpose_a or (k is not None and k < TURNED_K):
+        return False
+    return 1 < n <= TURNED_COLUMNS and m >= TURNED_ROWS
 
 
 def turn(problem: GemmProblem) -> GemmProblem:
     """The product of the transposes in the other order, for one that `is_turned`."""
     return replace(
         problem,
-        m=1,
+        m=problem.n,
         n=problem.m,
-        transpose_a=False,
+        transpose_a=problem.n != 1 and not problem.transpose_b,
         transpose_b=not problem.transpose_a,
         a_batched=problem.b_batched,
         b_batched=problem.a_batched,

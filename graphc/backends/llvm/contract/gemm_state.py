@@ -44,7 +44,7 @@ class GemmState:
         names = ("m", "n", "k", "batch")
         self.m, self.n, self.k, self.batch = (problem.size(name) for name in names)
         if self.turned:
-            self.m, self.n, problem = 1, self.m, turn(problem)
+            self.m, self.n, problem = self.n, self.m, turn(problem)
         self.problem = problem
         lanes = self.vector.lanes
         self.columns = schedule.vectors * lanes
@@ -73,9 +73,11 @@ class GemmState:
             if isinstance(self.dot_row, int) and problem.n is not None:
                 most = problem.n * self.dot_row
             self.b_block = max(self.b_block, most)
-        # Halves are summed into a block of f32, which is rounded when it is complete.
-        self.c_row = block * self.columns if self.stored.is_half else self.n
-        self.c_block = schedule.row_block * self.c_row if self.stored.is_half else 0
+        # Halves are summed into a block of f32, which is rounded when it is complete; a turned
+        # product into a block which is then transposed.
+        self.apart = self.stored.is_half or (self.turned and problem.m != 1)
+        self.c_row = block * self.columns if self.apart else self.n
+        self.c_block = schedule.row_block * self.c_row if self.apart else 0
         self.tiles: dict[TileShape, Subroutine] = {}
 
     def scratch(self, part: str) -> str:
