@@ -16,15 +16,20 @@ from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
 
-def dot_tile(target: Target, rows: int | None) -> tuple[int, int]:
-    """(rows of A, rows of B) of a tile, for an A of few rows: sums and loads fit the registers."""
+def dot_tile(target: Target, few: int | None, many: int | None) -> tuple[int, int]:
+    """(rows of A, rows of B) of a tile, for A's number of rows, which are few, and for B's.
+
+    Sums and loads fit the registers, and the tiles at the edges repeat little.
+    """
+    few, many = few or 4, many or 1024
     best: tuple[float, int, int] | None = None
-    rows = rows or 4
-    for height in range(1, min(rows, 8) + 1):
-        width = min(8, (target.registers - 1) // (height + 1))
-        cost = -(-rows // height) * tile_cost(height, width) / width
-        if width and (best is None or cost < best[0]):
-            best = (cost, height, width)
+    for height in range(1, min(few, 8) + 1):
+        for width in range(1, min(8, (target.registers - 1) // (height + 1)) + 1):
+            tiles = -(-few // height) * -(-many // width)
+            # Of equal tiles the squarer one reads less.
+            cost = tiles * (tile_cost(height, width) + 0.1 * (height + width))
+            if best is None or cost < best[0]:
+                best = (cost, height, width)
     assert best is not None
     return best[1], best[2]
 

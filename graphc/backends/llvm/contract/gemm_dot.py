@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from graphc.backends.llvm.contract.dot_form import dot_function, dot_tile
 from graphc.backends.llvm.contract.emitter import Index
-from graphc.backends.llvm.contract.gemm_form import GemmProblem
+from graphc.backends.llvm.contract.gemm_form import DOT_FEW, GemmProblem
 from graphc.backends.llvm.contract.gemm_state import GemmState
 from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 
@@ -15,7 +15,7 @@ def by_columns(problem: GemmProblem) -> bool:
     That is how a B that was transposed into scratch is used; else the smaller of the two.
     """
     m, n = problem.m, problem.n
-    return not problem.transpose_b or (n is not None and n <= 24 and (m is None or m > n))
+    return not problem.transpose_b or (n is not None and n <= DOT_FEW and (m is None or m > n))
 
 
 def dot_region(
@@ -43,17 +43,18 @@ def dot_region(
     a_side, b_side = (a, gemm.k, height, gemm.n), (b, b_row, width, 1)
     swapped = by_columns(problem)
     few, many = (b_side, a_side) if swapped else (a_side, b_side)
-    _tiles(gemm, problem.n if swapped else problem.m, few, many, c)
+    known = (problem.n, problem.m) if swapped else (problem.m, problem.n)
+    _tiles(gemm, dot_tile(gemm.target, *known), few, many, c)
 
 
 # (address, elements between rows, how many rows, elements between their results)
 Side = tuple[str, Index, Index, Index]
 
 
-def _tiles(gemm: GemmState, known: int | None, few: Side, many: Side, c: str) -> None:
+def _tiles(gemm: GemmState, shape: tuple[int, int], few: Side, many: Side, c: str) -> None:
     """Tiles over all rows of `few` for some rows of `many`, then for the next."""
     emitter, vector = gemm.entry, gemm.vector
-    rows, columns = dot_tile(gemm.target, known)
+    rows, columns = shape
     counts: dict[str, Index] = {"k": gemm.k, "a_row": few[1], "b_row": many[1]}
     counts |= {"c_row": few[3], "c_column": many[3]}
     strides = {name: size if isinstance(size, int) else None for name, size in counts.items()}

@@ -15,8 +15,8 @@ from graphc.backends.llvm.target import Target
 
 # Rows (or columns) that the dot form serves, each with the k from which on it does: beyond
 # these, transposing while packing costs less than the sums across lanes.
-DOT_FEWEST = (8, 32)
-DOT_FEW = (24, 256)
+DOT_LIMITS = ((4, 32), (8, 64), (24, 256))
+DOT_FEW = DOT_LIMITS[-1][0]
 # Elements of a B that is transposed for the dot form, all of it at once.
 DOT_PACKED = 1 << 17
 # Most columns, and least rows and k, of a product that is computed transposed.
@@ -95,11 +95,11 @@ def dot_serves(emitter: Emitter, problem: GemmProblem, target: Target) -> bool |
     m, n, k = (problem.size(name) for name in ("m", "n", "k"))
 
     def few(count: Index) -> bool | str:
-        choices = [
-            _both(emitter, emitter.less(count, most + 1), emitter.less(least_k - 1, k))
-            for most, least_k in (DOT_FEWEST, DOT_FEW)
-        ]
-        return _either(emitter, *choices)
+        found: bool | str = False
+        for most, least_k in DOT_LIMITS:
+            both = _both(emitter, emitter.less(count, most + 1), emitter.less(least_k - 1, k))
+            found = _either(emitter, found, both)
+        return found
 
     if problem.transpose_b:
         return _either(emitter, few(m), few(n))

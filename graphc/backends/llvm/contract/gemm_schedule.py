@@ -138,8 +138,10 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     in_place_b = few_rows or (m is not None and m <= 2 * rows)
     pack_b = stored.is_half or problem.transpose_b or not in_place_b
     k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
-    if not pack_b and k is not None and n is not None and k * n * sums.bytes > STREAMED_BYTES:
-        k_block = STREAMED_ROWS
+    if not pack_b and k is not None and n is not None:
+        matrices = (problem.batch or 1) if problem.b_batched else 1
+        if matrices * k * n * sums.bytes > STREAMED_BYTES:
+            k_block = min(STREAMED_ROWS, k_block)
     # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
     a_row = m if problem.transpose_a else k
     aliased = a_row is not None and a_row * sums.bytes % 4096 == 0
@@ -166,7 +168,7 @@ def _dot_blocks(problem: GemmProblem) -> tuple[int, int]:
     m, n = problem.m, problem.n
     rows = 256 if m is None else max(DOT_ROWS, -(-m // MOST_ROW_BLOCKS))
     columns = 1024 if n is None else max(16, -(-n // 256) * 16)
-    return rows, max(columns, DOT_FEW[0])
+    return rows, max(columns, DOT_FEW)
 
 
 def _blocks(problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool) -> tuple[int, int]:

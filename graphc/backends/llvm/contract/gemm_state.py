@@ -69,7 +69,7 @@ class GemmState:
         if self.dot is True:
             self.a_panel = self.b_block = 0
         if self.dot is not False and not problem.transpose_b:
-            most = DOT_PACKED + DOT_FEW[0] * 16
+            most = DOT_PACKED + DOT_FEW * 16
             if isinstance(self.dot_row, int) and problem.n is not None:
                 most = problem.n * self.dot_row
             self.b_block = max(self.b_block, most)
