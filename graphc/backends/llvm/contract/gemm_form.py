@@ -19,10 +19,12 @@ DOT_LIMITS = ((4, 32), (8, 64), (24, 256))
 DOT_FEW = DOT_LIMITS[-1][0]
 # Elements of a B that is transposed for the dot form, all of it at once.
 DOT_PACKED = 1 << 17
-# Most columns, and least rows and k, of a product that is computed transposed.
+# Most columns, and least rows and k, of a product that is computed transposed; the last where
+# columns fill whole vectors.
 TURNED_COLUMNS = 24
 TURNED_ROWS = 64
 TURNED_K = 32
+TURNED_LONG_K = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +57,19 @@ class GemmProblem:
         return f"%{name}" if known is None else known
 
 
-def is_turned(problem: GemmProblem) -> bool:
+def is_turned(problem: GemmProblem, target: Target) -> bool:
     """Whether out^T = B^T A^T is computed, its rows in lanes: for one column, and for few.
 
-    One column is the same memory. Few are worth a transposed output where A runs along m and
-    the sums are not short.
+    One column is the same memory. Few are worth a transposed output where A runs along m, and
+    they fill no whole vectors or the sums are long.
     """
-    m, n, k = problem.m, problem.n, problem.k
-    if n == 1 or not element(problem.dtype).floating:
-        return n == 1 and element(problem.dtype).floating
-    if m is None or n is None or not problem.transpose_a or (k is not None and k < TURNED_K):
+    m, n, k, of = problem.m, problem.n, problem.k, element(problem.dtype)
+    if not of.floating or n == 1:
+        return of.floating
+    if m is None or n is None or not problem.transpose_a:
         return False
-    return 1 < n <= TURNED_COLUMNS and m >= TURNED_ROWS
+    least_k = TURNED_K if n % target.lanes(of.bits) else TURNED_LONG_K
+    return 1 < n <= TURNED_COLUMNS and m >= TURNED_ROWS and (k is None or k >= least_k)
 
 
 def turn(problem: GemmProblem) -> GemmProblem:

@@ -125,7 +125,7 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     That of the turned problem, where it is turned.
     """
     dot = may_serve(problem, target)
-    problem = turn(problem) if is_turned(problem) else problem
+    problem = turn(problem) if is_turned(problem, target) else problem
     stored = element(problem.dtype)
     sums = stored.accumulator
     lanes = target.lanes(sums.bits)

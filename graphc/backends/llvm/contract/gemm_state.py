@@ -34,7 +34,7 @@ class GemmState:
         self.sums = self.stored.accumulator
         self.builder = KernelBuilder()
         self.sizes = problem.sizes
-        self.turned = is_turned(problem)
+        self.turned = is_turned(problem, target)
         self.extra = epilogue.operands if epilogue else ()
         first = ("b", "a") if b_first != self.turned else ("a", "b")
         self.entry = entry_emitter((*first, "out", *self.extra), self.sizes)
