@@ -75,6 +75,8 @@ _compiled: dict[tuple, Compiled] = {}
 def test_a_narrow_operand_is_transposed_up_to_a_bound():
     target = get_target()
     symbolic = Compiled(gemm(GemmProblem(None, None, None, None), target), target)
+    # One column is read where it is.
+    check(GemmProblem(None, None, None, None), target, (3, 1, 150_000, 1), kernel=symbolic)
     for k, dot in [(DOT_PACKED // 7, True), (DOT_PACKED // 7 + 1, False)]:
         problem, sizes = GemmProblem(300, 7, k), (300, 7, k, 1)
         assert may_serve(problem, target) is dot
@@ -104,7 +106,7 @@ def test_units_may_be_split_anywhere(chunk):
         GemmProblem(2000, 1, 90, 2),
         GemmProblem(2000, 1, 90, 2, transpose_a=True),
         GemmProblem(500, 6, 300, transpose_b=True),
-        GemmProblem(3000, 6, 30, 2, transpose_a=True),
+        GemmProblem(3000, 6, 90, 2, transpose_a=True),
         GemmProblem(None, 5, 90, 2),
     ]:
         sizes = (problem.m or 700, problem.n, problem.k, problem.batch)

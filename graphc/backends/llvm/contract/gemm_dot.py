@@ -34,10 +34,9 @@ def dot_region(
             b_at = emitter.add(b_at, emitter.mul(batch, gemm.n))
         b, b_row = vector.address("%b", emitter.mul(b_at, gemm.k)), gemm.k
     else:
-        b, b_row = gemm.scratch("b"), gemm.dot_row
         if problem.b_batched:
             b_at = emitter.add(b_at, emitter.mul(batch, emitter.mul(gemm.k, gemm.n)))
-        _transpose(gemm, vector.address("%b", b_at), b, width)
+        b, b_row = _along_k(gemm, vector.address("%b", b_at), width), gemm.dot_row
     c_at = emitter.add(c_at, emitter.mul(batch, emitter.mul(gemm.m, gemm.n)))
     c = vector.address("%out", c_at)
     a_side, b_side = (a, gemm.k, height, gemm.n), (b, b_row, width, 1)
@@ -77,6 +76,16 @@ def _tiles(gemm: GemmState, shape: tuple[int, int], few: Side, many: Side, c: st
         emitter.loop(0, few[2], rows, tile)
 
     emitter.loop(0, many[2], columns, panel)
+
+
+def _along_k(gemm: GemmState, b: str, width: Index) -> str:
+    """The address of `width` columns of B along k: a copy, or B where that is one column."""
+    emitter, copy = gemm.entry, gemm.scratch("b")
+    several = emitter.less(1, gemm.n)
+    emitter.when(several, lambda: _transpose(gemm, b, copy, width))
+    if isinstance(several, bool):
+        return copy
+    return emitter.value(f"select i1 {several}, ptr {copy}, ptr {b}")
 
 
 def _transpose(gemm: GemmState, source: str, destination: str, width: Index) -> None:

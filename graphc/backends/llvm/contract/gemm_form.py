@@ -23,7 +23,7 @@ DOT_PACKED = 1 << 17
 # columns fill whole vectors.
 TURNED_COLUMNS = 24
 TURNED_ROWS = 64
-TURNED_K = 32
+TURNED_K = 64
 TURNED_LONG_K = 512
 
 
