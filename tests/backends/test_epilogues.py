@@ -69,6 +69,15 @@ def dot_form(x, w, b):
     return o.add(o.dot(x, w, contract=((1,), (1,))), wide(b, (2, 45), 0))
 
 
+def transposed_column(x, w, r):
+    return o.mul(o.dot(x, w, contract=((0,), (0,))), r)
+
+
+def column_of_each(x, w, r):
+    y = o.dot(x, w, contract=((2,), (1,)), batch=((0,), (0,)))
+    return o.exp(o.add(y, r))
+
+
 def image(x, w, b, r):
     y = o.add(o.conv(x, w, **CONV), wide(b, (2, 20, 9, 7), 0, 2, 3))
     return o.max(o.add(y, r), 0.0)
@@ -101,6 +110,15 @@ CASES = {
     "batches": (batches, ["f32[4, 9, 30]", "f32[4, 30, 21]", "f32[4]"]),
     "batches and columns": (batches_and_columns, ["f32[4, 9, 30]", "f32[4, 30, 21]", "f32[21]"]),
     "dot form": (dot_form, ["f32[2, 400]", "f32[45, 400]", "f32[45]"]),
+    "one column": (residual, ["f32[90, 300]", "f32[300, 1]", "f32[90, 1]"]),
+    "one short column": (residual, ["f32[90, 20]", "f32[20, 1]", "f32[90, 1]"]),
+    "few columns": (residual, ["f32[210, 300]", "f32[300, 5]", "f32[210, 5]"]),
+    "transposed column": (transposed_column, ["f32[200, 70]", "f32[200, 1]", "f32[70, 1]"]),
+    "few transposed columns": (
+        transposed_column,
+        ["f32[200, 170]", "f32[200, 5]", "f32[170, 5]"],
+    ),
+    "column of each": (column_of_each, ["f32[3, 40, 90]", "f32[3, 90, 1]", "f32[3, 40, 1]"]),
     "image": (image, ["f32[2, 5, 9, 7]", "f32[20, 5, 3, 3]", "f32[20]", "f32[2, 20, 9, 7]"]),
     "pointwise image": (pointwise_image, ["f32[2, 30, 16, 8]", "f32[20, 30, 1, 1]", "f32[20]"]),
     "depthwise": (depthwise, ["f32[2, 6, 9, 7]", "f32[6, 1, 3, 3]", "f32[6]"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from graphc.backends.llvm.contract import (
@@ -60,9 +61,19 @@ _CONVOLUTIONS = {
 
 
 def _product(node: Node) -> MatrixProduct:
+    """The product as a kernel computes it.
+
+    Of one column it is one row: the same memory, and an epilogue then has all of it in lanes.
+    The kernel itself does so too, for rows whose number is a symbol.
+    """
     found = matrix_product(node)
     assert found is not None, "prepare_products gives every product its views"
-    return found
+    m, n, left, right = found.m, found.n, found.left, found.right
+    floats = node.outputs[0].type.dtype in (F32, F64)
+    if not floats or n != 1 or not isinstance(m, int) or m == 1:
+        return found
+    row = replace(right, transposed=False)
+    return replace(found, m=1, n=m, left=row, right=replace(left, transposed=not left.transposed))
 
 
 def _dot_operands(node: Node) -> list[Value]:

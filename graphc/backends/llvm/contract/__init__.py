@@ -5,7 +5,7 @@ Independent of the graph: a problem and a target go in, a `Kernel` comes out.
     emitter, element, vector, halves      text, types, vectors, f16 and bf16
     kernel, epilogue, finish              what is handed over, and what is done at the store
     tile                                  the one microkernel
-    gemm, gemm_*, dot_form, packing       matrix products
+    gemm, gemm_*, dot_form, packing       matrix products; gemm_form decides their form
     conv, conv_*                          convolutions and gradients, channels in lanes
     planes, planes_*                      the same for few channels, positions in lanes
 

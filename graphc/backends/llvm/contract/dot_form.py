@@ -1,17 +1,37 @@
-"""Products with transposed B and few rows: lanes along k, then one sum across lanes.
+"""Products of two operands that run along k: lanes along k, then one sum across lanes.
 
-Neither operand is packed: both run along k. A tile of rows and columns shares its loads;
-tiles at the edge repeat their last row or column, and write the same values twice. Each
-element is `lanes` chains in the order of k, added by a fixed tree.
+Neither operand is packed. A tile of rows of both shares its loads; tiles at the edge repeat
+their last row, and write the same values twice. Each element is `lanes` chains in the order of
+k, added by a fixed tree, whatever the tile and whichever operand is which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Index
+from graphc.backends.llvm.contract.gemm_schedule import tile_cost
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.packing import shuffle
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
+
+
+def dot_tile(target: Target, few: int | None, many: int | None) -> tuple[int, int]:
+    """(rows of A, rows of B) of a tile, for A's number of rows, which are few, and for B's.
+
+    Sums and loads fit the registers, and the tiles at the edges repeat little.
+    """
+    few, many = few or 4, many or 1024
+    best: tuple[float, int, int] | None = None
+    for height in range(1, min(few, 8) + 1):
+        for width in range(1, min(8, (target.registers - 1) // (height + 1)) + 1):
+            tiles = -(-few // height) * -(-many // width)
+            # Of equal tiles the squarer one reads less.
+            cost = tiles * (tile_cost(height, width) + 0.1 * (height + width))
+            if best is None or cost < best[0]:
+                best = (cost, height, width)
+    assert best is not None
+    return best[1], best[2]
 
 
 def dot_function(
@@ -19,17 +39,16 @@ def dot_function(
     target: Target,
     of: Element,
     shape: tuple[int, int],
-    strides: tuple[int | None, int | None],
+    strides: Mapping[str, int | None],
 ) -> Subroutine:
     """The subroutine of a tile of `shape` (rows, columns): c[i, j] = A's row i . B's row j.
 
-    strides  (k, elements between rows of c), None where only the caller knows
-    Pointers a, b, c; indices k, c_row, and the counts `rows` and `columns` that exist.
+    strides  k, a_row, b_row, c_row and c_column; None where only the caller knows. One of the
+             last two is 1: along it results are stored together
+    Pointers a, b, c; indices those strides, and the counts `rows` and `columns` that exist.
     """
     rows, columns = shape
-    known_k, known_c = strides
-    indices = {"k": known_k, "c_row": known_c, "rows": None, "columns": None}
-    routine = Subroutine(("a", "b", "c"), indices)
+    routine = Subroutine(("a", "b", "c"), {**strides, "rows": None, "columns": None})
     emitter, values = routine.emitter, routine.values
     vector = Vector(emitter, of, target)
     lanes, k = vector.lanes, values["k"]
@@ -40,8 +59,8 @@ def dot_function(
 
     at_rows = clipped(rows, values["rows"])
     at_columns = clipped(columns, values["columns"])
-    a_starts = [vector.address("%a", emitter.mul(row, k)) for row in at_rows]
-    b_starts = [vector.address("%b", emitter.mul(column, k)) for column in at_columns]
+    a_starts = [vector.address("%a", emitter.mul(row, values["a_row"])) for row in at_rows]
+    b_starts = [vector.address("%b", emitter.mul(at, values["b_row"])) for at in at_columns]
 
     def step(at: Index, sums: Sequence[str], mask: str | None = None) -> list[str]:
         right = [vector.load(vector.address(start, at), mask) for start in b_starts]
@@ -59,10 +78,82 @@ def dot_function(
     rest = emitter.sub(k, full)
     if rest != 0:
         sums = step(full, sums, vector.mask(rest))
-    for row, at_row in enumerate(at_rows):
-        base = vector.address("%c", emitter.mul(at_row, values["c_row"]))
-        for column, at_column in enumerate(at_columns):
-            total = vector.sum(sums[row * columns + column])
-            emitter.store(of.llvm, total, vector.address(base, at_column), of.bytes)
+    if values["c_column"] == 1:
+        runs = [list(sums[row * columns :][:columns]) for row in range(rows)]
+        _store(vector, runs, (at_rows, at_columns), values["c_row"], (values, shape))
+    else:
+        runs = [list(sums[column::columns]) for column in range(columns)]
+        _store(vector, runs, (at_columns, at_rows), values["c_column"], (values, shape))
     routine.define(builder, f"dot{rows}x{columns}")
     return routine
+
+
+def _store(
+    vector: Vector,
+    runs: Sequence[Sequence[str]],
+    places: tuple[Sequence[Index], Sequence[Index]],
+    stride: Index,
+    exist: tuple[Mapping[str, Index], tuple[int, int]],
+) -> None:
+    """The sums across lanes of vectors; those of one run are neighbours in the output.
+
+    places  of the runs, `stride` apart, and within a run
+    exist   the counts, and how many of each a whole tile has
+    """
+    emitter, of = vector.emitter, vector.element
+    # Runs in pieces, as many pieces together as one vector holds.
+    pieces = [
+        (run, first, values[first : first + vector.lanes])
+        for run, values in enumerate(runs)
+        for first in range(0, len(values), vector.lanes)
+    ]
+    groups = max(1, vector.lanes // len(pieces[0][2]))
+    stored = []
+    for start in range(0, len(pieces), groups):
+        together = pieces[start : start + groups]
+        total = lane_sums(vector, [value for *_, values in together for value in values])
+        lane = 0
+        for run, first, values in together:
+            stored.append((run, first, len(values), total, lane))
+            lane += len(values)
+    starts = [vector.address("%c", emitter.mul(place, stride)) for place in places[0]]
+
+    def whole() -> None:
+        for run, first, count, total, lane in stored:
+            kept = ", ".join(f"i32 {at}" for at in range(lane, lane + count))
+            both = f"{vector.type} {total}, {vector.type} poison"
+            part = emitter.value(f"shufflevector {both}, <{count} x i32> <{kept}>")
+            into = vector.address(starts[run], first)
+            emitter.store(f"<{count} x {of.llvm}>", part, into, of.bytes)
+
+    def single() -> None:
+        for run, first, count, total, lane in stored:
+            for at in range(count):
+                one = emitter.value(f"extractelement {vector.type} {total}, i64 {lane + at}")
+                vector.store_scalar(one, vector.address(starts[run], places[1][first + at]))
+
+    counts, (rows, columns) = exist
+    all_rows = emitter.compare("sge", counts["rows"], rows)
+    all_columns = emitter.compare("sge", counts["columns"], columns)
+    emitter.when(emitter.value(f"and i1 {all_rows}, {all_columns}"), whole, single)
+
+
+def lane_sums(vector: Vector, values: Sequence[str]) -> str:
+    """One vector whose first lanes are the sums of the lanes of each of up to `lanes` vectors.
+
+    The upper half of each is added to its lower half, two in one vector, and so on.
+    """
+    current, size = list(values), vector.lanes
+    while size > 1:
+        half = size // 2
+        low = [lane for lane in range(2 * vector.lanes) if lane % size < half]
+        high = [lane + half for lane in low]
+        pairs = [
+            (current[at], current[min(at + 1, len(current) - 1)])
+            for at in range(0, len(current), 2)
+        ]
+        current = [
+            vector.add(shuffle(vector, *pair, low), shuffle(vector, *pair, high)) for pair in pairs
+        ]
+        size = half
+    return current[0]

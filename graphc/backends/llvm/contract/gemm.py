@@ -7,23 +7,16 @@ range by block of columns, so that a block of B is packed once for all rows of t
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from graphc.backends.llvm.contract.dot_form import dot_function
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.finish import finisher
 from graphc.backends.llvm.contract.gemm_block import GemmBlock
-from graphc.backends.llvm.contract.gemm_schedule import (
-    DOT_LEAST_K,
-    DOT_MOST_ROWS,
-    DOT_TILE,
-    DOT_TILE_OF_ONE_ROW,
-    GemmProblem,
-    GemmSchedule,
-    schedule_gemm,
-    uses_dot,
-)
+from graphc.backends.llvm.contract.gemm_dot import dot_region
+from graphc.backends.llvm.contract.gemm_form import GemmProblem
+from graphc.backends.llvm.contract.gemm_schedule import GemmSchedule, schedule_gemm
 from graphc.backends.llvm.contract.gemm_state import GemmState
 from graphc.backends.llvm.contract.kernel import Kernel
+from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.target import Target
 
 # (batch, first column, first row, end of rows)
@@ -40,8 +33,9 @@ def gemm(
 ) -> Kernel:
     """The kernel of a matrix product: operands a, b (or b, a), out and the epilogue's.
 
-    The bits of an element depend on its row of A, its column of B, the target, and on whether
-    the dot form serves (transposed B, long k, few rows), never on the schedule or the units.
+    The bits of an element depend on its row of A, its column of B, the target and the form
+    (`gemm_form.py`: sums across lanes for few rows or columns and a long k, by the sizes and
+    layouts alone, known or symbolic), never on the schedule or the units.
     """
     if epilogue is None:
         return _plain_gemm(problem, target, schedule, b_first)
@@ -62,24 +56,10 @@ class _GemmKernel(GemmState):
     """The entry: units, blocks, and the choice between the two forms."""
 
     def kernel(self) -> Kernel:
-        problem, emitter = self.problem, self.entry
-        if not uses_dot(problem, problem.m):
-            self._walk(self._column_block)
-        elif problem.m is not None and problem.k is not None:
-            self._walk(self._dot_block)
-            return self._finish(scratch=0)
-        else:
-            # The form is chosen at run time as it would be for the same sizes, known.
-            few = emitter.compare("sle", self.m, DOT_MOST_ROWS)
-            long = emitter.compare("sge", self.k, DOT_LEAST_K)
-            emitter.when(
-                emitter.value(f"and i1 {few}, {long}"),
-                lambda: self._walk(self._dot_block),
-                lambda: self._walk(self._column_block),
-            )
-        return self._finish(scratch=self.scratch_bytes)
-
-    def _finish(self, scratch: int) -> Kernel:
+        emitter = self.entry
+        emitter.when(
+            self.dot, lambda: self._walk(self._dot_block), lambda: self._walk(self._column_block)
+        )
         units = self._units()
         return self.builder.finish(
             "gemm",
@@ -87,7 +67,7 @@ class _GemmKernel(GemmState):
             operands=self.operands,
             sizes=self.sizes,
             units=units,
-            scratch_bytes=scratch,
+            scratch_bytes=self.scratch_bytes,
         )
 
     def _units(self) -> int | str:
@@ -151,15 +131,20 @@ class _GemmKernel(GemmState):
         """Rows [row, row_end) of one block of columns of one matrix."""
         emitter, schedule = self.entry, self.schedule
         column, width = self._width(column)
-        if not self.stored.is_half:
+        if not self.apart:
             self._k_blocks((batch, column, row), width, row_end)
+            if self.turned and self.epilogue:
+                self._finish_in_place((batch, row, column), (emitter.sub(row_end, row), width))
             return
 
         def rows(at: Index, _carried: Sequence[str]) -> None:
             end = emitter.minimum(emitter.add(at, schedule.row_block), row_end)
             self._k_blocks((batch, column, at), width, end)
             extent = (emitter.sub(end, at), width)
-            self._finish_region(self.scratch("c"), self.c_row, (batch, at, column), extent)
+            if self.turned:
+                self._transpose_out((batch, at, column), extent)
+            else:
+                self._finish_region(self.scratch("c"), (batch, at, column), extent)
 
         emitter.loop(row, row_end, schedule.row_block, rows)
 
@@ -184,63 +169,66 @@ class _GemmKernel(GemmState):
 
     def _dot_block(self, batch: Index, column: Index, row: Index, row_end: Index) -> None:
         """The same region by sums across lanes."""
-        emitter, vector = self.entry, self.vector
         column, width = self._width(column)
-        rows, columns = DOT_TILE if self.problem.m != 1 else DOT_TILE_OF_ONE_ROW
-        strides = (self.problem.k, self.problem.n)
-        dot = dot_function(self.builder, self.target, self.sums, (rows, columns), strides)
-        a_row, b_row, c_at = row, column, emitter.mul(batch, emitter.mul(self.m, self.n))
-        if self.problem.a_batched:
-            a_row = emitter.add(row, emitter.mul(batch, self.m))
-        if self.problem.b_batched:
-            b_row = emitter.add(column, emitter.mul(batch, self.n))
-        a = vector.address("%a", emitter.mul(a_row, self.k))
-        b = vector.address("%b", emitter.mul(b_row, self.k))
-        c_at = emitter.add(c_at, emitter.add(emitter.mul(row, self.n), column))
-        c = vector.address("%out", c_at)
-        height = emitter.sub(row_end, row)
-
-        def tile(at_column: Index, at_row: Index) -> None:
-            at = emitter.add(emitter.mul(at_row, self.n), at_column)
-            pointers = (
-                vector.address(a, emitter.mul(at_row, self.k)),
-                vector.address(b, emitter.mul(at_column, self.k)),
-                vector.address(c, at),
-            )
-            counts: dict[str, Index] = {
-                "k": self.k,
-                "c_row": self.n,
-                "rows": emitter.sub(height, at_row),
-                "columns": emitter.sub(width, at_column),
-            }
-            dot.call(emitter, pointers, counts)
-
-        def panel(at_column: Index, _carried: Sequence[str]) -> None:
-            emitter.loop(0, height, rows, lambda at_row, _none: tile(at_column, at_row))
-
-        emitter.loop(0, width, columns, panel)
+        extent = (self.entry.sub(row_end, row), width)
+        dot_region(self, (batch, row, column), extent)
         if self.epilogue:
-            self._finish_region(c, self.n, (batch, row, column), (height, width))
+            self._finish_in_place((batch, row, column), extent)
+
+    def _transpose_out(
+        self, origin: tuple[Index, Index, Index], extent: tuple[Index, Index]
+    ) -> None:
+        """Sums of a turned product from scratch into the output, whose columns are their rows."""
+        emitter, vector = self.entry, self.vector
+        batch, row, column = origin
+        transpose = transposer(self.builder, vector, self.sums, exact=True)
+        side = transpose_lanes(vector)
+        at_row = emitter.add(emitter.mul(batch, self.n), column)
+        out = vector.address("%out", emitter.add(emitter.mul(at_row, self.m), row))
+
+        def some(at: Index, _carried: Sequence[str]) -> None:
+            counts: dict[str, Index] = {
+                "rows": emitter.minimum(emitter.sub(extent[0], at), side),
+                "count": extent[1],
+                "from_stride": self.c_row,
+                "to_stride": self.m,
+            }
+            here = vector.address(self.scratch("c"), emitter.mul(at, self.c_row))
+            transpose.call(emitter, (here, vector.address(out, at)), counts)
+
+        emitter.loop(0, extent[0], side, some)
+        if self.epilogue:
+            self._finish_in_place(origin, extent)
+
+    def _finish_in_place(
+        self, origin: tuple[Index, Index, Index], extent: tuple[Index, Index]
+    ) -> None:
+        """The epilogue over sums that lie in the output."""
+        batch, row, column = origin
+        if self.turned:
+            origin, extent = (batch, column, row), (extent[1], extent[0])
+        self._finish_region(None, origin, extent)
 
     def _finish_region(
         self,
-        sums: str,
-        stride: Index,
+        scratch: str | None,
         origin: tuple[Index, Index, Index],
         extent: tuple[Index, Index],
     ) -> None:
-        """Epilogue and rounding of sums that lie in rows `stride` apart, into the output.
+        """Epilogue and rounding of sums, into the output.
 
-        origin  (batch, row, column) of the first in the output
-        extent  (rows, columns)
+        scratch  where they lie; None for in the output
+        origin   (batch, row, column) of the first in the output
+        extent   (rows, columns)
         """
         emitter, vector = self.entry, self.vector
         batch, row, column = origin
-        at_row = emitter.add(emitter.mul(batch, self.m), row)
-        into = emitter.add(emitter.mul(at_row, self.n), column)
+        height, width = (self.n, self.m) if self.turned else (self.m, self.n)
+        at_row = emitter.add(emitter.mul(batch, height), row)
+        into = emitter.add(emitter.mul(at_row, width), column)
         out = vector.address("%out", into, self.stored)
         finish = finisher(self.builder, vector, self.sums, self.stored, self.epilogue)
         counts: dict[str, Index] = {"rows": extent[0], "columns": extent[1]}
-        counts |= {"from_stride": stride, "to_stride": self.n}
+        counts |= {"from_stride": self.c_row if scratch else width, "to_stride": width}
         counts |= {"batch": batch, "row": row, "column": column}
-        finish.call(emitter, (sums, out, *(f"%{name}" for name in self.extra)), counts)
+        finish.call(emitter, (scratch or out, out, *(f"%{name}" for name in self.extra)), counts)

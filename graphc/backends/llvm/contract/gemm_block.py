@@ -45,8 +45,8 @@ class GemmBlock:
         k: tuple[Index, Index],
     ) -> None:
         """
-        place    (batch, column, row) where the block of columns starts; rows of a block of
-                 halves are counted from there in scratch
+        place    (batch, column, row) where the block of columns starts; rows of a block in
+                 scratch are counted from there
         columns  how many columns
         k        (the first, how many)
         """
@@ -66,7 +66,7 @@ class GemmBlock:
             b_at = emitter.add(b_at, emitter.mul(batch, emitter.mul(depth, n)))
         self.a = self.vector.address("%a", a_at, stored)
         self.b = self.vector.address("%b", b_at, stored)
-        if stored.is_half:
+        if gemm.apart:
             self.c = gemm.scratch("c")
         else:
             c_at = emitter.add(emitter.mul(batch, emitter.mul(m, n)), column)
@@ -244,10 +244,10 @@ class GemmBlock:
         }
         if gemm.blocked:
             indices |= {"first": self._first, "last": self._last}
-        if gemm.epilogue and not gemm.stored.is_half:
+        if gemm.tile_epilogue:
             indices |= {"batch": self.batch, "row": rows.at}
             indices["column"] = emitter.add(self.column, column)
-        extra = () if gemm.stored.is_half else gemm.extra
+        extra = gemm.extra if gemm.tile_epilogue else ()
         pointers = (a, b, c, *(f"%{name}" for name in extra))
 
         def call(count: Index) -> None:

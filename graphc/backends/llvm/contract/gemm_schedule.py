@@ -1,58 +1,38 @@
 """How a matrix product is cut up: a record, and the heuristic that fills it in.
 
-A schedule changes speed only. Every form but "dot" adds in the order of k, one chain an
-element, so results do not depend on it; whether the "dot" form serves is decided by the
-problem's sizes and the target alone.
+A schedule changes speed only: results depend on the form alone, which `gemm_form.py` decides by
+the problem's sizes and the target.
 """
 
 import math
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.element import element
+from graphc.backends.llvm.contract.gemm_form import (
+    DOT_FEW,
+    GemmProblem,
+    is_turned,
+    may_serve,
+    turn,
+)
 from graphc.backends.llvm.target import Target
-
-# Rows of A in one call of the dot form, and the number of rows up to which it is used: beyond
-# these, transposing B while packing costs less than the sums across lanes.
-DOT_TILE = (4, 4)
-DOT_TILE_OF_ONE_ROW = (1, 8)
-DOT_MOST_ROWS = 24
-DOT_LEAST_K = 256
 
 # Up to this many rows the whole of B is read in place, once.
 FEW_ROWS = 4
+# A B in place of more bytes comes from memory: few of its rows at a time, so that each is a
+# stream that the processor fetches ahead.
+STREAMED_BYTES = 8 << 20
+STREAMED_ROWS = 16
 # Bytes of a packed block of B.
 PACKED_BYTES = 512 << 10
 # Units of work: rows are cut into no more blocks, and columns until there are enough.
 MOST_ROW_BLOCKS = 16
 ENOUGH_UNITS = 8
+# Rows in a unit of the dot form: each unit may transpose its B.
+DOT_ROWS = 96
 
 # Rows of the tile that serves the rest of a symbolic number of rows.
 REST_ROWS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class GemmProblem:
-    """out[b, m, n] = sum over k of A[b, m, k] * B[b, k, n], row-major, None for symbolic sizes.
-
-    transpose_a  A is stored as [b, k, m]
-    transpose_b  B is stored as [b, n, k]
-    a_batched, b_batched  False where one matrix serves every b
-    """
-
-    m: int | None
-    n: int | None
-    k: int | None
-    batch: int | None = 1
-    dtype: str = "f32"
-    transpose_a: bool = False
-    transpose_b: bool = False
-    a_batched: bool = True
-    b_batched: bool = True
-
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        """The names of the symbolic sizes, in the order of a kernel's arguments."""
-        return tuple(name for name in ("batch", "m", "n", "k") if getattr(self, name) is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +71,6 @@ def tile_choices(target: Target) -> tuple[tuple[int, int], ...]:
 def tile_cost(rows: int, vectors: int) -> float:
     """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain."""
     return max(rows * vectors, rows + vectors, 4) + 0.75
-
-
-def uses_dot(problem: GemmProblem, rows: int | None) -> bool:
-    """Whether the dot form serves that number of rows (None: whether it may serve some)."""
-    if not problem.transpose_b or problem.transpose_a or not element(problem.dtype).floating:
-        return False
-    if problem.k is not None and problem.k < DOT_LEAST_K:
-        return False
-    return rows is None or rows <= DOT_MOST_ROWS
 
 
 def _pieces(size: int, step: int) -> list[tuple[int, int]]:
@@ -149,7 +120,12 @@ def _even(size: int | None, block: int) -> int:
 
 
 def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
-    """The schedule for a problem, from measurements on AVX-512 processors."""
+    """The schedule for a problem, from measurements on AVX-512 processors.
+
+    That of the turned problem, where it is turned.
+    """
+    dot = may_serve(problem, target)
+    problem = turn(problem) if is_turned(problem, target) else problem
     stored = element(problem.dtype)
     sums = stored.accumulator
     lanes = target.lanes(sums.bits)
@@ -159,15 +135,22 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     if few_rows:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
-    k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
     in_place_b = few_rows or (m is not None and m <= 2 * rows)
     pack_b = stored.is_half or problem.transpose_b or not in_place_b
+    k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
+    if not pack_b and k is not None and n is not None:
+        matrices = (problem.batch or 1) if problem.b_batched else 1
+        if matrices * k * n * sums.bytes > STREAMED_BYTES:
+            k_block = min(STREAMED_ROWS, k_block)
     # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
     a_row = m if problem.transpose_a else k
     aliased = a_row is not None and a_row * sums.bytes % 4096 == 0
     reused = n is None or n >= 8 * columns
     pack_a = a_row is None or stored.is_half or (not few_rows and (aliased or reused))
-    row_block, column_block = _blocks(problem, target, (rows, columns, k_block), pack_b)
+    if dot:
+        row_block, column_block = _dot_blocks(problem)
+    else:
+        row_block, column_block = _blocks(problem, (rows, columns, k_block), pack_b)
     return GemmSchedule(
         rows,
         vectors,
@@ -180,14 +163,18 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     )
 
 
-def _blocks(
-    problem: GemmProblem, target: Target, tile: tuple[int, int, int], pack_b: bool
-) -> tuple[int, int]:
+def _dot_blocks(problem: GemmProblem) -> tuple[int, int]:
+    """(rows, columns) of a unit of work in the dot form: all of the few, a part of the many."""
+    m, n = problem.m, problem.n
+    rows = 256 if m is None else max(DOT_ROWS, -(-m // MOST_ROW_BLOCKS))
+    columns = 1024 if n is None else max(16, -(-n // 256) * 16)
+    return rows, max(columns, DOT_FEW)
+
+
+def _blocks(problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool) -> tuple[int, int]:
     """(rows, columns) of a unit of work, for a tile of (rows, columns, k)."""
     rows, columns, k_block = tile
     m, n = problem.m, problem.n
-    if m is not None and problem.k is not None and uses_dot(problem, m):
-        return DOT_MOST_ROWS, 1024 if n is None else max(16, -(-n // 256) * 16)
     row_block = rows * 8
     if m is not None:
         row_block = -(-max(rows * 4, -(-m // MOST_ROW_BLOCKS)) // rows) * rows

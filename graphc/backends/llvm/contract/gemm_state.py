@@ -1,9 +1,16 @@
 """What the parts of a matrix product's emission share."""
 
 from graphc.backends.llvm.contract.element import element
-from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.epilogue import Epilogue
-from graphc.backends.llvm.contract.gemm_schedule import GemmProblem, GemmSchedule
+from graphc.backends.llvm.contract.gemm_form import (
+    DOT_FEW,
+    DOT_PACKED,
+    GemmProblem,
+    dot_serves,
+    is_turned,
+    turn,
+)
+from graphc.backends.llvm.contract.gemm_schedule import GemmSchedule
 from graphc.backends.llvm.contract.gemm_tile import TileContext, TileShape, tile_function
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine, entry_emitter
 from graphc.backends.llvm.contract.vector import Vector
@@ -21,17 +28,24 @@ class GemmState:
         epilogue: Epilogue | None,
         b_first: bool,
     ) -> None:
-        self.problem, self.target, self.schedule = problem, target, schedule
+        self.target, self.schedule = target, schedule
         self.epilogue = epilogue
         self.stored = element(problem.dtype)
         self.sums = self.stored.accumulator
         self.builder = KernelBuilder()
         self.sizes = problem.sizes
+        self.turned = is_turned(problem, target)
         self.extra = epilogue.operands if epilogue else ()
+        first = ("b", "a") if b_first != self.turned else ("a", "b")
+        self.entry = entry_emitter((*first, "out", *self.extra), self.sizes)
         self.operands = (*(("b", "a") if b_first else ("a", "b")), "out", *self.extra)
-        self.entry = entry_emitter(self.operands, self.sizes)
+        self.dot = dot_serves(self.entry, problem, target)
         self.vector = Vector(self.entry, self.sums, target)
-        self.m, self.n, self.k, self.batch = (self._size(name) for name in ("m", "n", "k", "batch"))
+        names = ("m", "n", "k", "batch")
+        self.m, self.n, self.k, self.batch = (problem.size(name) for name in names)
+        if self.turned:
+            self.m, self.n, problem = self.n, self.m, turn(problem)
+        self.problem = problem
         lanes = self.vector.lanes
         self.columns = schedule.vectors * lanes
         if problem.transpose_a:
@@ -49,9 +63,21 @@ class GemmState:
             else -(-min(schedule.column_block, problem.n) // self.columns)
         )
         self.b_block = block * self.b_panel if schedule.pack_b else 0
-        # Halves are summed into a block of f32, which is rounded when it is complete.
-        self.c_row = block * self.columns if self.stored.is_half else self.n
-        self.c_block = schedule.row_block * self.c_row if self.stored.is_half else 0
+        # A multiple of a cache's sets apart, rows would share one; a transposed square may write
+        # past k.
+        self.dot_row = self.entry.add(self.k, 16)
+        if self.dot is True:
+            self.a_panel = self.b_block = 0
+        if self.dot is not False and not problem.transpose_b:
+            most = DOT_PACKED + DOT_FEW * 16
+            if isinstance(self.dot_row, int) and problem.n is not None:
+                most = problem.n * self.dot_row
+            self.b_block = max(self.b_block, most)
+        # Halves are summed into a block of f32, which is rounded when it is complete; a turned
+        # product into a block which is then transposed.
+        self.apart = self.stored.is_half or (self.turned and problem.m != 1)
+        self.c_row = block * self.columns if self.apart else self.n
+        self.c_block = schedule.row_block * self.c_row if self.apart else 0
         self.tiles: dict[TileShape, Subroutine] = {}
 
     def scratch(self, part: str) -> str:
@@ -70,9 +96,13 @@ class GemmState:
             at += -(-size // align) * align
         return offsets | {"end": at + align}
 
-    def _size(self, name: str) -> Index:
-        known = getattr(self.problem, name)
-        return f"%{name}" if known is None else known
+    @property
+    def tile_epilogue(self) -> Epilogue | None:
+        """The epilogue of tiles: none where it is a pass of its own over complete sums.
+
+        Halves are rounded in that pass. Of a turned product the tile's rows are columns.
+        """
+        return None if self.stored.is_half or self.turned else self.epilogue
 
     @property
     def blocked(self) -> bool:
@@ -96,7 +126,7 @@ class GemmState:
                 mask_b=not pack_b,
                 blocked=self.blocked,
                 prefetch=self.schedule.prefetch,
-                epilogue=None if self.stored.is_half else self.epilogue,
+                epilogue=self.tile_epilogue,
             )
             self.tiles[shape] = tile_function(context, shape)
         return self.tiles[shape]
