@@ -92,7 +92,8 @@ def kthvalue(input, k, dim=-1, keepdim=False):
     n = _size(input, axis, "kthvalue")
     if not (at_most(1, k) and at_most(k, n)):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {axis}")
-    values, places = _sorted(input, axis, False)
+    _refuse_complex(input)
+    values, places = ops.topk(input, axis=axis, k=k, largest=False)
     found = selected(values, axis, k - 1), selected(places, axis, k - 1)
     return return_types.kthvalue(*_kept(found, axis, keepdim))
 

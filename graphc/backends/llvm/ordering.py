@@ -21,6 +21,8 @@ from graphc.passes.fuse.plan import base_of
 
 _SORT_NS, _TOPK_NS = 10.0, 1.0  # of an element
 
+_ORDER = {"insert": text.INSERT, "order": text.ORDER}
+
 _LESS_FLOAT = """
 define internal i1 @$less($T %a, $T %b) alwaysinline nounwind {
   %below = fcmp olt $T %a, %b
@@ -144,7 +146,7 @@ def _sort(node: Node, target: Target) -> NativeCall:
         "position": text.position_text(bits, "s"),
     }
     operands, sizes = ("x", "values", "places"), ("n", "inner")
-    kernel = _kernel("sort", text.SORT, {"order": text.ORDER}, words, operands, sizes)
+    kernel = _kernel("sort", text.SORT, _ORDER, words, operands, sizes)
     points = product(shape)
     return NativeCall(
         kernel,
@@ -173,6 +175,7 @@ def _topk(node: Node, target: Target) -> NativeCall:
         "o_position": text.position_text(bits, "o"),
         "contiguous": topk_text.TOGETHER if inner == 1 else topk_text.APART,
         "offer": topk_text.OFFER_FEW if few else topk_text.OFFER_MANY,
+        "first": topk_text.FIRST_FEW if few else topk_text.FIRST_MANY,
         "last": "" if few else topk_text.LAST_MANY,
         "enough": "%room = add i64 %k, 0" if few else topk_text.ROOM_MANY,
         "spare": str(topk_text.SPARE),
@@ -185,7 +188,7 @@ def _topk(node: Node, target: Target) -> NativeCall:
     kernel = _kernel(
         "topk",
         topk_text.TOPK,
-        {"order": text.ORDER, "settle": topk_text.SETTLE},
+        {"insert": text.INSERT} if few else _ORDER | {"settle": topk_text.SETTLE},
         words,
         ("x", "values", "places"),
         ("n", "inner", "k"),

@@ -60,15 +60,11 @@ def position_text(bits: int, name: str) -> str:
     return f"  %{name}.at = and i64 %{name}, {2**32 - 1}"
 
 
-# The m records at %a in order: by insertion there, or by counting, one digit of the keys after
-# the other, from %a to %b and back. Returns where they are. A digit that is the same everywhere
-# is passed over.
-ORDER = """
-define internal ptr @$order(ptr noalias %a, ptr noalias %b, ptr noalias %counts, i64 %m) nounwind {
+# The m records at %a put in order there, each by a walk to its place.
+INSERT = """
+define internal void @$insert(ptr noalias %a, i64 %m) nounwind {
 entry:
-  %few = icmp sle i64 %m, $few
-  br i1 %few, label %insert, label %clear
-
+  br label %insert
 insert:
   %i = phi i64 [ 1, %entry ], [ %i2, %placed ]
   %ic = icmp slt i64 %i, %m
@@ -97,6 +93,21 @@ placed:
   %i2 = add i64 %i, 1
   br label %insert
 inserted:
+  ret void
+}
+"""
+
+# The m records at %a in order: by insertion where they are few, else by counting, one digit of
+# the keys after the other, from %a to %b and back. Returns where they are. A digit that is the
+# same everywhere is passed over.
+ORDER = """
+define internal ptr @$order(ptr noalias %a, ptr noalias %b, ptr noalias %counts, i64 %m) nounwind {
+entry:
+  %few = icmp sle i64 %m, $few
+  br i1 %few, label %insert, label %clear
+
+insert:
+  call void @$insert(ptr %a, i64 %m)
   ret ptr %a
 
 clear:

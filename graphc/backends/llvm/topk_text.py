@@ -6,7 +6,7 @@ from graphc.backends.llvm.ordering_text import INFINITY
 from graphc.backends.llvm.vmath.emitter import memory_element
 from graphc.ir.dtype import DType
 
-FEW = 48  # kept records: each new one is put in its place; more wait, and are ordered together
+FEW = 24  # kept records: each new one is put in its place; more wait, and are ordered together
 SPARE = 256  # records that may wait, besides as many as are kept
 
 
@@ -85,7 +85,7 @@ $record
   %ic = icmp slt i64 %i2, %room
   br i1 %ic, label %fill, label %filled
 filled:
-  call void @$settle(ptr %scratch, ptr %b, ptr %counts, i64 %room, i64 %k)
+$first
   br label %limit
 
 limit:
@@ -238,6 +238,8 @@ settled:
   %held2 = phi i64 [ %count1, %lane ], [ %k, %settle ]
   br label %offered1
 """
+FIRST_FEW = "  call void @$insert(ptr %scratch, i64 %k)"
+FIRST_MANY = "  call void @$settle(ptr %scratch, ptr %b, ptr %counts, i64 %room, i64 %k)"
 LAST_MANY = """
   %waiting = icmp ne i64 %held, %k
   br i1 %waiting, label %tidy, label %tidied
