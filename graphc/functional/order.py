@@ -17,10 +17,14 @@ from .promote import axis_of
 from .sizes import at_most
 
 
-def _sorted(x: Value, dim: int, descending: bool) -> tuple[Value, Value]:
-    """Values and places, in order along an axis; a scalar is its own order."""
+def _refuse_complex(x: Value) -> None:
     if x.type.dtype.kind == "c":
         raise RuntimeError(" Sort does not support complex dtypes on CPU")
+
+
+def _sorted(x: Value, dim: int, descending: bool) -> tuple[Value, Value]:
+    """Values and places, in order along an axis; a scalar is its own order."""
+    _refuse_complex(x)
     axis = axis_of(dim, len(x.type.shape))
     if not x.type.shape:
         return x, ops.full(0, I64, (), x.type.device)
@@ -53,10 +57,10 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     n = input.type.shape[axis] if input.type.shape else 1
     if not (at_most(0, k) and at_most(k, n)):
         raise RuntimeError("selected index k out of range")
-    values, places = _sorted(input, dim, bool(largest))
-    if input.type.shape:
-        values, places = sliced(values, axis, 0, k), sliced(places, axis, 0, k)
-    return return_types.topk(values, places)
+    if not input.type.shape:
+        return return_types.topk(*_sorted(input, dim, bool(largest)))
+    _refuse_complex(input)
+    return return_types.topk(*ops.topk(input, axis=axis, k=k, largest=bool(largest)))
 
 
 def _kept(values: tuple[Value, Value], axis: int, keepdim: bool) -> tuple[Value, Value]:
@@ -88,7 +92,8 @@ def kthvalue(input, k, dim=-1, keepdim=False):
     n = _size(input, axis, "kthvalue")
     if not (at_most(1, k) and at_most(k, n)):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {axis}")
-    values, places = _sorted(input, axis, False)
+    _refuse_complex(input)
+    values, places = ops.topk(input, axis=axis, k=k, largest=False)
     found = selected(values, axis, k - 1), selected(places, axis, k - 1)
     return return_types.kthvalue(*_kept(found, axis, keepdim))
 

@@ -251,8 +251,8 @@ def _of_iota(node: Node, value: Value) -> Interval | None:
 
 
 def _of_place(node: Node, value: Value) -> Interval | None:
-    """Positions along an axis: an arg reduction, the places of a sort."""
-    if node.op.name == "sort" and value.index == 0:
+    """Positions along an axis: an arg reduction, the places of a sort or its first ones."""
+    if node.op.name in ("sort", "topk") and value.index == 0:
         return None
     size = node.inputs[0].type.shape[node.attrs["axis"]]
     return (0, max(size - 1, 0)) if isinstance(size, int) else None
@@ -264,6 +264,7 @@ _MADE = {
     "iota": _of_iota,
     "arg_reduce": _of_place,
     "sort": _of_place,
+    "topk": _of_place,
 }
 
 

@@ -1,6 +1,6 @@
 """Rewrites of nodes that kernels do not take as they are, into nodes that they do.
 
-1. `sort` and `searchsorted` of halves go through f32, which holds them exactly.
+1. `searchsorted` of halves goes through f32, which holds them exactly.
 2. `copy_to` another device of the same memory is the value itself: all is on one device then.
 3. `if` by a predicate of several elements runs both blocks, and selects.
 """
@@ -21,19 +21,8 @@ from .expand import expand_composites
 Rewrite = Callable[[Node, tuple[Value, ...]], "tuple[Value, ...] | None"]
 
 
-def _narrow(value: Value) -> bool:
-    return value.type.dtype in (F16, BF16)
-
-
-def _sort(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-    if not _narrow(inputs[0]):
-        return None
-    wide, places = OPS["sort"](OPS["cast"](inputs[0], dtype=F32), **node.attrs)
-    return OPS["cast"](wide, dtype=inputs[0].type.dtype), places
-
-
 def _searchsorted(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-    if not _narrow(inputs[0]):
+    if inputs[0].type.dtype not in (F16, BF16):
         return None
     wide = [OPS["cast"](value, dtype=F32) for value in inputs]
     return (OPS["searchsorted"](*wide, **node.attrs),)
@@ -57,7 +46,6 @@ def _if(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
 
 
 REWRITES: dict[str, Rewrite] = {
-    "sort": _sort,
     "searchsorted": _searchsorted,
     "if": _if,
 }

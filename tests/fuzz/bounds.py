@@ -356,7 +356,7 @@ def _sort(node: Node, x: Ranged) -> list[Ranged]:
     room = x.error.max(axis, keepdims=True) if x.center.shape[axis] else x.error
     error = np.broadcast_to(room, values.shape)
     if x.is_float:
-        gaps = np.abs(np.diff(values, axis=axis))
+        gaps = np.diff(np.sort(x.center, axis), axis=axis)
         tight = ~(gaps > 2 * room) & (room > 0)
         unsure = np.broadcast_to(tight.any(axis, keepdims=True), values.shape)
     else:
@@ -455,7 +455,8 @@ RULES: dict[str, Callable[..., list[Ranged]]] = {
     "cast": _cast, "full": _constant, "const": _constant, "iota": _constant, "dim": _constant,
     "gather": _gather, "scatter": _scatter, "dynamic_slice": _dynamic, "dynamic_update": _dynamic,
     "reduce_sum": _reduce_sum, "reduce_prod": _reduce_prod, "reduce_max": _extreme,
-    "reduce_min": _extreme, "arg_reduce": _arg_reduce, "sort": _sort, "cumulative": _cumulative,
+    "reduce_min": _extreme, "arg_reduce": _arg_reduce, "sort": _sort, "topk": _sort,
+    "cumulative": _cumulative,
     "searchsorted": _searchsorted, "complex": _complex, "real": _part, "imag": _part,
     "compact": _compact, "dot": _product, "conv": _product,
     "conv_grad_input": _product, "conv_grad_weight": _product, "if": _if, "while": _while,

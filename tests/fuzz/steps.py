@@ -327,6 +327,14 @@ def sort(maker: Maker) -> list[Item]:
     return maker.emit(ops.sort, x, axis=maker.axis(x), descending=maker.chance(0.5))
 
 
+@step("topk")
+def topk(maker: Maker) -> list[Item]:
+    x = maker.pick("fi", rank=1)
+    axis = maker.axis(x)
+    k = maker.random.randint(0, x.shape[axis])
+    return maker.emit(ops.topk, x, axis=axis, k=k, largest=maker.chance(0.5))
+
+
 @step("searchsorted")
 def searchsorted(maker: Maker) -> Item:
     x = maker.pick("fi")

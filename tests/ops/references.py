@@ -279,6 +279,11 @@ def _dynamic_update(x, update, *starts):
     return out
 
 
+def _topk(x, axis, k, largest):
+    values, places = _sort(x, axis, largest)
+    return np.take(values, range(k), axis), np.take(places, range(k), axis)
+
+
 def _sort(x, axis, descending):
     """Stable: equal elements keep their order, in both directions."""
     rows = np.moveaxis(x, axis, -1)
@@ -355,6 +360,7 @@ STRUCTURAL = {
     "dynamic_slice": _dynamic_slice,
     "dynamic_update": _dynamic_update,
     "sort": _sort,
+    "topk": _topk,
     "searchsorted": lambda boundaries, values, right: np.vectorize(
         lambda v: sum(bool(b <= v if right else b < v) for b in boundaries)
     )(values),

@@ -114,6 +114,9 @@ STRUCTURAL = {
     "reduce_prod": lambda x, axes: x.prod(axes[0]),
     "reduce_max": lambda x, axes: torch.amax(x, axes),
     "reduce_min": lambda x, axes: torch.amin(x, axes),
+    "topk": lambda x, axis, k, largest=True: torch.sort(
+        x, dim=axis, descending=largest, stable=True
+    ).values.narrow(axis, 0, k),
     "sort": lambda x, axis, descending=False: torch.sort(
         x, dim=axis, descending=descending, stable=True
     ).values,

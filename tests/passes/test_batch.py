@@ -122,6 +122,7 @@ OPS_TO_MAP = {
         lambda x, u, i: ops.dynamic_update(x, u, i), "f64[5]", "f64[2]", "i64[]",
     ),
     "searchsorted": (lambda b, v: ops.searchsorted(b, v, right=True), "f64[4]", "f64[2, 3]"),
+    "topk": (lambda x: ops.topk(x, axis=0, k=3)[1], "f64[4, 2]"),
     "sort": (lambda x: ops.sort(x, axis=0, descending=True)[1], "f64[4, 2]"),
     "arg_reduce": (lambda x: ops.arg_reduce(x, axis=1, mode="max"), "f64[3, 4]"),
     "conv_grad_weight": (

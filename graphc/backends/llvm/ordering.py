@@ -1,4 +1,4 @@
-"""Native kernels of ops that compare: `sort` (a stable merge sort of each row), `searchsorted`.
+"""Native kernels of ops that compare: `sort`, `topk` and `searchsorted`.
 
 Nan counts as the largest number, as in numpy and torch.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from string import Template
 
+from graphc.backends.llvm import ordering_text as text
+from graphc.backends.llvm import topk_text
 from graphc.backends.llvm.contract.kernel import Kernel
 from graphc.backends.llvm.native import NativeCall, native_kernel
 from graphc.backends.llvm.target import Target
@@ -16,6 +18,10 @@ from graphc.ir.dims import AnyDim, product
 from graphc.ir.dtype import DType
 from graphc.ir.graph import Node
 from graphc.passes.fuse.plan import base_of
+
+_SORT_NS, _TOPK_NS = 10.0, 1.0  # of an element
+
+_ORDER = {"insert": text.INSERT, "order": text.ORDER}
 
 _LESS_FLOAT = """
 define internal i1 @$less($T %a, $T %b) alwaysinline nounwind {
@@ -31,140 +37,6 @@ _LESS_INT = """
 define internal i1 @$less($T %a, $T %b) alwaysinline nounwind {
   %r = icmp $sign $T %a, %b
   ret i1 %r
-}
-"""
-
-# Rows of length n, elements `inner` apart. Keys and places go to scratch, are merged there in runs
-# of doubling length, from one half of scratch to the other, and are written back.
-_SORT = """
-define void @$name(ptr noalias %x, ptr noalias %values, ptr noalias %places,
-                   ptr noalias %scratch, i64 %lo, i64 %hi, i64 %n, i64 %inner) nounwind {
-entry:
-  %kb0 = mul i64 %n, $bytes
-  %kb1 = add i64 %kb0, 63
-  %kb = and i64 %kb1, -64
-  %ib = mul i64 %n, 8
-  %half = add i64 %kb, %ib
-  %second = getelementptr i8, ptr %scratch, i64 %half
-  br label %row
-row:
-  %r = phi i64 [ %lo, %entry ], [ %r2, %stored ]
-  %more = icmp slt i64 %r, %hi
-  br i1 %more, label %start, label %done
-start:
-  %outer = sdiv i64 %r, %inner
-  %o1 = mul i64 %outer, %n
-  %o2 = mul i64 %o1, %inner
-  %o3 = mul i64 %outer, %inner
-  %column = sub i64 %r, %o3
-  %base = add i64 %o2, %column
-  %places0 = getelementptr i8, ptr %scratch, i64 %kb
-  br label %read
-read:
-  %i = phi i64 [ 0, %start ], [ %i2, %read1 ]
-  %ic = icmp slt i64 %i, %n
-  br i1 %ic, label %read1, label %sorting
-read1:
-  %at0 = mul i64 %i, %inner
-  %at = add i64 %base, %at0
-  %xp = getelementptr $T, ptr %x, i64 %at
-  %xv = load $T, ptr %xp, align $bytes
-  %kp = getelementptr $T, ptr %scratch, i64 %i
-  store $T %xv, ptr %kp, align $bytes
-  %ip = getelementptr i64, ptr %places0, i64 %i
-  store i64 %i, ptr %ip, align 8
-  %i2 = add i64 %i, 1
-  br label %read
-sorting:
-  %from = phi ptr [ %scratch, %read ], [ %to, %merged ]
-  %to = phi ptr [ %second, %read ], [ %from, %merged ]
-  %run = phi i64 [ 1, %read ], [ %run2, %merged ]
-  %rc = icmp slt i64 %run, %n
-  br i1 %rc, label %pass, label %write
-pass:
-  %fromi = getelementptr i8, ptr %from, i64 %kb
-  %toi = getelementptr i8, ptr %to, i64 %kb
-  %run2 = mul i64 %run, 2
-  br label %pair
-pair:
-  %p = phi i64 [ 0, %pass ], [ %pe, %joined ]
-  %pc = icmp slt i64 %p, %n
-  br i1 %pc, label %bounds, label %merged
-bounds:
-  %m0 = add i64 %p, %run
-  %mc = icmp slt i64 %m0, %n
-  %middle = select i1 %mc, i64 %m0, i64 %n
-  %e0 = add i64 %p, %run2
-  %ec = icmp slt i64 %e0, %n
-  %pe = select i1 %ec, i64 %e0, i64 %n
-  br label %step
-step:
-  %a = phi i64 [ %p, %bounds ], [ %a2, %put ]
-  %b = phi i64 [ %middle, %bounds ], [ %b2, %put ]
-  %k = phi i64 [ %p, %bounds ], [ %k2, %put ]
-  %kc = icmp slt i64 %k, %pe
-  br i1 %kc, label %choose, label %joined
-choose:
-  %aleft = icmp slt i64 %a, %middle
-  %bleft = icmp slt i64 %b, %pe
-  %both = and i1 %aleft, %bleft
-  br i1 %both, label %compare, label %one
-compare:
-  %akp = getelementptr $T, ptr %from, i64 %a
-  %ak = load $T, ptr %akp, align $bytes
-  %bkp = getelementptr $T, ptr %from, i64 %b
-  %bk = load $T, ptr %bkp, align $bytes
-  %swap = call i1 @$less($T $first, $T $then)
-  br label %put
-one:
-  %onlyb = xor i1 %aleft, true
-  br label %put
-put:
-  %takeb = phi i1 [ %swap, %compare ], [ %onlyb, %one ]
-  %s = select i1 %takeb, i64 %b, i64 %a
-  %skp = getelementptr $T, ptr %from, i64 %s
-  %sk = load $T, ptr %skp, align $bytes
-  %sip = getelementptr i64, ptr %fromi, i64 %s
-  %si = load i64, ptr %sip, align 8
-  %dkp = getelementptr $T, ptr %to, i64 %k
-  store $T %sk, ptr %dkp, align $bytes
-  %dip = getelementptr i64, ptr %toi, i64 %k
-  store i64 %si, ptr %dip, align 8
-  %one64 = zext i1 %takeb to i64
-  %b2 = add i64 %b, %one64
-  %notb = sub i64 1, %one64
-  %a2 = add i64 %a, %notb
-  %k2 = add i64 %k, 1
-  br label %step
-joined:
-  br label %pair
-merged:
-  br label %sorting
-write:
-  %lasti = getelementptr i8, ptr %from, i64 %kb
-  br label %put1
-put1:
-  %w = phi i64 [ 0, %write ], [ %w2, %put2 ]
-  %wc = icmp slt i64 %w, %n
-  br i1 %wc, label %put2, label %stored
-put2:
-  %wkp = getelementptr $T, ptr %from, i64 %w
-  %wk = load $T, ptr %wkp, align $bytes
-  %wip = getelementptr i64, ptr %lasti, i64 %w
-  %wi = load i64, ptr %wip, align 8
-  %wt0 = mul i64 %w, %inner
-  %wt = add i64 %base, %wt0
-  %vp = getelementptr $T, ptr %values, i64 %wt
-  store $T %wk, ptr %vp, align $bytes
-  %pp = getelementptr i64, ptr %places, i64 %wt
-  store i64 %wi, ptr %pp, align 8
-  %w2 = add i64 %w, 1
-  br label %put1
-stored:
-  %r2 = add i64 %r, 1
-  br label %row
-done:
-  ret void
 }
 """
 
@@ -208,49 +80,149 @@ done:
 """
 
 
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    """The template with the words that it has; a word may hold others."""
+    return Template(Template(text).safe_substitute(words)).safe_substitute(words)
+
+
 def _kernel(
-    stem: str, text: str, dtype: DType, words: dict[str, str], operands: tuple, sizes: tuple
+    stem: str,
+    main: str,
+    helpers: dict[str, str],
+    words: dict[str, str],
+    operands: tuple,
+    sizes: tuple,
+    declares: tuple = (),
 ) -> Kernel:
-    kind = memory_element(dtype)
-    signed = {"i": "slt", "u": "ult", "b": "ult"}.get(dtype.kind, "")
-    less = f"less_{dtype.name}"
-    common = {"T": kind, "bytes": str(dtype.itemsize), "less": less, "sign": signed}
-    compare = Template(_LESS_FLOAT if dtype.kind == "f" else _LESS_INT).substitute(common)
-    body = Template(text).safe_substitute(common | words)
-    name = f"{stem}_{hashlib.blake2b(body.encode(), digest_size=8).hexdigest()}"
-    entry = Template(body).substitute(name=name)
-    functions = ((less, compare), (name, entry))
-    return Kernel(name, functions, (), operands, sizes, 1, 0)
+    """The kernel of a template. Its helpers, too, are named by what they hold, in order."""
+    words, functions = dict(words), []
+    for helper, helper_text in (*helpers.items(), (stem, main)):
+        body = _filled(helper_text, words)
+        word = helper if helper in helpers else "name"
+        words[word] = f"{helper}_{_digest(body)}"
+        functions.append((words[word], Template(body).substitute({word: words[word]})))
+    return Kernel(words["name"], tuple(functions), declares, operands, sizes, 1, 0)
+
+
+def _words(dtype: DType, bits: int) -> dict[str, str]:
+    """What the templates call an element, a record and the tables of digits."""
+    low = bits // 16
+    numbers = {
+        "bytes": dtype.itemsize,
+        "size": bits // 8,
+        "half_bits": bits // 2,
+        "few": text.FEW,
+        "digits": dtype.itemsize,
+        "low": low,
+        "table": text.DIGITS * 8,
+        "counters": text.DIGITS * dtype.itemsize,
+        "tables": _tables(dtype),
+    }
+    words = {"T": memory_element(dtype), "R": f"i{bits}", "row": text.ROW}
+    words["tally"] = text.tally_text(dtype.itemsize, low)
+    return words | {key: str(number) for key, number in numbers.items()}
+
+
+def _tables(dtype: DType) -> int:
+    return text.DIGITS * 8 * dtype.itemsize
+
+
+def _work(points: AnyDim, point_ns: float) -> float:
+    return points * point_ns if isinstance(points, int) else 1e5
 
 
 @native_kernel("sort")
 def _sort(node: Node, target: Target) -> NativeCall:
     x = node.inputs[0]
-    shape, axis = x.type.shape, node.attrs["axis"]
+    dtype, shape, axis = x.type.dtype, x.type.shape, node.attrs["axis"]
     n, inner = shape[axis], product(shape[axis + 1 :])
-    down = node.attrs["descending"]
-    # Right goes first where it is strictly before left: equal elements keep their order.
-    words = {"first": "%ak" if down else "%bk", "then": "%bk" if down else "%ak"}
+    bits = text.record_bits(dtype, n)
+    words = _words(dtype, bits) | {
+        "record": text.record_text(dtype, node.attrs["descending"], bits),
+        "position": text.position_text(bits, "s"),
+    }
     operands, sizes = ("x", "values", "places"), ("n", "inner")
-    kernel = _kernel("sort", _SORT, x.type.dtype, words, operands, sizes)
-    rows = product(shape[:axis]) * inner
-    scratch: AnyDim = 2 * (n * (x.type.dtype.itemsize + 8) + 64)
-    buffers = (base_of(x), *node.outputs)
-    return NativeCall(kernel, buffers, (n, inner), 1e5, units=rows, scratch=scratch)
+    kernel = _kernel("sort", text.SORT, _ORDER, words, operands, sizes)
+    points = product(shape)
+    return NativeCall(
+        kernel,
+        (base_of(x), *node.outputs),
+        (n, inner),
+        _work(points, _SORT_NS),
+        units=product(shape[:axis]) * inner,
+        scratch=2 * n * (bits // 8) + _tables(dtype),
+        points=points,
+        point_ns=_SORT_NS,
+    )
+
+
+@native_kernel("topk")
+def _topk(node: Node, target: Target) -> NativeCall:
+    x = node.inputs[0]
+    dtype, shape, axis = x.type.dtype, x.type.shape, node.attrs["axis"]
+    n, inner, k = shape[axis], product(shape[axis + 1 :]), node.attrs["k"]
+    largest, bits = node.attrs["largest"], text.record_bits(dtype, n)
+    few = isinstance(k, int) and k <= topk_text.FEW
+    lanes = min(64, 4 * target.lanes(dtype.itemsize * 8))
+    words = _words(dtype, bits) | {
+        "record": text.record_text(dtype, largest, bits),
+        "new_record": text.record_text(dtype, largest, bits, "new."),
+        "kth_position": text.position_text(bits, "kth"),
+        "o_position": text.position_text(bits, "o"),
+        "contiguous": topk_text.TOGETHER if inner == 1 else topk_text.APART,
+        "offer": topk_text.OFFER_FEW if few else topk_text.OFFER_MANY,
+        "first": topk_text.FIRST_FEW if few else topk_text.FIRST_MANY,
+        "last": "" if few else topk_text.LAST_MANY,
+        "enough": "%room = add i64 %k, 0" if few else topk_text.ROOM_MANY,
+        "spare": str(topk_text.SPARE),
+        "lanes": str(lanes),
+        "threshold": topk_text.threshold_text(dtype, largest),
+        "better": topk_text.better_text(dtype, largest, lanes),
+        "widen": "%better2 = "
+        + ("add i64 %better1, 0" if lanes == 64 else f"zext i{lanes} %better1 to i64"),
+    }
+    kernel = _kernel(
+        "topk",
+        topk_text.TOPK,
+        {"insert": text.INSERT} if few else _ORDER | {"settle": topk_text.SETTLE},
+        words,
+        ("x", "values", "places"),
+        ("n", "inner", "k"),
+        ("declare i64 @llvm.cttz.i64(i64, i1 immarg)",),
+    )
+    room = k if few else 2 * k + topk_text.SPARE
+    points = product(shape)
+    return NativeCall(
+        kernel,
+        (base_of(x), *node.outputs),
+        (n, inner, k),
+        _work(points, _TOPK_NS),
+        units=product(shape[:axis]) * inner,
+        scratch=2 * room * (bits // 8) + _tables(dtype) + (0 if inner == 1 else n * dtype.itemsize),
+        points=points,
+        point_ns=_TOPK_NS,
+    )
 
 
 @native_kernel("searchsorted")
 def _searchsorted(node: Node, target: Target) -> NativeCall:
     boundaries, values = node.inputs
-    right = node.attrs["right"]
+    right, dtype = node.attrs["right"], values.type.dtype
     # Left: past what is below v. Right: past what v is not below.
     words = {
+        "T": memory_element(dtype),
+        "bytes": str(dtype.itemsize),
+        "sign": "slt" if dtype.kind == "i" else "ult",
         "first": "%v" if right else "%b",
         "then": "%b" if right else "%v",
         "flip": "true" if right else "false",
     }
-    operands = ("boundaries", "values", "out")
-    kernel = _kernel("search", _SEARCH, values.type.dtype, words, operands, ("n",))
+    less = {"less": _LESS_FLOAT if dtype.kind == "f" else _LESS_INT}
+    kernel = _kernel("search", _SEARCH, less, words, ("boundaries", "values", "out"), ("n",))
     buffers = (base_of(boundaries), base_of(values), node.outputs[0])
     sizes = (boundaries.type.shape[0],)
     return NativeCall(kernel, buffers, sizes, 1e4, units=product(values.type.shape))

@@ -114,8 +114,8 @@ def top_k(g: Any, node: OnnxNode, x: Item, k: Item | None = None) -> tuple[Value
     if isinstance(size, int) and isinstance(count, int) and count > size:
         raise UnsupportedError(f"k is {count}, but {x.type.text} has {size} elements")
     g.assume_order(count, size)
-    made = ops.sort(g.value(x), axis=axis, descending=bool(node.int("largest", 1)))
-    values, places = [cut(part, axis, 0, count) for part in made]
+    largest = bool(node.int("largest", 1))
+    values, places = ops.topk(g.value(x), axis=axis, k=count, largest=largest)
     return values, ops.cast(places, dtype=I64) if places.type.dtype is not I64 else places
 
 

@@ -47,6 +47,7 @@ from .index import (
     searchsorted,
     sort,
     take_along,
+    topk,
 )
 from .movement import (
     broadcast_shapes,

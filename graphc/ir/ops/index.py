@@ -3,10 +3,10 @@
 import numpy as np
 
 from ..dims import Dim
-from ..dtype import I64
+from ..dtype import BF16, F32, I64
 from ..errors import ShapeError
 from ..op import Structural, op
-from ..schema import Any_, Bool, Case, Dims, Flag, Int, IntAttr, Onnx, Real, many, one_of
+from ..schema import Any_, Bool, Case, DimAttr, Dims, Flag, Int, IntAttr, Onnx, Real, many, one_of
 from .constant import full_like
 
 
@@ -285,6 +285,17 @@ def _check_within(x, sizes, name: str) -> None:
             raise ShapeError(f"{name}: a size of {m} is larger than {x.text}")
 
 
+def _in_order(x: np.ndarray, axis: int, descending: bool) -> tuple[np.ndarray, np.ndarray]:
+    keys = x.astype(F32.numpy) if x.dtype == BF16.numpy else x  # numpy has no place for its nan
+    if descending:  # stable from behind: flip, sort, flip
+        flipped = np.flip(keys, axis)
+        places = np.flip(np.argsort(flipped, axis, kind="stable"), axis)
+        places = x.shape[axis] - 1 - places
+    else:
+        places = np.argsort(keys, axis, kind="stable")
+    return np.take_along_axis(x, places, axis), places
+
+
 @op("sort", descending=False)
 class sort(Structural):
     """The elements in order along `axis`, and their places. Stable; nan counts as the largest."""
@@ -299,13 +310,7 @@ class sort(Structural):
         return x, x.with_dtype(I64)
 
     def eval(x, axis, descending):
-        if descending:  # stable from behind: flip, sort, flip
-            flipped = np.flip(x, axis)
-            places = np.flip(np.argsort(flipped, axis, kind="stable"), axis)
-            places = x.shape[axis] - 1 - places
-        else:
-            places = np.argsort(x, axis, kind="stable")
-        return np.take_along_axis(x, places, axis), places
+        return _in_order(x, axis, descending)
 
     dear = True
 
@@ -325,6 +330,51 @@ class sort(Structural):
         )
 
     samples = (Case("f32[4, 5]", axis=1), Case("i64[6]", axis=0, descending=True))
+
+
+@op("topk", largest=True)
+class topk(Structural):
+    """The first k elements of `sort` along `axis`, descending where `largest`; and their places."""
+
+    x: Real | Bool
+    axis: IntAttr
+    k: DimAttr
+    largest: Flag
+
+    def result(x, axis, k, largest):
+        if not 0 <= axis < len(x.shape):
+            raise ShapeError(f"topk: {x.text} has no axis {axis}")
+        n = x.shape[axis]
+        if isinstance(k, int) and not (0 <= k and (not isinstance(n, int) or k <= n)):
+            raise ShapeError(f"topk: k is {k}, not within 0 to {n}")
+        kept = x.with_shape((*x.shape[:axis], k, *x.shape[axis + 1 :]))
+        return kept, kept.with_dtype(I64)
+
+    def eval(x, axis, k, largest):
+        first = (slice(None),) * axis + (slice(0, k),)
+        values, places = _in_order(x, axis, largest)
+        return values[first], places[first]
+
+    dear = True
+
+    def pull(cts, node):
+        if cts[0] is None:
+            return [None]
+        zeros = full_like(0.0, node.inputs[0])
+        return [put_along(zeros, node.outputs[1], cts[0], node.attrs["axis"], "set")]
+
+    def push(tangents, node):
+        return [take_along(tangents[0], node.outputs[1], node.attrs["axis"]), None]
+
+    def to_onnx(g, node, x):
+        attrs = node.attrs
+        size, largest = g.dims([attrs["k"]]), int(attrs["largest"])
+        return g.op("TopK", [x, size], outputs=2, axis=attrs["axis"], largest=largest, sorted=1)
+
+    samples = (
+        Case("f32[4, 5]", axis=1, k=2),
+        Case("i64[6, 2]", axis=0, k=3, largest=False),
+    )
 
 
 def flat_index(index, axis: int, shape: tuple):

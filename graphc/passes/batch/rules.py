@@ -82,7 +82,7 @@ def refused(node: Any, inputs: list[Value], which: list[bool], count: AnyDim) ->
 
 for _name in "reduce_sum reduce_prod reduce_max reduce_min flip".split():
     RULES[OPS[_name]] = axes_moved(axes=later)
-for _name in "arg_reduce cumulative sort concat".split():
+for _name in "arg_reduce cumulative sort topk concat".split():
     RULES[OPS[_name]] = axes_moved(axis=one_later)
 for _name in "window copy_to print assert".split():
     RULES[OPS[_name]] = axes_moved()
