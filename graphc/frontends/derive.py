@@ -93,8 +93,8 @@ class _Pull:
                 self.known[cell] = self.before_hooks[cell]
 
     def _visit(self, segment: Differentiable, given: list[Cell]) -> None:
-        known = self.known
-        segment.check(given, self.leads)
+        known, leads = self.known, self.leads if self.wanted else None
+        segment.check(given, leads)
         cuts = tuple(segment.cuts(given, self.special))
         there = list(dict.fromkeys([*given, *cuts]))
         self.seen.update(cuts)
@@ -109,11 +109,11 @@ class _Pull:
         cts = {cell: known[cell] for cell in there if cell in known}
         found = segment.pull(cts, self.create, cuts)
         for cell, ct in zip(segment.inputs, found, strict=True):
-            if ct is not None and self.leads(cell):
+            if ct is not None and (leads is None or leads(cell)):
                 self.add(cell, ct)
                 self.enqueue(cell)
         if not self.retain:
-            segment.free(there, self.leads)
+            segment.free(there, leads)
 
     def _complete(self, cell: Cell) -> None:
         """The cell's gradient is complete: its hooks run."""

@@ -148,11 +148,19 @@ class Call:
     """One call: tensors found, and the rest turned into a key."""
 
     __slots__ = (
-        "args", "cells", "dims", "floats", "function", "kwargs", "owners", "plain_ints", "tape",
+        "args", "cells", "dims", "floats", "function", "kwargs", "owners", "plain_ints", "read",
+        "tape", "unread",
     )  # fmt: skip
 
-    def __init__(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
+    def __init__(
+        self,
+        function: Function,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        read: Sequence[Cell] = (),
+    ) -> None:
+        """read: the cells of the first tensors among the arguments, where somebody has them."""
+        self.function, self.args, self.kwargs, self.read = function, args, kwargs, read
         self.cells: list[Cell] = []
         self.owners: list[Any] = []
         self.floats: list[float] = []  # and the ints of a function that computes with them
@@ -161,7 +169,7 @@ class Call:
 
     def record(self) -> Any:
         rec = recorder()
-        self.tape = rec.tape
+        self.tape, self.unread = rec.tape, iter(self.read)
         shape = tuple([self._part(a) for a in self.args])
         if self.kwargs:
             shape += tuple([(k, self._part(v)) for k, v in self.kwargs.items()])
@@ -268,7 +276,7 @@ class Call:
         if cls is bool:
             return (bool, value)
         if isinstance(value, tensors.cls):
-            self.cells.append(tensors.cell(value))
+            self.cells.append(next(self.unread, None) or tensors.cell(value))
             self.owners.append(value)
             return TENSOR
         if isinstance(value, (list, tuple)):

@@ -13,13 +13,13 @@ from typing import Any
 from ..ir.dtype import DType
 from . import modes, record
 from .function import Call, Function, tensors
-from .record import CUT_WHERE_IT_RECURS, LEARNED, Recorder, recorder
+from .record import CUT_WHERE_IT_RECURS, LEARNED, Cell, Recorder, recorder
 
 new = object.__new__
 
 
 def slot_of(rec: Recorder, cell: Any) -> int:
-    """The slot of a cell on this tape, or of one that becomes a parameter as last time; else -1."""
+    """The slot of a cell on this tape, or of one that becomes a parameter as before; else -1."""
     tape = rec.tape
     if cell.tape is tape:
         slot, cells = cell.slot, tape.cells
@@ -27,14 +27,11 @@ def slot_of(rec: Recorder, cell: Any) -> int:
     known = tape.params.get(cell)
     if known is not None:
         return known
-    state = rec.state
-    following = state.next
-    if cell.buffer is None or not following.is_param or following.parent is not state:
+    if cell.buffer is None:
         return -1
-    _, type, kind = following.key
-    if type is not cell.type or kind is not (None if cell.inference else cell.requires_grad):
-        return -1
-    return -1 if following.hits < LEARNED else rec.slot_of(cell)
+    kind = None if cell.inference else cell.requires_grad
+    following = rec.state.edges.get(("param", cell.type, kind))
+    return -1 if following is None or following.hits < LEARNED else rec.slot_of(cell)
 
 
 def take(rec: Recorder, tape: Any, state: Any) -> Any:
@@ -72,7 +69,8 @@ def of_one(function: Function) -> Callable[[Any], Any]:
 
     def call(a: Any) -> Any:
         rec = recorder()
-        slot = slot_of(rec, a._read()) if a.__class__ is plain and not function.view else -1
+        usual = a.__class__ is plain and not function.view and not a._storage.export
+        slot = slot_of(rec, a._read()) if usual else -1
         if slot < 0:
             return function(a)
         tape, state = rec.tape, rec.state
@@ -94,6 +92,8 @@ def of_two(function: Function) -> Callable[[Any, Any], Any]:
     def entering(a: Any, b: Any) -> Any:
         """Where one of them is not on the tape yet."""
         rec = recorder()
+        if a._storage.export or b._storage.export:
+            return function(a, b)
         x, y = a._read(), b._read()  # in the order of any call: reading a view records
         i = slot_of(rec, x)
         j = slot_of(rec, y) if i >= 0 else -1
@@ -164,7 +164,8 @@ def with_number(function: Function) -> Callable[[Any, Any], Any]:
 
     def call(a: Any, number: Any) -> Any:
         rec = recorder()
-        slot = slot_of(rec, a._read()) if a.__class__ is plain and number else -1  # -0.0 is 0.0
+        usual = a.__class__ is plain and number and not a._storage.export  # -0.0 is 0.0
+        slot = slot_of(rec, a._read()) if usual else -1
         if slot < 0:
             return function(a, number)
         tape, state = rec.tape, rec.state
@@ -186,9 +187,12 @@ _COMPARED = frozenset([int, str, bool, type(None), DType])
 def predicted(function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Any call of a function on tensors, and ints, words and the like beside them."""
     rec = recorder()
-    expected = None if rec.tape.sizes else _expected(rec, function, (*args, *kwargs.values()))
+    cells: list[Cell] = []
+    expected = None
+    if not rec.tape.sizes:
+        expected = _expected(rec, function, (*args, *kwargs.values()), cells)
     if expected is None:
-        return Call(function, args, kwargs).record()
+        return Call(function, args, kwargs, cells).record()
     if kwargs:
         expected = (*expected, tuple(kwargs))
     expected = (*expected, rec.modes.known)
@@ -196,16 +200,21 @@ def predicted(function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -
     following = state.next
     if following.operands == expected and following.parent is state and not tape.sizes:
         return take(rec, tape, following)
-    made = Call(function, args, kwargs).record()
+    made = Call(function, args, kwargs, cells).record()
     if rec.state.extra is None:
         learn(rec, tape, state, expected)
     return made
 
 
-def _expected(rec: Recorder, function: Function, arguments: Sequence[Any]) -> tuple | None:
-    """The call by slots and values; None where it is not to be predicted."""
+def _expected(
+    rec: Recorder, function: Function, arguments: Sequence[Any], cells: list[Cell]
+) -> tuple | None:
+    """The call by slots and values; None where it is not to be predicted.
+
+    The tensors' `cells` are all read before the first becomes a parameter, as in any call: reading
+    a view records. They are read once, since what numpy sees is copied.
+    """
     parts: list[Any] = [function]
-    cells = []  # all are read first, as in any call: reading a view records
     for value in arguments:
         cls = value.__class__
         if cls in _COMPARED:

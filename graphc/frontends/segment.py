@@ -23,7 +23,7 @@ from .symbolic import replay
 
 _numbers = itertools.count()
 Cuts = tuple[Cell, ...]
-Leads = Callable[[Cell], bool]
+Leads = Callable[[Cell], bool] | None  # None: all do
 
 
 class FreedError(GraphcError, RuntimeError):
@@ -85,6 +85,7 @@ class Structure:
     def __init__(self, graph: Graph, wanted: Sequence[int]) -> None:
         self.graph = graph
         self._kept: dict[tuple[int, ...], list[int]] = {}
+        self.kept_by_all = self.kept(tuple(wanted))
         found = upstream(graph.nodes, {value: i for i, value in enumerate(graph.results)})
         self.upstream = [found.get(v, 0) & ~(1 << i) for i, v in enumerate(graph.results)]
         # Of each output: from which of the wanted params a derivative leads to it.
@@ -211,10 +212,11 @@ class Segment:
         return [self.inputs[k] for i, k in enumerate(self.template.wanted) if reached >> i & 1]
 
     def _kept(self, leads: Leads) -> list[int]:
-        wanted = self.template.wanted
-        if self.inputs:
-            wanted = [k for k in wanted if leads(self.inputs[k])]
-        return self.template.structure.kept(tuple(wanted))
+        structure = self.template.structure
+        if leads is None or not self.inputs:
+            return structure.kept_by_all
+        wanted = [k for k in self.template.wanted if leads(self.inputs[k])]
+        return structure.kept(tuple(wanted))
 
     def check(self, given: Iterable[Cell], leads: Leads) -> None:
         if not self.freed and not self.saved:
@@ -251,7 +253,7 @@ class Segment:
         for cell in given:
             self.freed |= kept[self.place(cell)]
         left = [i for i, ref in enumerate(self._cells) if ref() is not None]
-        every = self.template.structure.kept(tuple(self.template.wanted))
+        every = self.template.structure.kept_by_all
         if all([every[i] & self.freed or not every[i] for i in left]):
             self.residuals = None
             if all([every[i] for i in left]):
