@@ -60,8 +60,12 @@ def _record(
 
 
 def replayed(cell: Cell, chain: views.Chain) -> Cell:
-    """What a view shows where the storage has the value of `cell`."""
+    """What a view shows where the storage has the value of `cell`.
+
+    Whether it requires grad is the storage's matter, not that of the mode in which it is read.
+    """
     constant = views.detached(chain)
+    grad = cell.requires_grad and not constant
     moved = _moved_block("view", cell, chain)
     if moved is not None:
         at, sizes = moved
@@ -69,9 +73,9 @@ def replayed(cell: Cell, chain: views.Chain) -> Cell:
         static = (sizes, shape)
         return _record(
             "view block", static, [cell, *at],
-            lambda x, *k: views.part_block(x, sizes, k, shape), constant,
+            lambda x, *k: views.part_block(x, sizes, k, shape), constant, grad,
         )  # fmt: skip
-    return _record("view", chain, [cell], lambda x: views.replay(x, chain), constant)
+    return _record("view", chain, [cell], lambda x: views.replay(x, chain), constant, grad)
 
 
 def put(base: Cell, fresh: Cell, chain: views.Chain, constant: bool) -> Cell:

@@ -179,3 +179,15 @@ def products_with_zeros(L):
         (h,) = L.autograd.grad((g * g).sum(), x)
         found += [g, h]
     return found
+
+
+@case
+def view_read_without_grad_after_a_write(L):
+    w = leaf(L)
+    y = w * 2
+    view = y[1:]
+    y.add_(1)
+    with L.no_grad():
+        unseen = view + 1
+    (view * view).sum().backward()
+    return view, unseen, view.requires_grad, w.grad
