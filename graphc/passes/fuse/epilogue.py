@@ -25,7 +25,6 @@ from .signature import signature
 
 #: Expressions of an epilogue: its text stands once for each vector of a tile, or in a loop.
 MAX_EXPRESSIONS = 48
-_LEAVES = frozenset(["load", "constant"])
 _NOT_HERE = frozenset(["iota", "guard", "size", "reduced"])
 
 
