@@ -18,8 +18,11 @@ from graphc.backends.llvm.contract.conv import (
     PackedWeights,
     conv,
     conv_grad_input,
+    conv_grad_input_last,
     conv_grad_weight,
+    conv_last,
     pack_weights,
+    packing_for,
 )
 from graphc.backends.llvm.contract.conv_problem import ConvProblem
 from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
@@ -39,8 +42,11 @@ __all__ = [
     "Position",
     "conv",
     "conv_grad_input",
+    "conv_grad_input_last",
     "conv_grad_weight",
+    "conv_last",
     "gemm",
     "pack_weights",
+    "packing_for",
     "schedule_gemm",
 ]

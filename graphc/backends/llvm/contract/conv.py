@@ -11,7 +11,13 @@ from functools import lru_cache
 
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
 from graphc.backends.llvm.contract.conv_grad_weight import WeightGradKernel
-from graphc.backends.llvm.contract.conv_problem import ConvProblem, forward, grad_input
+from graphc.backends.llvm.contract.conv_last import LastKernel
+from graphc.backends.llvm.contract.conv_problem import (
+    ConvProblem,
+    Correlation,
+    forward,
+    grad_input,
+)
 from graphc.backends.llvm.contract.conv_schedule import (
     ConvSchedule,
     WeightGradSchedule,
@@ -76,6 +82,46 @@ def conv_grad_input(
     if epilogue is None:
         return _plain(problem, target, True, packed_weights, schedule)
     return _emit(problem, target, True, packed_weights, schedule, epilogue)
+
+
+def packing_for(
+    problem: ConvProblem, target: Target, *, transposed: bool = False
+) -> tuple[int, tuple[int, ...]]:
+    """The weights that `conv_last` (or, transposed, `conv_grad_input_last`) takes: the channels of
+    a panel, and the numbers of the kernel's taps in the order in which a panel holds them."""
+    correlation = grad_input(problem) if transposed else forward(problem)
+    sums = element(problem.dtype).accumulator
+    lanes = target.lanes(sums.bits)
+    width = schedule_conv(correlation, target, lanes, sums.bytes).vectors * lanes
+    places = correlation.tap_positions
+    return width, tuple(sorted(range(len(places)), key=places.__getitem__))
+
+
+def conv_last(
+    problem: ConvProblem, width: int, target: Target, *, epilogue: Epilogue | None = None
+) -> Kernel:
+    """The convolution with channels last; one group, f32 or f64.
+
+    Operands: x [batch, *size, channels], w [panel, tap, channel, width] (see `packing_for`), out
+    like x, and the epilogue's, which sees (image, position, channel) as (batch, row, column).
+    """
+    return _last(problem, forward(problem), width, target, epilogue)
+
+
+def conv_grad_input_last(
+    problem: ConvProblem, width: int, target: Target, *, epilogue: Epilogue | None = None
+) -> Kernel:
+    """The gradient of x in the same layout; operands grad, w, grad_x."""
+    return _last(problem, grad_input(problem), width, target, epilogue)
+
+
+def _last(
+    problem: ConvProblem, c: Correlation, width: int, target: Target, epilogue: Epilogue | None
+) -> Kernel:
+    stored = element(problem.dtype)
+    lanes = target.lanes(stored.bits)
+    schedule = schedule_conv(c, target, lanes, stored.bytes, width // lanes)
+    return LastKernel(c, stored, problem.batch, target, schedule, epilogue).kernel("conv_last")
 
 
 @lru_cache(maxsize=256)

@@ -62,25 +62,33 @@ class DirectKernel:
         self.band_rows = max(1, -(-self.height // schedule.bands))
         self.reach = BandLayout.reach(c)
         self.layout = BandLayout.of(c, c.source_channels, self.band_rows)
-        self.out_rows = self.band_rows * c.target_step[1]
-        self.out_row = c.target[2] * self.columns
-        self.out_plane = self.out_rows * self.out_row
+        self.out_pixel = self.columns
+        self.out_plane = self.band_rows * c.target_step[1] * c.target[2]
         self.weights = WeightPacker(
             self.builder, vector, stored, c, self.columns, transposed=transposed
         )
         self.packed_weights = packed_weights
         self.tiles = ConvTiles(
-            self.builder, target, self.sums, self.layout, schedule, self.columns, self.out_row
+            self.builder, target, self.sums, self.layout, schedule, self.columns, self.out_pixel
         )
+        self._plan()
         # Weights that one call uses once are packed when they are used, panel by panel.
         self.packs_each = not packed_weights and batch == 1 and schedule.bands == 1
         self._place_scratch()
+
+    def _plan(self) -> None:
+        """Another plan of a subclass."""
+
+    @property
+    def buffered(self) -> int:
+        """Elements of the buffer of one panel."""
+        return self.c.target[0] * self.out_plane * self.out_pixel
 
     def _place_scratch(self) -> None:
         weights = self.weights.panel_elements if self.packs_each else self.weights.elements
         sizes = {
             "source": self.layout.one_block,
-            "target": self.c.target[0] * self.out_plane,
+            "target": self.buffered,
             "weights": 0 if self.packed_weights else weights,
             "chunk": 0 if self.packed_weights else self.weights.scratch_elements,
         }
@@ -182,17 +190,24 @@ class DirectKernel:
             high = emitter.select(alone, emitter.sub("%hi", base), high)
         self.weights.pack_panels("%w", self.packed, self._scratch("chunk"), low, high)
 
-    def _band(self, image: Index, group: Index, band: Index, panels: tuple[Index, Index]) -> None:
-        emitter, c, bands = self.entry, self.c, self.schedule.bands
+    def rows_of(self, band: Index) -> tuple[Index, Index]:
+        """The rows of a phase's positions that are a band's."""
+        emitter, bands = self.entry, self.schedule.bands
         low = emitter.floor_div(emitter.mul(band, self.height), bands)
         high = emitter.floor_div(emitter.mul(emitter.add(band, 1), self.height), bands)
+        return low, high
+
+    def _band(self, image: Index, group: Index, band: Index, panels: tuple[Index, Index]) -> None:
+        emitter, c = self.entry, self.c
+        low, high = self.rows_of(band)
         image_group = emitter.add(emitter.mul(image, c.groups), group)
         source_at = emitter.mul(image_group, c.source_channels * math.prod(c.source))
         steps = emitter.mul(emitter.sub(high, low), c.source_step[1])
+        self.source = self._scratch("source")
         packer = SourcePacker(self.builder, self.vector, self.stored, self.layout)
         packer.pack(
             self.vector.address("%x", source_at, self.stored),
-            self._scratch("source"),
+            self.source,
             first_row=emitter.mul(low, c.source_step[1]),
             rows=emitter.add(steps, self.reach),
             blocks=(0, 1),
@@ -238,11 +253,11 @@ class DirectKernel:
         emitter.loop(0, len(records), 1, phase)
 
     def _record(self, phase: Sequence) -> tuple[int, ...]:
-        """The fields of `PHASE`; places are in elements."""
+        """The fields of `PHASE`; places are in elements, of the target in positions."""
         layout, c = self.layout, self.c
         steps = (layout.plane, layout.row, layout.pixel)
         source = sum(axis.origin * step for axis, step in zip(phase, steps))
-        out_steps = (self.out_plane, self.out_row, self.columns)
+        out_steps = (self.out_plane, c.target[2], 1)
         target = sum(axis.first * step for axis, step in zip(phase, out_steps))
         weights = c.taps_before(phase) * c.source_channels * self.columns
         taps = tuple(axis.taps for axis in phase)
@@ -253,8 +268,7 @@ class DirectKernel:
     ) -> None:
         emitter, c, vector = self.entry, self.c, self.vector
         schedule, layout = self.schedule, self.layout
-        a_base = vector.address(self._scratch("source"), fields["source"])
-        c_base = vector.address(self._scratch("target"), fields["target"])
+        a_base = vector.address(self.source, fields["source"])
         b = vector.address(weights, fields["weights"])
         end = emitter.minimum(high, fields["height"])
         rows = emitter.sub(end, low)
@@ -267,9 +281,11 @@ class DirectKernel:
             a_at = emitter.mul(depth, c.source_step[0] * layout.plane)
             a_at = emitter.add(a_at, emitter.mul(row, c.source_step[1] * layout.row))
             a_at = emitter.add(a_at, emitter.mul(column, c.source_step[2] * layout.pixel))
-            c_at = emitter.mul(depth, c.target_step[0] * self.out_plane)
-            c_at = emitter.add(c_at, emitter.mul(row, c.target_step[1] * self.out_row))
-            c_at = emitter.add(c_at, emitter.mul(column, c.target_step[2] * self.columns))
+            c_at = emitter.add(
+                fields["target"], emitter.mul(depth, c.target_step[0] * self.out_plane)
+            )
+            c_at = emitter.add(c_at, emitter.mul(row, c.target_step[1] * c.target[2]))
+            c_at = emitter.add(c_at, emitter.mul(column, c.target_step[2]))
             taps = dict(fields)
             b_here = b
             if schedule.rows == 1 and c.skips_border_rows:
@@ -277,10 +293,7 @@ class DirectKernel:
                 a_at = emitter.add(a_at, emitter.mul(skipped, c.tap_step[1] * layout.row))
                 per_row = c.kernel[2] * c.source_channels * self.columns
                 b_here = vector.address(b, emitter.mul(skipped, per_row))
-            pointers = (vector.address(a_base, a_at), b_here, vector.address(c_base, c_at))
-            self._by_vectors(
-                panel, lambda vectors: self.tiles.function(vectors).call(emitter, pointers, taps)
-            )
+            self._tile(panel, vector.address(a_base, a_at), b_here, c_at, taps)
 
         def across(depth: Index, row: Index) -> None:
             emitter.loop(
@@ -291,6 +304,14 @@ class DirectKernel:
             emitter.loop(0, rows, schedule.rows, lambda at, _none: across(depth, at))
 
         emitter.loop(0, fields["depth"], 1, down)
+
+    def _tile(self, panel: Index, a: str, b: str, at: Index, taps: dict[str, Index]) -> None:
+        """One tile, whose first position is `at` in the buffer."""
+        place = self.entry.mul(at, self.out_pixel)
+        pointers = (a, b, self.vector.address(self._scratch("target"), place))
+        self._by_vectors(
+            panel, lambda vectors: self.tiles.function(vectors).call(self.entry, pointers, taps)
+        )
 
     def _taps_inside(self, row: Index) -> tuple[Index, Index]:
         """(the first, how many) of the vertical taps that read rows of the source."""
@@ -349,7 +370,8 @@ class DirectKernel:
         turn = transposer(self.builder, vector, self.sums, into=self.stored, exact=exact)
 
         def plane(depth: Index, _carried: Sequence[str]) -> None:
-            source = vector.address(self._scratch("target"), emitter.mul(depth, self.out_plane))
+            first_place = emitter.mul(depth, self.out_plane * self.out_pixel)
+            source = vector.address(self._scratch("target"), first_place)
             at_row = emitter.add(emitter.mul(depth, c.target[1]), start)
             pixel = emitter.mul(at_row, c.target[2])
             into = emitter.add(emitter.mul(channel, positions), pixel)

@@ -58,12 +58,17 @@ class BandLayout:
         return BandLayout(correlation, block, max(rows, 1))
 
     @property
-    def pixel(self) -> int:
-        """Elements from one position to the next.
+    def is_plain(self) -> bool:
+        """Whether positions lie one after the other.
 
-        Positions at multiples of 2 KB would share a few sets of the first cache.
+        At multiples of 2 KB they would share a few sets of the first cache.
         """
-        return self.block + (16 if self.block % 512 == 0 else 0)
+        return self.block % 512 != 0
+
+    @property
+    def pixel(self) -> int:
+        """Elements from one position to the next."""
+        return self.block + (0 if self.is_plain else 16)
 
     @property
     def row(self) -> int:
@@ -213,12 +218,12 @@ class WeightPacker:
         self.emitter, self.vector, self.stored = vector.emitter, vector, stored
         self.correlation, self.columns, self.transposed = correlation, columns, transposed
         self.side = transpose_lanes(vector)
-        self.transpose = transposer(builder, vector, stored)
+        self.builder = builder
         c = correlation
         positions = c.tap_positions
         self.taps = len(positions)
         ordered = positions == list(range(self.taps))
-        self.positions = None if ordered else builder.table(positions)
+        self.order = None if ordered else positions
         self.chunk = 1 if transposed else max(1, min(c.source_channels, self.CHUNK // self.taps))
         self.scratch_elements = self.chunk * self.taps * columns
 
@@ -279,6 +284,7 @@ class WeightPacker:
         """Some source channels of one panel: transposed into scratch, then put in place."""
         emitter, vector = self.emitter, self.vector
         first, count = channels
+        transpose = transposer(self.builder, vector, self.stored)
 
         def columns(at: Index, _carried: Sequence[str]) -> None:
             from_ = vector.address(source, emitter.mul(at, strides[1]), self.stored)
@@ -288,14 +294,14 @@ class WeightPacker:
                 "from_stride": strides[1],
                 "to_stride": self.columns,
             }
-            self.transpose.call(emitter, (from_, vector.address(scratch, at)), counts)
+            transpose.call(emitter, (from_, vector.address(scratch, at)), counts)
 
         emitter.loop(0, exist, self.side, columns)
 
         def tap(at: Index, _carried: Sequence[str]) -> None:
             place = at
-            if self.positions is not None:
-                address = emitter.address(self.positions, at, "i64")
+            if self.order is not None:
+                address = emitter.address(self.builder.table(self.order), at, "i64")
                 place = emitter.load("i64", address, 8)
             row = emitter.add(emitter.mul(place, self.correlation.source_channels), first)
             there = vector.address(panel, emitter.mul(row, self.columns))

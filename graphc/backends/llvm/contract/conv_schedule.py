@@ -28,8 +28,13 @@ class ConvSchedule:
     by_channels: bool
 
 
-def schedule_conv(c: Correlation, target: Target, lanes: int, item_bytes: int) -> ConvSchedule:
-    """The schedule for a correlation on vectors of `lanes` elements."""
+def schedule_conv(
+    c: Correlation, target: Target, lanes: int, item_bytes: int, across: int | None = None
+) -> ConvSchedule:
+    """The schedule for a correlation on vectors of `lanes` elements.
+
+    across: the vectors of a tile, where weights are packed for a number of them.
+    """
     heights = [axis.count for axis in c.axes[1] if axis.count]
     widths = [axis.count for axis in c.axes[2] if axis.count]
     height, width = max(heights, default=1), max(widths, default=1)
@@ -38,6 +43,8 @@ def schedule_conv(c: Correlation, target: Target, lanes: int, item_bytes: int) -
     inside = c.inside if c.skips_border_rows else 1.0
     best: tuple[float, int, int, int] | None = None
     for most, vectors in tile_choices(target):
+        if across is not None and vectors != across:
+            continue
         panels = -(-c.target_channels // lanes)
         full, rest = divmod(panels, vectors)
         for columns in range(1, min(most, min(widths, default=1)) + 1):
@@ -53,7 +60,8 @@ def schedule_conv(c: Correlation, target: Target, lanes: int, item_bytes: int) -
                     cost *= inside
                 if best is None or cost < best[0]:
                     best = (cost, rows, columns, vectors)
-    assert best is not None
+    if best is None:
+        raise ValueError(f"no tiles are {across} vectors wide")
     _, rows, columns, vectors = best
     return ConvSchedule(rows, columns, vectors, bands, bands == 1)
 

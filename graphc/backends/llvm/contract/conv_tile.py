@@ -1,5 +1,6 @@
 """The microkernel of a correlation: positions of the target by channels of a panel."""
 
+import itertools
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.conv_pack import BandLayout
@@ -17,7 +18,7 @@ TAPS = ("taps_d", "taps_h", "taps_w")
 class ConvTiles:
     """
     columns    channels of a panel
-    out_row    channels-last elements of one row of the target's buffer
+    out_pixel  elements from one position of the target's buffer to the next
     """
 
     builder: KernelBuilder
@@ -26,38 +27,58 @@ class ConvTiles:
     layout: BandLayout
     schedule: ConvSchedule
     columns: int
-    out_row: int
+    out_pixel: int
 
     def function(self, vectors: int) -> Subroutine:
         """Pointers a, b, c; the numbers of taps, where phases differ in them."""
-        c, schedule = self.layout.correlation, self.schedule
+        routine = Subroutine(("a", "b", "c"), self.taps)
+        vector = Vector(routine.emitter, self.sums, self.target)
+        for place, value in enumerate(self.totals(routine, vector, vectors)):
+            at, v = divmod(place, vectors)
+            to = self.places[at] * self.out_pixel + v * vector.lanes
+            vector.store(value, vector.address("%c", to))
+        routine.define(self.builder, self.stem(vectors))
+        return routine
+
+    def stem(self, vectors: int) -> str:
+        return f"conv{self.schedule.rows}x{self.schedule.columns}x{vectors}"
+
+    @property
+    def taps(self) -> dict[str, int | None]:
+        """The number of taps in each dimension; None where it is known at run time."""
+        c = self.layout.correlation
         taps = [axes[0].taps if len(axes) == 1 else None for axes in c.axes]
         if len(c.phases) > 1:
             taps = [None, None, None]
         elif self.schedule.rows == 1 and c.skips_border_rows and c.inside < 1:
             taps[1] = None
-        routine = Subroutine(("a", "b", "c"), dict(zip(TAPS, taps)))
-        emitter = routine.emitter
-        vector = Vector(emitter, self.sums, self.target)
+        return dict(zip(TAPS, taps))
+
+    @property
+    def positions(self) -> list[tuple[int, int]]:
+        """Of a tile, row by row."""
+        return list(itertools.product(range(self.schedule.rows), range(self.schedule.columns)))
+
+    @property
+    def places(self) -> list[int]:
+        """The tile's positions as positions of the target, counted from the first."""
+        c = self.layout.correlation
+        step = c.target_step
+        return [y * step[1] * c.target[2] + x * step[2] for y, x in self.positions]
+
+    def totals(self, routine: Subroutine, vector: Vector, vectors: int) -> list[str]:
+        """The sums, position by position."""
+        c, emitter = self.layout.correlation, routine.emitter
         row, pixel = self.layout.row, self.layout.pixel
-        a_rows, c_rows = [], []
-        for y in range(schedule.rows):
-            for x in range(schedule.columns):
-                a_rows.append(y * c.source_step[1] * row + x * c.source_step[2] * pixel)
-                at_column = x * c.target_step[2] * self.columns
-                c_rows.append(y * c.target_step[1] * self.out_row + at_column)
+        a_rows = [
+            y * c.source_step[1] * row + x * c.source_step[2] * pixel for y, x in self.positions
+        ]
         steps = (self.layout.plane, row, pixel)
         levels = [
             (routine.values[name], tap * step) for name, tap, step in zip(TAPS, c.tap_step, steps)
         ]
         nest = Nest.of(*levels, (c.source_channels, 1))
-        for displacement in c_rows:
-            emitter.prefetch(vector.address("%c", displacement), write=True)
+        for place in self.places:
+            emitter.prefetch(vector.address("%c", place * self.out_pixel), write=True)
         operands = Operands("%a", "%b", a_rows, self.columns, [None] * vectors)
-        start = [vector.zero] * (len(a_rows) * vectors)
-        sums = contract(emitter, vector, operands, nest, start)
-        for place, value in enumerate(sums):
-            at, v = divmod(place, vectors)
-            vector.store(value, vector.address("%c", c_rows[at] + v * vector.lanes))
-        routine.define(self.builder, f"conv{schedule.rows}x{schedule.columns}x{vectors}")
-        return routine
+        return contract(emitter, vector, operands, nest, [vector.zero] * (len(a_rows) * vectors))

@@ -1,0 +1,285 @@
+"""Direct correlations of tensors whose channels lie last, with packed weights.
+
+The tiles of `conv_direct` with nothing turned around: they read the source where it lies, or,
+where it has a border, a copy of a band of its rows; and they store into the target itself,
+after the epilogue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.backends.llvm.contract.conv_direct import DirectKernel
+from graphc.backends.llvm.contract.conv_pack import BandLayout, zero_filler
+from graphc.backends.llvm.contract.conv_problem import Correlation
+from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
+from graphc.backends.llvm.contract.conv_tile import ConvTiles
+from graphc.backends.llvm.contract.element import Element
+from graphc.backends.llvm.contract.emitter import Index
+from graphc.backends.llvm.contract.epilogue import Epilogue, Position
+from graphc.backends.llvm.contract.kernel import Subroutine
+from graphc.backends.llvm.contract.packing import row_copier
+from graphc.backends.llvm.contract.vector import Vector
+from graphc.backends.llvm.target import Target
+
+#: Terms of a sum from which an epilogue is a loop of its own over the tile.
+LONG_SUM = 256
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """The source as it lies in memory, in the terms of `BandLayout`."""
+
+    correlation: Correlation
+
+    @staticmethod
+    def serves(c: Correlation) -> bool:
+        """Whether nothing outside of the source is read, and no tile's rows share cache sets."""
+        inside = all(size <= had for size, had in zip(c.copy, c.source))
+        return inside and not any(c.border) and BandLayout(c, c.source_channels, 1).is_plain
+
+    @property
+    def pixel(self) -> int:
+        return self.correlation.source_channels
+
+    @property
+    def row(self) -> int:
+        return self.correlation.source[2] * self.pixel
+
+    @property
+    def plane(self) -> int:
+        return self.correlation.source[1] * self.row
+
+    one_block = 0  # of scratch
+
+
+@dataclass(frozen=True, slots=True)
+class LastTiles(ConvTiles):
+    """Tiles that end with the epilogue."""
+
+    epilogue: Epilogue | None = None
+
+    def ending(self, vectors: int, lanes: int) -> Subroutine:
+        """Pointers a, b, c (the first position's first channel) and the epilogue's; `lanes` of
+        the last vector exist. Indices: those of the taps, batch, row and column of c."""
+        extra = self.epilogue.operands if self.epilogue else ()
+        names = self.taps | dict.fromkeys(["batch", "row", "column"] if self.epilogue else [])
+        routine = Subroutine(("a", "b", "c", *extra), names)
+        vector = Vector(routine.emitter, self.sums, self.target)
+        totals = self.totals(routine, vector, vectors)
+        mask = vector.first(lanes)
+        looped = self.epilogue is not None and self.is_looped
+        for number, value in enumerate(totals):
+            at, v = divmod(number, vectors)
+            here = mask if v == vectors - 1 else None
+            if not looped:
+                value = self._changed(routine, vector, value, self.places[at], v, here)
+            to = self.places[at] * self.out_pixel + v * vector.lanes
+            vector.store(value, vector.address("%c", to), here)
+        if looped:
+            self._change_all(routine, vector, vectors, mask)
+        routine.define(self.builder, self.stem(vectors))
+        return routine
+
+    @property
+    def is_looped(self) -> bool:
+        """Whether the epilogue is written once, in a loop over what the tile stored: where its
+        code is long, or the sums take so long that another visit does not matter."""
+        assert self.epilogue is not None
+        c = self.layout.correlation
+        terms = c.source_channels * math.prod([axes[0].taps for axes in c.axes])
+        return self.epilogue.long or terms >= LONG_SUM
+
+    def _changed(
+        self,
+        routine: Subroutine,
+        vector: Vector,
+        value: str,
+        place: Index,
+        v: int,
+        mask: str | None,
+    ) -> str:
+        """The epilogue of a vector of sums, `place` positions after the tile's first."""
+        if self.epilogue is None:
+            return value
+        emitter, values = routine.emitter, routine.values
+        row = emitter.add(values["row"], place)
+        column = emitter.add(values["column"], v * vector.lanes)
+        arguments = tuple(f"%{name}" for name in self.epilogue.operands)
+        at = Position(values["batch"], row, column, mask, arguments)
+        return self.epilogue.emit(emitter, value, at)
+
+    def _change_all(
+        self, routine: Subroutine, vector: Vector, vectors: int, mask: str | None
+    ) -> None:
+        """The epilogue over what the tile stored."""
+        emitter, c = routine.emitter, self.layout.correlation
+
+        def one(y: Index, x: Index) -> None:
+            place = emitter.add(
+                emitter.mul(y, c.target_step[1] * c.target[2]), emitter.mul(x, c.target_step[2])
+            )
+            here = vector.address("%c", emitter.mul(place, self.out_pixel))
+            for v in range(vectors):
+                masked = mask if v == vectors - 1 else None
+                pointer = vector.address(here, v * vector.lanes)
+                value = vector.load(pointer, masked)
+                value = self._changed(routine, vector, value, place, v, masked)
+                vector.store(value, pointer, masked)
+
+        def across(y: Index, _none: Sequence[str]) -> None:
+            emitter.loop(0, self.schedule.columns, 1, lambda x, _none: one(y, x))
+
+        emitter.loop(0, self.schedule.rows, 1, across)
+
+
+class LastKernel(DirectKernel):
+    """Writes one kernel: x [batch, *size, channels], packed weights, out [batch, *size, channels].
+
+    One group; f32 and f64.
+    """
+
+    def __init__(
+        self,
+        correlation: Correlation,
+        stored: Element,
+        batch: int | None,
+        target: Target,
+        schedule: ConvSchedule,
+        epilogue: Epilogue | None,
+    ) -> None:
+        assert correlation.groups == 1 and not stored.is_half
+        super().__init__(
+            correlation,
+            stored,
+            batch,
+            target,
+            schedule,
+            transposed=False,
+            packed_weights=True,
+            epilogue=epilogue,
+        )
+
+    def _plan(self) -> None:
+        c = self.c
+        if InPlace.serves(c):
+            self.layout = InPlace(c)
+        self.out_pixel = c.target_channels
+        self.out_plane = c.target[1] * c.target[2]
+        self.tiles = LastTiles(
+            self.builder,
+            self.vector.target,
+            self.sums,
+            self.layout,
+            self.schedule,
+            self.columns,
+            self.out_pixel,
+            self.epilogue,
+        )
+
+    @property
+    def buffered(self) -> int:
+        return 0
+
+    def _band(self, image: Index, group: Index, band: Index, panels: tuple[Index, Index]) -> None:
+        emitter, c = self.entry, self.c
+        low, high = self.rows_of(band)
+        source_at = emitter.mul(image, c.source_channels * math.prod(c.source))
+        self.source = self.vector.address("%x", source_at)
+        if isinstance(self.layout, InPlace):
+            first = emitter.mul(low, c.source_step[1] * self.layout.row)
+            self.source = self.vector.address(self.source, first)
+        else:
+            self._copy(low, high)
+        first_row = emitter.mul(low, c.target_step[1])
+        self.first = emitter.mul(first_row, c.target[2])
+        self.image = image
+
+        def panel(at: Index, _carried: Sequence[str]) -> None:
+            place = emitter.mul(at, self.weights.panel_elements)
+            self._phases(low, high, self.vector.address(self.packed, place), at)
+
+        emitter.loop(*panels, 1, panel)
+
+    def _tile(self, panel: Index, a: str, b: str, at: Index, taps: dict[str, Index]) -> None:
+        emitter, c, vector = self.entry, self.c, self.vector
+        pixel, channel = emitter.add(self.first, at), emitter.mul(panel, self.columns)
+        place = emitter.mul(self.image, math.prod(c.target))
+        place = emitter.mul(emitter.add(place, pixel), self.out_pixel)
+        here = vector.address("%out", emitter.add(place, channel))
+        pointers = (a, b, here, *(f"%{name}" for name in self.extra))
+        indices = taps | {"batch": self.image, "row": pixel, "column": channel}
+        full, rest = divmod(c.target_channels, self.columns)
+
+        def whole() -> None:
+            routine = self.tiles.ending(self.schedule.vectors, vector.lanes)
+            routine.call(emitter, pointers, indices)
+
+        def last() -> None:
+            vectors = -(-rest // vector.lanes)
+            lanes = rest - (vectors - 1) * vector.lanes
+            self.tiles.ending(vectors, lanes).call(emitter, pointers, indices)
+
+        if not rest:
+            whole()
+        elif not full:
+            last()
+        else:
+            emitter.when(emitter.less(panel, full), whole, last)
+
+    # The bordered copy
+
+    def _copy(self, low: Index, high: Index) -> None:
+        """Rows of the copy that the band's positions read, from `self.source`."""
+        emitter, c, layout = self.entry, self.c, self.layout
+        source, self.source = self.source, self._scratch("source")
+        steps = emitter.mul(emitter.sub(high, low), c.source_step[1])
+        first = emitter.mul(low, c.source_step[1])
+
+        def row(depth: Index, at: Index) -> None:
+            place = emitter.add(emitter.mul(depth, layout.plane), emitter.mul(at, layout.row))
+            there = self.vector.address(self.source, place)
+            z = emitter.sub(depth, c.border[0])
+            y = emitter.sub(emitter.add(first, at), c.border[1])
+            inside = emitter.compare("ult", y, c.source[1])
+            if c.source[0] > 1 or c.copy[0] > 1:
+                deep = emitter.compare("ult", z, c.source[0])
+                inside = emitter.value(f"and i1 {inside}, {deep}")
+            line = emitter.add(emitter.mul(z, c.source[1]), y)
+            emitter.when(
+                inside,
+                lambda: self._row(source, line, there),
+                lambda: self._clear(there, c.copy[2]),
+            )
+
+        def plane(depth: Index, _none: Sequence[str]) -> None:
+            rows = emitter.add(steps, self.reach)
+            emitter.loop(0, rows, 1, lambda at, _none: row(depth, at))
+
+        emitter.loop(0, c.copy[0], 1, plane)
+
+    def _row(self, source: str, line: Index, there: str) -> None:
+        """One row of the copy: its border, and the pixels that the source has."""
+        emitter, c, vector, layout = self.entry, self.c, self.vector, self.layout
+        start = min(max(c.border[2], 0), c.copy[2])
+        end = max(min(c.copy[2], c.border[2] + c.source[2]), start)
+        self._clear(there, start)
+        self._clear(vector.address(there, end * layout.pixel), c.copy[2] - end)
+        if end == start:
+            return
+        pixel = emitter.add(emitter.mul(line, c.source[2]), start - c.border[2])
+        here = vector.address(source, emitter.mul(pixel, c.source_channels))
+        rows, count = end - start, c.source_channels
+        if layout.pixel == count:
+            rows, count = 1, rows * count
+        counts: dict[str, Index] = {"rows": rows, "count": count}
+        counts |= {"from_stride": c.source_channels, "to_stride": layout.pixel}
+        copy = row_copier(self.builder, vector, self.stored)
+        copy.call(emitter, (here, vector.address(there, start * layout.pixel)), counts)
+
+    def _clear(self, pointer: str, pixels: int) -> None:
+        if pixels > 0:
+            clear = zero_filler(self.builder, self.vector)
+            clear.call(self.entry, (pointer,), {"count": pixels * self.layout.pixel})
