@@ -2,6 +2,7 @@
 
 import io
 import random
+import threading
 import warnings
 
 import numpy as np
@@ -291,3 +292,51 @@ def test_weights_written_by_numpy_are_seen():
         traced(x)
         model.weight.detach().numpy()[...] = 3
         assert traced(x).tolist() == [[6.0]]
+
+
+def convolutional():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 24, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(24, 16, 2, stride=2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+    ).eval()  # fmt: skip
+
+
+def test_packed_weights_give_the_bits_of_eager_mode_and_follow_writes():
+    model, x = convolutional(), torch.randn(2, 3, 20, 20)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (x,))
+        assert traced(x).numpy().tobytes() == model(x).numpy().tobytes()
+        (split,) = traced._direct._splits.values()
+        names = [node.op.name for node in split.late.compiler.graph.nodes]
+        assert names.count("conv_last") == 2 and "conv_grad_input_last" in names
+        assert split.early is not None
+        for write in (
+            lambda: model[0].weight.mul_(0.5),
+            lambda: model[1].running_var.add_(1),
+            lambda: model[6].weight.detach().numpy().__setitem__(0, 3.0),
+            lambda: traced.load_state_dict({n: t * 2 for n, t in traced.state_dict().items()}),
+        ):
+            before = traced(x).numpy()
+            write()
+            after = traced(x).numpy()
+            assert after.tobytes() == model(x).numpy().tobytes() != before.tobytes()
+
+
+def test_threads_share_packed_weights():
+    model, x = convolutional(), torch.randn(1, 3, 20, 20)
+    found = []
+    with torch.no_grad():
+        want = model(x).numpy().tobytes()
+        traced = torch.jit.trace(model, (x,))
+
+    def run():
+        with torch.no_grad():
+            found.extend([traced(x).numpy().tobytes() for _ in range(20)])
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [want] * 80

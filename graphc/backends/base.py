@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..ir.graph import Graph
 from ..ir.interpret import evaluate
 
 if TYPE_CHECKING:
+    from ..ir.types import TensorType
     from ..passes.pipeline import Ran
 
 log = logging.getLogger("graphc.verify")
@@ -78,17 +80,62 @@ def build(
     verify = settings.verify if verify is None else verify
     with _collector_waits():
         core = core_graph(graph, dims=dims, verify=verify)
-        if settings.backend == "reference":
-            return ReferenceExecutable(core)
-        if verify is not None:
-            from .llvm.verify import compile_verified
+        return _compiled(core, exact, name, dims, verify)
 
-            return compile_verified(
-                core, numeric=verify == "numeric", name=name, dims=dims, exact=exact
-            )
-        from .llvm.compile import compile_graph
 
-        return compile_graph(core, name=name, dims=dims, exact=exact)
+def _compiled(
+    core: Graph,
+    exact: bool,
+    name: str = "graph",
+    dims: Mapping[str, Facts] | None = None,
+    verify: str | None = None,
+) -> Executable:
+    """The executable of the settings' backend."""
+    if settings.backend == "reference":
+        return ReferenceExecutable(core)
+    if verify is not None:
+        from .llvm.verify import compile_verified
+
+        return compile_verified(
+            core, numeric=verify == "numeric", name=name, dims=dims, exact=exact
+        )
+    from .llvm.compile import compile_graph
+
+    return compile_graph(core, name=name, dims=dims, exact=exact)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """A graph whose weights are kept: `early` packs them, `late` is what each call runs.
+
+    early    (weights) -> values of the types `packed`; None where there is nothing to pack
+    late     (the other operands, the weights at the places `weights`, packed) -> results
+    """
+
+    early: Executable | None
+    late: Executable
+    packed: list[TensorType]
+    weights: list[int]
+
+
+def build_split(graph: Graph, weights: Sequence[int], *, exact: bool = True) -> Split:
+    """Like `build`, where the parameters `weights` seldom change: what follows from them alone is
+    computed ahead, and convolutions get the layout that they like best."""
+    from ..passes.hoist import hoist
+
+    with _collector_waits():
+        core = core_graph(graph)
+        if settings.backend != "reference":
+            from .llvm.layouts import choose_layouts
+
+            core = choose_layouts(core, settings.verify)
+        halves = hoist(core, weights)
+        verify = settings.verify
+        late = _compiled(halves.late, exact, verify=verify)
+        if halves.early is None:
+            return Split(None, late, [], halves.weights)
+        early = _compiled(halves.early, exact, verify=verify)
+        return Split(early, late, [value.type for value in halves.early.results], halves.weights)
 
 
 def core_graph(

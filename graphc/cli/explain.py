@@ -74,6 +74,10 @@ def _summary(console: Console, name: str, report: Explanation) -> None:
         f"{plural(len(compiled.groups), 'kernel')}; compiled in {time_text(compiled.wall_s)} "
         f"({stats.lines:,} lines of LLVM IR)"
     )
+    if compiled.packed:
+        console.line(
+            f"  {plural(compiled.packed, 'value')} computed from the weights, ahead of all calls"
+        )
     if report.sizes:
         at = ", ".join([f"{symbol} = {size}" for symbol, size in report.sizes.items()])
         console.line(f"  with {at}")
@@ -119,7 +123,7 @@ def _measured(report: Explanation) -> float | None:
         return None
     stream = np.random.default_rng(0)
     arrays = []
-    for param in report.compiled.source.params:
+    for param in report.compiled.params:
         shape = [evaluate_dim(d, report.sizes) for d in param.type.shape]
         arrays.append(array_of(TensorType(param.type.dtype, shape), stream))
     return measure(report.compiled, arrays)

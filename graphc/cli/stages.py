@@ -49,6 +49,7 @@ class Stages:
                 target=check_target(self.target),
                 name=self.program.name,
                 dims=self.program.module.dims,
+                weights=self.program.weights,
             )
         return self._compiled
 

@@ -58,13 +58,21 @@ class Compiled:
     """A graph, compiled: what the compiler decided and made.
 
     source: as given; graph: as the kernels compute it (composites expanded, checks added); wall_s:
-    from the source to the text. `executable` loads the code when it is first asked for.
+    from the source to the text; packed: how many values were computed from the weights ahead.
+    `executable` loads the code when it is first asked for; it takes `params`.
     """
 
     def __init__(
-        self, compiler: Any, source: Graph, wall_s: float, passes: Sequence[Ran] = ()
+        self,
+        compiler: Any,
+        source: Graph,
+        wall_s: float,
+        passes: Sequence[Ran] = (),
+        packed: int = 0,
     ) -> None:
         self._compiler, self.wall_s, self.passes = compiler, wall_s, list(passes)
+        self.packed = packed
+        self.params: list[Value] = list(compiler.source.params)
         self.code_stats: Any = None  # of `executable`, a `jit.CompileStats`
         self.source: Graph = source
         self.graph: Graph = compiler.graph
@@ -119,18 +127,27 @@ def compile_for_view(
     target: str | None = None,
     name: str = "graph",
     dims: Mapping[str, Facts] | None = None,
+    weights: Collection[str] = (),
 ) -> Compiled:
     """Compiles a graph as `backends.base.build` does, up to its text, for any target.
 
-    Raises UnsupportedError for what has no kernel.
+    weights: names of the parameters that are kept between calls; with them the result is what each
+    call runs, as in `backends.base.build_split`. Raises UnsupportedError for what has no kernel.
     """
     from graphc.backends.base import core_graph
     from graphc.backends.llvm.compile import prepare
+    from graphc.backends.llvm.layouts import choose_layouts
+    from graphc.backends.llvm.target import get_target
+    from graphc.passes.hoist import hoist
 
     began, passes = time.perf_counter(), []  # type: tuple[float, list[Ran]]
-    core = core_graph(graph, dims=dims, report=passes)
+    core, packed = core_graph(graph, dims=dims, report=passes), 0
+    if weights:
+        places = [k for k, param in enumerate(graph.params) if param.name in weights]
+        halves = hoist(choose_layouts(core, target=get_target(target)), places)
+        core, packed = halves.late, len(halves.early.results) if halves.early else 0
     compiler = prepare(core, target, name=name, dims=dims)
-    return Compiled(compiler, graph, time.perf_counter() - began, passes)
+    return Compiled(compiler, graph, time.perf_counter() - began, passes, packed)
 
 
 def _groups(graph: Graph, plan: Plan, reports: list[Any]) -> list[KernelGroup]:

@@ -48,6 +48,13 @@ def flops(node: Node, sizes: Sizes) -> int:
         kernel = node.outputs[0] if name == "conv_grad_weight" else node.inputs[1]
         cotangent = node.inputs[0]
         return 2 * elements(cotangent, sizes) * at(product(kernel.type.shape[1:]), sizes)
+    if name in ("conv_last", "conv_grad_input_last"):
+        taps_and_channels = product(node.inputs[1].type.shape[1:-1])
+        channels, outputs = node.inputs[0].type.shape[-1], node.attrs["outputs"]
+        if name == "conv_last":
+            return 2 * elements(node.outputs[0], sizes) * at(taps_and_channels, sizes)
+        positions = elements(node.inputs[0], sizes) // max(at(channels, sizes), 1)
+        return 2 * positions * outputs * at(taps_and_channels, sizes)
     if isinstance(node.op, Pointwise):
         return 0 if name in ("cast", "detach") else elements(node.outputs[0], sizes)
     if name.startswith("reduce_") or name in ("cumulative", "arg_reduce"):

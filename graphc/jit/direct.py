@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.backends.base import build
+from graphc.backends.base import Split, build_split
 from graphc.backends.llvm.memory import heap
 from graphc.frontends import modes
 from graphc.frontends.record import Cell, cell_class, recorder
@@ -19,13 +19,27 @@ from graphc.tensor import Tensor
 
 
 class Weights:
-    """Where the weights lie; one object, since several threads may call."""
+    """Where the weights lie, and what is packed of them; one object, since several threads may
+    call."""
 
     def __init__(self, tensors: Sequence[Tensor], cells: list[Cell]) -> None:
         self.cells = cells  # they keep the memory
         self.addresses = [cell.buffer.address for cell in cells]
         self.require_grad = any([cell.requires_grad for cell in cells])
         self._versions = [(t._storage, t._storage.version) for t in tensors]
+        self._packed: dict[Split, tuple[list[Any], list[int]]] = {}
+
+    def operands(self, split: Split) -> list[int]:
+        """What `split.late` takes after the arguments; packed on the first call."""
+        found = self._packed.get(split)
+        if found is None:
+            buffers = [heap.alloc(t.dtype.itemsize * _count(t.shape)) for t in split.packed]
+            if split.early is not None:
+                split.early.run(self.addresses, [buffer.address for buffer in buffers])
+            taken = [self.addresses[place] for place in split.weights]
+            found = buffers, taken + [buffer.address for buffer in buffers]
+            self._packed[split] = found
+        return found[1]
 
     def are_current(self) -> bool:
         """Whether nobody has written to them since, and numpy does not see them."""
@@ -47,7 +61,7 @@ class DirectCalls:
             (v.type, v.type.dtype.itemsize * _count(v.type.shape)) for v in graph.results
         ] if self.possible else []  # fmt: skip
         self._bound: Weights | None = None
-        self._executables: dict[bool, Any] = {}
+        self._splits: dict[bool, Split] = {}
 
     def run(self, args: Sequence[Any]) -> list[Cell] | None:
         """The results, computed; None where the call is to be recorded."""
@@ -68,11 +82,13 @@ class DirectCalls:
         if weights is None or (records and weights.require_grad):
             return None
         exact = rec.options.exact
-        executable = self._executables.get(exact)
-        if executable is None:
-            executable = self._executables[exact] = build(self.graph, exact=exact)
+        split = self._splits.get(exact)
+        if split is None:
+            places = range(len(self.types) - len(self.weights), len(self.types))
+            split = self._splits[exact] = build_split(self.graph, places, exact=exact)
+        operands = addresses + weights.operands(split)
         buffers = [heap.alloc(nbytes) for _, nbytes in self.results]
-        executable.run(addresses + weights.addresses, [buffer.address for buffer in buffers])
+        split.late.run(operands, [buffer.address for buffer in buffers])
         make = cell_class()
         return [make(type, buffer) for (type, _), buffer in zip(self.results, buffers)]
 

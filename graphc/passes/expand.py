@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from graphc.ir.build import Builder
@@ -14,30 +14,34 @@ def expansion(node: Any) -> Graph:
     return node.op.graph(tuple([value.type for value in node.inputs]), node.attrs)
 
 
-def expand_composites(graph: Graph, claimed: Collection[str] = frozenset()) -> Graph:
-    """Replaces each composite whose name is not in `claimed` by its expansion, in blocks too, and
-    to the end: what an expansion is made of is expanded as well. Nodes keep the composite's line.
+Claims = Callable[[Node], bool]
+
+
+def expand_composites(graph: Graph, claimed: Collection[str] | Claims = frozenset()) -> Graph:
+    """Replaces each composite that is not claimed by its expansion, in blocks too, and to the end:
+    what an expansion is made of is expanded as well. Nodes keep the composite's line.
+
+    claimed: names of composites, or a function that says of a node whether it stays.
     """
-    if not _needs_expansion(graph, claimed):
+    keeps = claimed if callable(claimed) else lambda node: node.op.name in claimed
+    if not _needs_expansion(graph, keeps):
         return graph
     with Builder(graph.params) as builder:
-        results = _build(builder, graph, graph.params, claimed, "")
+        results = _build(builder, graph, graph.params, keeps, "")
         return builder.graph(results)
 
 
-def _needs_expansion(graph: Graph, claimed: Collection[str]) -> bool:
+def _needs_expansion(graph: Graph, keeps: Claims) -> bool:
     for node in graph.nodes:
-        if node.op.composite and node.op.name not in claimed:
+        if node.op.composite and not keeps(node):
             return True
         for block in node.blocks:
-            if _needs_expansion(block, claimed):
+            if _needs_expansion(block, keeps):
                 return True
     return False
 
 
-def _build(
-    builder: Builder, graph: Graph, arguments: Any, claimed: Collection[str], loc: str
-) -> list[Value]:
+def _build(builder: Builder, graph: Graph, arguments: Any, keeps: Claims, loc: str) -> list[Value]:
     """Builds the graph on arguments with composites expanded; `loc` is the outermost one's."""
     new: dict[Value, Value] = dict(zip(graph.params, arguments, strict=True))
     for node in graph.nodes:
@@ -45,12 +49,12 @@ def _build(
         line = loc or node.loc
         builder.loc = line
         made: Any
-        if node.op.composite and node.op.name not in claimed:
-            made = _build(builder, expansion(node), inputs, claimed, line)
+        if node.op.composite and not keeps(node):
+            made = _build(builder, expansion(node), inputs, keeps, line)
         else:
             blocks = node.blocks
             if blocks:
-                blocks = tuple([expand_composites(block, claimed) for block in blocks])
+                blocks = tuple([expand_composites(block, keeps) for block in blocks])
             origin: Node | None = None if loc else node
             made = builder.emit(node.op, inputs, node.attrs, blocks, origin)
         new.update(zip(node.outputs, made, strict=True))

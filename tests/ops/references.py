@@ -252,6 +252,22 @@ def _conv_grad_weight(ct, x, size, groups, **attrs):
     return _adjoint(lambda w: _conv(x, w, groups=groups, **attrs), shape, ct)
 
 
+def _conv_last(x, w, outputs, **attrs):
+    """`w` [panel, *kernel, c, width], unpacked element by element of its panels."""
+    panels = [np.moveaxis(panel, (-1, -2), (0, 1)) for panel in w]
+    made = _conv(np.moveaxis(x, -1, 1), np.concatenate(panels)[:outputs], groups=1, **attrs)
+    return np.moveaxis(made, 1, -1)
+
+
+def _conv_grad_input_last(ct, w, outputs, kernel, order, size, **attrs):
+    plain = np.empty((ct.shape[-1], w.shape[0] * w.shape[-1], int(np.prod(kernel))), w.dtype)
+    for panel, tap, width in np.ndindex(w.shape[0], w.shape[1], w.shape[3]):
+        plain[:, panel * w.shape[3] + width, order[tap]] = w[panel, tap, :, width]
+    plain = plain[:, :outputs].reshape(ct.shape[-1], outputs, *kernel)
+    made = _conv_grad_input(np.moveaxis(ct, -1, 1), plain, size, groups=1, **attrs)
+    return np.moveaxis(made, 1, -1)
+
+
 def _dot(a, b, contract, batch):
     names_a = ["abcdefgh"[i] for i in range(a.ndim)]
     names_b = ["stuvwxyz"[i] for i in range(b.ndim)]
@@ -368,6 +384,8 @@ STRUCTURAL = {
     "conv": _conv,
     "conv_grad_input": _conv_grad_input,
     "conv_grad_weight": _conv_grad_weight,
+    "conv_last": _conv_last,
+    "conv_grad_input_last": _conv_grad_input_last,
     "copy_to": lambda x, device: x,
     "softmax": lambda x, axis: scipy.special.softmax(x, axis),
     "log_softmax": lambda x, axis: scipy.special.log_softmax(x, axis),

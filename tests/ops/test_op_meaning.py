@@ -29,6 +29,7 @@ NOT_SYMBOLIC = {
     "window-1": (6,),
     "conv-0": (3, 6),
     "conv-1": (2, 4, 6),
+    "conv_last-0": (3, 6),
 }
 
 

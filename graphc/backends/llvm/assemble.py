@@ -14,7 +14,7 @@ from graphc.backends.llvm.emit.kernel import print_kernel
 from graphc.backends.llvm.emit.printer import Buffer
 from graphc.backends.llvm.emit.program import Call, Copy, Program
 from graphc.backends.llvm.emit.values import knows
-from graphc.backends.llvm.native import NATIVE_KERNELS, native_frame, native_operands
+from graphc.backends.llvm.native import NATIVE_KERNELS, claims, native_frame, native_operands
 from graphc.backends.llvm.regions import buffer_bytes, form_regions, lifetimes_of
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim, Facts, product, symbol
@@ -38,7 +38,7 @@ from graphc.passes.loop.lower import lower
 from graphc.passes.memory import plan_memory
 from graphc.passes.products import prepare_products
 
-from . import ordering, products  # noqa: F401  (they register kernels)
+from . import channels_last, ordering, products  # noqa: F401  (they register kernels)
 
 #: Ops with blocks, each a program that the node's kernel calls.
 CONTROL = frozenset(["if", "while", "scan"])
@@ -105,7 +105,9 @@ class Compiler:
     def run(self) -> None:
         """Does everything up to the text."""
         start = time.perf_counter_ns()
-        plain = split_complex(expand_composites(self.source))
+        plain = split_complex(
+            expand_composites(self.source, lambda node: claims(node, self.target))
+        )
         prepared = prepare_products(legalize(plain))
         self.checked = add_checks(prepared)
         self.checks: list[Check] = list(self.checked.checks)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.kernel import Kernel
+from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim
 from graphc.ir.graph import Node, Value
 from graphc.passes.fuse.epilogue import Frame
@@ -42,19 +43,25 @@ class NativeCall:
 Build = Callable[..., NativeCall]
 Operands = Callable[[Node], Iterable[Value]]
 FrameOf = Callable[[Node], "Frame | None"]
+Fits = Callable[[Node, Target], bool]
 
 NATIVE_KERNELS: dict[str, Build] = {}
 _OPERANDS: dict[str, Operands] = {}
 _FRAMES: dict[str, FrameOf] = {}
+_FITS: dict[str, Fits] = {}
 
 
 def native_kernel(
-    name: str, operands: Operands | None = None, frame: FrameOf | None = None
+    name: str,
+    operands: Operands | None = None,
+    frame: FrameOf | None = None,
+    fits: Fits | None = None,
 ) -> Callable[[Build], Build]:
     """Registers the builder of an op's kernel.
 
     frame: how the result lies in memory, for kernels that take an epilogue: the builder is then
-    called with (node, target, epilogue or None).
+    called with (node, target, epilogue or None). fits: of a composite, whether the kernel serves a
+    node; else it is expanded.
     """
 
     def register(build: Build) -> Build:
@@ -63,9 +70,17 @@ def native_kernel(
             _OPERANDS[name] = operands
         if frame is not None:
             _FRAMES[name] = frame
+        if fits is not None:
+            _FITS[name] = fits
         return build
 
     return register
+
+
+def claims(node: Node, target: Target) -> bool:
+    """Whether a kernel serves a composite as it is."""
+    fits = _FITS.get(node.op.name)
+    return fits is not None and fits(node, target)
 
 
 def native_frame(node: Node) -> Frame | None:

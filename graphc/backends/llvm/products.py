@@ -31,7 +31,7 @@ RATE = 20.0
 _SAME_BITS = {"u64": "i64", "u32": "i32", "u16": "i16"}
 
 
-def _static(size: AnyDim) -> int | None:
+def static(size: AnyDim) -> int | None:
     return size if isinstance(size, int) else None
 
 
@@ -81,7 +81,7 @@ def _dot_operands(node: Node) -> list[Value]:
     return [found.left.base, found.right.base]
 
 
-def _frame(node: Node, batch: AnyDim, rows: AnyDim, columns: AnyDim) -> Frame | None:
+def frame_of(node: Node, batch: AnyDim, rows: AnyDim, columns: AnyDim) -> Frame | None:
     known = isinstance(columns, int) and (isinstance(rows, int) or batch == 1)
     if not known or node.outputs[0].type.dtype not in (F32, F64):
         return None
@@ -90,12 +90,12 @@ def _frame(node: Node, batch: AnyDim, rows: AnyDim, columns: AnyDim) -> Frame | 
 
 def _dot_frame(node: Node) -> Frame | None:
     found = _product(node)
-    return _frame(node, found.batch, found.m, found.n)
+    return frame_of(node, found.batch, found.m, found.n)
 
 
 def _conv_frame(node: Node) -> Frame | None:
     batch, channels, *size = node.outputs[0].type.shape
-    return _frame(node, batch, channels, product(size))
+    return frame_of(node, batch, channels, product(size))
 
 
 @native_kernel("dot", _dot_operands, _dot_frame)
@@ -103,10 +103,10 @@ def _dot(node: Node, target: Target, after: Epilogue | None = None) -> NativeCal
     found = _product(node)
     dtype = node.outputs[0].type.dtype.name
     problem = GemmProblem(
-        _static(found.m),
-        _static(found.n),
-        _static(found.k),
-        _static(found.batch),
+        static(found.m),
+        static(found.n),
+        static(found.k),
+        static(found.batch),
         _SAME_BITS.get(dtype, dtype),
         transpose_a=found.left.transposed,
         transpose_b=found.right.transposed,
@@ -116,13 +116,13 @@ def _dot(node: Node, target: Target, after: Epilogue | None = None) -> NativeCal
     sizes = {"batch": found.batch, "m": found.m, "n": found.n, "k": found.k}
     kernel = _gemm(problem, target, after)
     work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE
-    buffers = (found.left.base, found.right.base, *_written(node, after))
+    buffers = (found.left.base, found.right.base, *written_by(node, after))
     points = found.batch * found.m * found.n * found.k
     given = [sizes[name] for name in kernel.sizes]
     return NativeCall(kernel, buffers, given, work, points=points, point_ns=1 / RATE)
 
 
-def _conv_problem(node: Node, x: tuple, w: tuple) -> ConvProblem:
+def conv_problem(node: Node, x: tuple, w: tuple) -> ConvProblem:
     """The convolution of an input of shape x by a weight of shape w."""
     attrs = node.attrs
     if not all([isinstance(d, int) for d in (*x[1:], *w)]):
@@ -134,7 +134,7 @@ def _conv_problem(node: Node, x: tuple, w: tuple) -> ConvProblem:
     if len(x) > 5:
         raise UnsupportedError(f"{node.op.name} over {len(x) - 2} dimensions", at=node.loc)
     return ConvProblem(
-        _static(x[0]),
+        static(x[0]),
         x[1],
         w[0],
         tuple(x[2:]),
@@ -147,7 +147,7 @@ def _conv_problem(node: Node, x: tuple, w: tuple) -> ConvProblem:
     )
 
 
-def _conv_call(node: Node, kernel, problem: ConvProblem, batch: AnyDim, buffers) -> NativeCall:
+def conv_call(node: Node, kernel, problem: ConvProblem, batch: AnyDim, buffers) -> NativeCall:
     multiplies = problem.out_channels * problem.in_channels // problem.groups * problem.taps
     for size in problem.out_size:
         multiplies *= size
@@ -157,7 +157,7 @@ def _conv_call(node: Node, kernel, problem: ConvProblem, batch: AnyDim, buffers)
     return NativeCall(kernel, buffers, given, work, points=batch, point_ns=one)
 
 
-def _written(node: Node, after: Epilogue | None) -> list[Value]:
+def written_by(node: Node, after: Epilogue | None) -> list[Value]:
     """The kernel's operands from its output on."""
     if after is None:
         return [node.outputs[0]]
@@ -167,27 +167,27 @@ def _written(node: Node, after: Epilogue | None) -> list[Value]:
 @native_kernel("conv", frame=_conv_frame)
 def _conv(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
     x, w = node.inputs
-    problem = _conv_problem(node, x.type.shape, w.type.shape)
-    buffers = (base_of(x), base_of(w), *_written(node, after))
+    problem = conv_problem(node, x.type.shape, w.type.shape)
+    buffers = (base_of(x), base_of(w), *written_by(node, after))
     kernel = _convolution(node.op.name, problem, target, after)
-    return _conv_call(node, kernel, problem, x.type.shape[0], buffers)
+    return conv_call(node, kernel, problem, x.type.shape[0], buffers)
 
 
 @native_kernel("conv_grad_input", frame=_conv_frame)
 def _conv_grad_input(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
     grad, w = node.inputs
     out = node.outputs[0]
-    problem = _conv_problem(node, out.type.shape, w.type.shape)
-    buffers = (base_of(grad), base_of(w), *_written(node, after))
+    problem = conv_problem(node, out.type.shape, w.type.shape)
+    buffers = (base_of(grad), base_of(w), *written_by(node, after))
     kernel = _convolution(node.op.name, problem, target, after)
-    return _conv_call(node, kernel, problem, out.type.shape[0], buffers)
+    return conv_call(node, kernel, problem, out.type.shape[0], buffers)
 
 
 @native_kernel("conv_grad_weight")
 def _conv_grad_weight(node: Node, target: Target) -> NativeCall:
     grad, x = node.inputs
     out = node.outputs[0]
-    problem = _conv_problem(node, x.type.shape, out.type.shape)
+    problem = conv_problem(node, x.type.shape, out.type.shape)
     buffers = (base_of(x), base_of(grad), out)
     kernel = _convolution(node.op.name, problem, target)
-    return _conv_call(node, kernel, problem, x.type.shape[0], buffers)
+    return conv_call(node, kernel, problem, x.type.shape[0], buffers)

@@ -1,0 +1,142 @@
+"""Convolutions in the layout that kernels like best: channels last, weights packed ahead.
+
+Nobody writes these: the pass `passes.layout` puts them in the place of `conv` and
+`conv_grad_input`.
+"""
+
+import numpy as np
+
+from .. import ops
+from ..dims import product
+from ..errors import ShapeError
+from ..op import op
+from ..schema import Case, Dims, Float, IntAttr, IntPairs, Ints
+from .base import Composite
+
+
+def first(k: int) -> tuple[int, ...]:
+    """The order of axes that puts the channels first, in front of k spatial axes."""
+    return (0, k + 1, *range(1, k + 1))
+
+
+def last(k: int) -> tuple[int, ...]:
+    """The order of axes that puts the channels last."""
+    return (0, *range(2, k + 2), 1)
+
+
+def packed(w, width: int):
+    """w [o, c, *kernel] as [panel, *kernel, c, width]: panels of `width` of its o."""
+    outputs, channels, *kernel = w.type.shape
+    k, panels = len(kernel), -(-outputs // width)
+    missing = panels * width - outputs
+    if missing:
+        none = (0,) * (k + 1)
+        w = ops.pad(w, low=(0, *none), high=(missing, *none), value=0)
+    w = ops.reshape(w, shape=(panels, width, channels, *kernel))
+    return ops.permute(w, perm=(0, *range(3, k + 3), 2, 1))
+
+
+def unpacked(w, outputs: int):
+    """The weight [outputs, c, *kernel] of `packed`."""
+    panels, *kernel, channels, width = w.type.shape
+    k = len(kernel)
+    w = ops.permute(w, perm=(0, k + 2, k + 1, *range(1, k + 1)))
+    w = ops.reshape(w, shape=(panels * width, channels, *kernel))
+    stop = (outputs, *w.type.shape[1:])
+    return ops.slice_(w, start=(0,) * (k + 2), stop=stop, step=(1,) * (k + 2))
+
+
+def _check_outputs(w, outputs: int) -> None:
+    most = w.type.shape[0] * w.type.shape[-1]
+    if outputs < 0 or (isinstance(most, int) and outputs > most):
+        raise ShapeError(f"the packed weight {w.type.text} has no {outputs} channels")
+
+
+@op("conv_last")
+class conv_last(Composite):
+    """`conv` of x[n, *spatial, c] by a packed w[panel, *kernel, c, width], as [n, *out, outputs].
+
+    Of the panel * width channels of the weight the first `outputs` count.
+    """
+
+    x: Float
+    w: Float
+    outputs: IntAttr
+    stride: Ints
+    padding: IntPairs
+    dilation: Ints
+
+    def expand(x, w, outputs, stride, padding, dilation):
+        k = len(x.type.shape) - 2
+        if k < 1 or len(w.type.shape) != k + 3:
+            raise ShapeError(f"conv_last of {x.type.text} with {w.type.text}: ranks do not fit")
+        _check_outputs(w, outputs)
+        moved = ops.permute(x, perm=first(k))
+        made = ops.conv(
+            moved, unpacked(w, outputs), stride=stride, padding=padding, dilation=dilation, groups=1
+        )
+        return ops.permute(made, perm=last(k))
+
+    no_onnx = "goes out as its expansion"
+    samples = (
+        Case(
+            "f32[2, 6, 5, 4]", "f32[2, 3, 2, 4, 16]", outputs=20,
+            stride=(2, 1), padding=((1, 1), (0, 1)), dilation=(1, 2),
+        ),
+        Case(
+            "f64[1, 7, 3]", "f64[1, 3, 3, 8]", outputs=8,
+            stride=(1,), padding=((1, 1),), dilation=(1,),
+        ),
+    )  # fmt: skip
+
+
+def packed_taps(w, width: int, order: tuple[int, ...]):
+    """w [o, c, *kernel] of a `conv_grad_input`, whose result has the channels c, as
+    [panel, tap, o, width]: the taps in the order of their numbers `order`."""
+    k = len(w.type.shape) - 2
+    panels = packed(ops.permute(w, perm=(1, 0, *range(2, k + 2))), width)
+    count, *_, outputs, _ = panels.type.shape
+    panels = ops.reshape(panels, shape=(count, len(order), outputs, width))
+    return ops.gather(panels, ops.const(np.array(order, np.int64)), axis=1)
+
+
+@op("conv_grad_input_last")
+class conv_grad_input_last(Composite):
+    """`conv_grad_input` of ct[n, *spatial, o] by the packed weight w[panel, tap, o, width] of a
+    kernel, as [n, *size, outputs]: the taps of w have the numbers `order`."""
+
+    ct: Float
+    w: Float
+    outputs: IntAttr
+    kernel: Ints
+    order: Ints
+    size: Dims
+    stride: Ints
+    padding: IntPairs
+    dilation: Ints
+
+    def expand(ct, w, outputs, kernel, order, size, stride, padding, dilation):
+        k = len(ct.type.shape) - 2
+        if k < 1 or len(w.type.shape) != 4 or len(kernel) != k:
+            raise ShapeError(f"conv_grad_input_last of {ct.type.text} with {w.type.text}")
+        if sorted(order) != list(range(product(kernel))):
+            raise ShapeError(f"{order} is no order of the taps of a kernel {kernel}")
+        _check_outputs(w, outputs)
+        panels, _, channels, width = w.type.shape
+        back = ops.const(np.argsort(np.array(order, np.int64)))
+        w = ops.reshape(ops.gather(w, back, axis=1), shape=(panels, *kernel, channels, width))
+        w = ops.permute(unpacked(w, outputs), perm=(1, 0, *range(2, k + 2)))
+        made = ops.conv_grad_input(
+            ops.permute(ct, perm=first(k)), w, size=size, stride=stride, padding=padding,
+            dilation=dilation, groups=1,
+        )  # fmt: skip
+        return ops.permute(made, perm=last(k))
+
+    no_onnx = "goes out as its expansion"
+    samples = (
+        Case(
+            "f32[2, 3, 4, 5]", "f32[1, 6, 5, 16]", outputs=12, kernel=(3, 2),
+            order=(4, 0, 5, 1, 2, 3), size=(6, 5), stride=(2, 1), padding=((1, 1), (0, 1)),
+            dilation=(1, 2),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,101 @@
+"""Cuts a graph in two: what follows from its weights alone, and what each call computes.
+
+The first half runs when the weights change. What crosses the cut is in memory, so a broadcast or
+a reshape does not cross: it is free where it is read, and stays on the side of its reader. So does
+what is larger than the weights that it comes from: masks, tables of positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphc.ir.build import Builder, dead_code
+from graphc.ir.graph import Graph, Node, Value
+
+_FREE = frozenset(["expand", "reshape", "full", "const", "iota"])
+#: What crosses holds at most this many elements for each element of the weights it comes from.
+_MOST_GROWTH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """
+    early    (weights) -> what crosses; None where nothing does
+    late     (the other parameters, the weights that it needs, what crosses) -> results
+    weights  the places among the weights of those that `late` takes
+    """
+
+    early: Graph | None
+    late: Graph
+    weights: list[int]
+
+
+def hoist(graph: Graph, weights: Sequence[int]) -> Halves:
+    """The halves of a graph, of which the parameters `weights` seldom change."""
+    held = [graph.params[place] for place in weights]
+    others = [param for place, param in enumerate(graph.params) if place not in set(weights)]
+    origin = {param: _count(param) for param in held}  # elements of weights behind each value
+    early: list[Node] = []
+    late: list[Node] = []
+    for node in graph.nodes:
+        if node.op.pure and not node.blocks and all([value in origin for value in node.inputs]):
+            early.append(node)
+            total = sum([origin[value] for value in node.inputs])
+            origin.update(dict.fromkeys(node.outputs, total))
+        else:
+            late.append(node)
+    crossing, copied = _cross(graph, late, origin)
+    nodes = [node for node in graph.nodes if node in copied or node.outputs[0] not in origin]
+    read = {value for node in nodes for value in node.inputs} | set(graph.results)
+    needed = [place for place, param in enumerate(held) if param in read]
+    params = [*others, *[held[place] for place in needed]]
+    first = dead_code(Graph(held, early, crossing)) if crossing else None
+    return Halves(first, _with_params(graph, params, crossing, nodes), needed)
+
+
+def _with_params(
+    graph: Graph, params: Sequence[Value], more: Sequence[Value], nodes: Sequence[Node]
+) -> Graph:
+    """The nodes with the graph's results, where the values `more` are parameters as well."""
+    if not more:
+        return Graph(params, nodes, graph.results)
+    with Builder(params) as builder:
+        new = {param: param for param in params}
+        new.update(
+            {value: builder.param(value.type, f"packed.{k}") for k, value in enumerate(more)}
+        )
+        for node in nodes:
+            builder.loc = node.loc
+            inputs = tuple([new[value] for value in node.inputs])
+            made = builder.emit(node.op, inputs, node.attrs, node.blocks, node)
+            new.update(zip(node.outputs, made, strict=True))
+        return builder.graph([new[value] for value in graph.results])
+
+
+def _cross(
+    graph: Graph, late: Collection[Node], origin: Mapping[Value, float]
+) -> tuple[list[Value], set[Node]]:
+    """The values that the late half reads from memory, and the nodes that it computes itself."""
+    crossing: dict[Value, None] = {}
+    copied: set[Node] = set()
+    waiting = [value for node in late for value in node.inputs if value in origin]
+    waiting += [value for value in graph.results if value in origin]
+    while waiting:
+        value = waiting.pop()
+        node = value.node
+        if node is None or value in crossing or node in copied:
+            continue
+        if node.op.name in _FREE or _count(value) > _MOST_GROWTH * origin[value]:
+            copied.add(node)
+            waiting += node.inputs
+        else:
+            crossing[value] = None
+    return list(crossing), copied
+
+
+def _count(value: Value) -> float:
+    count = 1.0
+    for size in value.type.shape:
+        count *= size if isinstance(size, int) else float("inf")
+    return count

@@ -1,0 +1,135 @@
+"""Convolutions with channels last give the bits of those with channels first."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graphc.backends.llvm.channels_last import packing_of
+from graphc.backends.llvm.compile import compile_graph
+from graphc.backends.llvm.contract import (
+    ConvProblem,
+    conv_grad_input_last,
+    conv_last,
+    packing_for,
+)
+from graphc.backends.llvm.contract.conv_direct import DirectKernel
+from graphc.backends.llvm.contract.conv_last import InPlace
+from graphc.backends.llvm.contract.conv_problem import forward, grad_input
+from graphc.backends.llvm.contract.conv_schedule import schedule_conv
+from graphc.backends.llvm.contract.element import element
+from graphc.ir import ops
+from graphc.ir.build import trace
+from graphc.ir.composite import relu
+from graphc.ir.interpret import evaluate
+from graphc.ir.types import parse_type
+from graphc.passes.expand import expand_composites
+from graphc.passes.layout import channels_last
+from tests.backends.contract_runner import LEVELS, Compiled, guarded
+from tests.backends.test_contract_conv import NUMPY, PROBLEMS
+
+CASES = {
+    **{
+        name: problem
+        for name, problem in PROBLEMS.items()
+        if problem.groups == 1 and problem.dtype != "f16"
+    },
+    "in place": ConvProblem.square(2, 24, 40, 9, 1),
+    "rows that share cache sets": ConvProblem.square(1, 512, 20, 5, 1),
+    "seven wide": ConvProblem.square(1, 16, 64, 7, 3, padding=1),
+    "an upsampling": ConvProblem.square(2, 12, 20, 12, 4, stride=2, padding=1),
+}
+
+
+def packed(w, width, order, transposed):
+    """w [o, c, *kernel] as [panel, tap, channel of the source, width]."""
+    taps = w.reshape(*w.shape[:2], -1)[:, :, list(order)]
+    taps = taps.transpose(1, 0, 2) if transposed else taps  # [target, source, tap]
+    panels = -(-taps.shape[0] // width)
+    wide = np.zeros((panels * width, *taps.shape[1:]), w.dtype)
+    wide[: taps.shape[0]] = taps
+    split = wide.reshape(panels, width, *taps.shape[1:])
+    made = guarded((panels, taps.shape[2], taps.shape[1], width), w.dtype)
+    made[:] = split.transpose(0, 3, 2, 1)
+    return made
+
+
+def direct(p, target, transposed):
+    """The kernel with channels first that adds in the same order."""
+    c = grad_input(p) if transposed else forward(p)
+    stored = element(p.dtype)
+    schedule = schedule_conv(c, target, target.lanes(stored.bits), stored.bytes)
+    kernel = DirectKernel(
+        c, stored, p.batch, target, schedule,
+        transposed=transposed, packed_weights=False, epilogue=None,
+    )  # fmt: skip
+    return kernel.kernel("conv")
+
+
+def turned(array):
+    made = guarded((array.shape[0], *array.shape[2:], array.shape[1]), array.dtype)
+    made[:] = np.moveaxis(array, 1, -1)
+    return made
+
+
+@pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
+@pytest.mark.parametrize("transposed", [False, True], ids=["conv", "grad_input"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_bits_are_those_of_the_direct_kernel(name, transposed, target):
+    p, dtype = CASES[name], NUMPY[CASES[name].dtype]
+    random = np.random.default_rng(3)
+    shape = (p.batch, p.out_channels, *p.out_size) if transposed else None
+    x = random.standard_normal(shape or (p.batch, p.in_channels, *p.size)).astype(dtype)
+    w = random.standard_normal((p.out_channels, p.in_channels, *p.kernel)).astype(dtype)
+    out = (p.batch, p.in_channels, *p.size) if transposed else None
+    want = np.zeros(out or (p.batch, p.out_channels, *p.out_size), dtype)
+    Compiled(direct(p, target, transposed), target)(x, w, want)
+    width, order = packing_for(p, target, transposed=transposed)
+    make = conv_grad_input_last if transposed else conv_last
+    found = turned(np.full_like(want, 7))
+    kernel = Compiled(make(p, width, target), target)
+    kernel(turned(x), packed(w, width, order, transposed), found, chunk=1)
+    np.testing.assert_array_equal(np.moveaxis(found, -1, 1), want)
+    symbolic = Compiled(make(replace(p, batch=None), width, target), target)
+    again = turned(np.full_like(want, 7))
+    symbolic(turned(x), packed(w, width, order, transposed), again, sizes=[p.batch])
+    np.testing.assert_array_equal(again, found)
+
+
+def test_what_has_no_border_is_read_where_it_lies():
+    assert InPlace.serves(forward(CASES["in place"]))
+    assert not InPlace.serves(forward(CASES["3x3"]))
+    assert not InPlace.serves(forward(CASES["rows that share cache sets"]))
+
+
+def convolved(x, w, **attrs):
+    one = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+    return ops.conv(x, w, **{**one, **attrs})
+
+
+def network(x, w, scale, residual, w2):
+    """Three convolutions: the first one's epilogue is short, the second one's long."""
+    y = convolved(x, w)
+    y = ops.mul(y, ops.expand(scale, shape=y.type.shape, axes=(0, 2, 3)))
+    y = relu(ops.add(y, ops.permute(residual, perm=(0, 3, 1, 2))))
+    z = convolved(y, w2, stride=(2, 2))
+    z = ops.tanh(ops.mul(z, ops.exp(ops.neg(ops.mul(z, z)))))
+    return convolved(z, ops.slice_(w2, start=(0,) * 4, stop=(19, 19, 3, 3), step=(1,) * 4))
+
+
+SHAPES = ("f32[2, 5, 9, 7]", "f32[40, 5, 3, 3]", "f32[40]", "f32[2, 9, 7, 40]", "f32[19, 40, 3, 3]")
+
+
+@pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
+def test_whole_graphs_with_epilogues_have_the_bits_of_the_plain_ones(target):
+    graph = expand_composites(trace(network, *[parse_type(text) for text in SHAPES]))
+    laid = channels_last(graph, lambda node: packing_of(node, target))
+    assert [node.op.name for node in laid.nodes].count("conv_last") == 3
+    random = np.random.default_rng(5)
+    arrays = [random.standard_normal(p.type.shape).astype(np.float32) for p in graph.params]
+    compiled = compile_graph(laid, target=target)
+    assert [kernel.kind for kernel in compiled.kernels].count("conv_last, map") == 2
+    plain = compile_graph(graph, target=target)(*arrays)
+    for made, same, exact in zip(compiled(*arrays), plain, evaluate(graph, *arrays), strict=True):
+        np.testing.assert_array_equal(made, same)
+        np.testing.assert_allclose(made, exact, rtol=1e-4, atol=1e-4)
