@@ -128,7 +128,7 @@ def build_split(graph: Graph, weights: Sequence[int], *, exact: bool = True) -> 
         if settings.backend != "reference":
             from .llvm.layouts import choose_layouts
 
-            core = choose_layouts(core, settings.verify)
+            core = choose_layouts(core, weights, verify=settings.verify)
         halves = hoist(core, weights)
         verify = settings.verify
         late = _compiled(halves.late, exact, verify=verify)

@@ -144,7 +144,8 @@ def compile_for_view(
     core, packed = core_graph(graph, dims=dims, report=passes), 0
     if weights:
         places = [k for k, param in enumerate(graph.params) if param.name in weights]
-        halves = hoist(choose_layouts(core, target=get_target(target)), places)
+        core = choose_layouts(core, places, target=get_target(target))
+        halves = hoist(core, places)
         core, packed = halves.late, len(halves.early.results) if halves.early else 0
     compiler = prepare(core, target, name=name, dims=dims)
     return Compiled(compiler, graph, time.perf_counter() - began, passes, packed)

@@ -39,7 +39,7 @@ def hoist(graph: Graph, weights: Sequence[int]) -> Halves:
     early: list[Node] = []
     late: list[Node] = []
     for node in graph.nodes:
-        if node.op.pure and not node.blocks and all([value in origin for value in node.inputs]):
+        if _is_foreseen(node) and all([value in origin for value in node.inputs]):
             early.append(node)
             total = sum([origin[value] for value in node.inputs])
             origin.update(dict.fromkeys(node.outputs, total))
@@ -71,6 +71,19 @@ def _with_params(
             made = builder.emit(node.op, inputs, node.attrs, node.blocks, node)
             new.update(zip(node.outputs, made, strict=True))
         return builder.graph([new[value] for value in graph.results])
+
+
+def weight_values(graph: Graph, weights: Sequence[int]) -> set[Value]:
+    """What follows from the parameters `weights` alone."""
+    known = {graph.params[place] for place in weights}
+    for node in graph.nodes:
+        if node.inputs and _is_foreseen(node) and known.issuperset(node.inputs):
+            known.update(node.outputs)
+    return known
+
+
+def _is_foreseen(node: Node) -> bool:
+    return node.op.pure and not node.blocks
 
 
 def _cross(

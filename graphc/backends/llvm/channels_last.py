@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from graphc.backends.llvm.contract import (
     ConvProblem,
+    GemmProblem,
     Kernel,
     conv_grad_input_last,
     conv_last,
     packing_for,
 )
+from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
 from graphc.backends.llvm.finish import finish
 from graphc.backends.llvm.native import NativeCall, native_kernel
 from graphc.backends.llvm.products import (
@@ -28,6 +30,10 @@ from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
 from graphc.passes.layout import Packing
 
+#: Rows of a product whose right matrix is packed.
+LEAST_ROWS = 4
+_NONE = ((0, 0), (0, 0))  # of padding
+
 
 def packing_of(node: Node, target: Target) -> Packing | None:
     """How a convolution with channels last wants its weight; None where its own layout is better:
@@ -43,6 +49,26 @@ def packing_of(node: Node, target: Target) -> Packing | None:
     problem = conv_problem(node, out if transposed else x, w)
     width, order = packing_for(problem, target, transposed=transposed)
     return Packing(width, order if transposed else None)
+
+
+def product_width(node: Node, target: Target) -> int | None:
+    """Channels of a panel for the right matrix of x[..., k] times w; None where the product is
+    better with the matrix as it is: few rows or columns, whose form is another."""
+    x, out = node.inputs[0].type, node.outputs[0].type
+    sizes = (*x.shape, *out.shape)
+    if out.dtype not in (F32, F64) or not all([isinstance(d, int) and d > 0 for d in sizes]):
+        return None
+    m, k, n = product(x.shape[:-1]), x.shape[-1], out.shape[-1]
+    dtype = out.dtype.name
+    if m < LEAST_ROWS or n < target.lanes(out.dtype.itemsize * 8):
+        return None
+    turned = node.attrs["contract"][1] == (1,)
+    problem = GemmProblem(m, n, k, dtype=dtype, transpose_b=turned)
+    if may_serve(problem, target) is not False or is_turned(problem, target):
+        return None
+    return packing_for(
+        ConvProblem(1, k, n, (m, 1), (1, 1), (1, 1), _NONE, (1, 1), 1, dtype), target
+    )[0]
 
 
 def _frame(node: Node) -> Frame | None:

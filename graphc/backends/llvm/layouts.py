@@ -1,17 +1,30 @@
-"""The layouts that this backend wants in a graph whose weights are packed ahead."""
+"""What this backend wants of a graph whose weights are kept: layouts, and packed weights."""
 
 from __future__ import annotations
 
-from graphc.backends.llvm.channels_last import packing_of
+from collections.abc import Sequence
+
+from graphc.backends.llvm.channels_last import packing_of, product_width
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.graph import Graph
 from graphc.passes.layout import ChannelsLast
+from graphc.passes.pack import PackProducts
 from graphc.passes.pipeline import Context, Pipeline
 
 
-def choose_layouts(graph: Graph, verify: str | None = None, target: Target | None = None) -> Graph:
-    """The CORE graph with its convolutions channels last, where that pays."""
+def choose_layouts(
+    graph: Graph,
+    weights: Sequence[int],
+    *,
+    verify: str | None = None,
+    target: Target | None = None,
+) -> Graph:
+    """The CORE graph with its convolutions channels last, where that pays, and with the matrices
+    that follow from the parameters `weights` in panels. Results keep their bits."""
     cpu = target or get_target()
-    chosen = ChannelsLast(lambda node: packing_of(node, cpu))
+    passes = (
+        ChannelsLast(lambda node: packing_of(node, cpu)),
+        PackProducts(tuple(weights), lambda node: product_width(node, cpu)),
+    )
     context = Context(claimed=frozenset(["conv_last", "conv_grad_input_last"]))
-    return Pipeline((chosen,), verify).run(graph, context)
+    return Pipeline(passes, verify).run(graph, context)
