@@ -74,6 +74,7 @@ _FIELDS: dict[str, tuple[Any, str, Any]] = {
     "cache_dir": (_llvm, "cache_dir", Path),
     "cache_bytes": (_llvm, "cache_bytes", _count),
     "num_threads": (_llvm, "num_threads", _count),
+    "winograd": (_llvm, "winograd", _flag),
 }
 
 

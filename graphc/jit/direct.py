@@ -12,6 +12,7 @@ from typing import Any
 
 from graphc.backends.base import Split, build_split
 from graphc.backends.llvm.memory import heap
+from graphc.backends.llvm.settings import settings
 from graphc.frontends import modes
 from graphc.frontends.record import Cell, cell_class, recorder
 from graphc.ir.graph import Graph, symbols_of
@@ -61,7 +62,7 @@ class DirectCalls:
             (v.type, v.type.dtype.itemsize * _count(v.type.shape)) for v in graph.results
         ] if self.possible else []  # fmt: skip
         self._bound: Weights | None = None
-        self._splits: dict[bool, Split] = {}
+        self._splits: dict[tuple[bool, bool], Split] = {}
 
     def run(self, args: Sequence[Any]) -> list[Cell] | None:
         """The results, computed; None where the call is to be recorded."""
@@ -82,10 +83,11 @@ class DirectCalls:
         if weights is None or (records and weights.require_grad):
             return None
         exact = rec.options.exact
-        split = self._splits.get(exact)
+        key = exact, settings.winograd
+        split = self._splits.get(key)
         if split is None:
             places = range(len(self.types) - len(self.weights), len(self.types))
-            split = self._splits[exact] = build_split(self.graph, places, exact=exact)
+            split = self._splits[key] = build_split(self.graph, places, exact=exact)
         operands = addresses + weights.operands(split)
         buffers = [heap.alloc(nbytes) for _, nbytes in self.results]
         split.late.run(operands, [buffer.address for buffer in buffers])

@@ -14,8 +14,9 @@ from graphc.ir.build import Builder, dead_code
 from graphc.ir.graph import Graph, Node, Value
 
 _FREE = frozenset(["expand", "reshape", "full", "const", "iota"])
-#: What crosses holds at most this many elements for each element of the weights it comes from.
-_MOST_GROWTH = 2
+#: What crosses has at most this many elements for each one of the weights that it comes from: the
+#: transformed kernels of Winograd's algorithm have four, and whole panels of them up to twice that.
+_MOST_GROWTH = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from graphc.ir.composite.layout import (
     packed,
     packed_taps,
 )
+from graphc.ir.composite.winograd import conv_winograd, winograd_weight
 from graphc.ir.graph import Attrs, Graph, Node, Value
 from graphc.ir.op import OPS, Pointwise
 from graphc.ir.ops.movement import inverse
@@ -34,10 +35,12 @@ Perm = tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class Packing:
     """How a convolution wants its weight: `width` channels of its result in a panel, and the
-    order of the kernel's taps (None: as they are)."""
+    order of the kernel's taps (None: as they are). winograd: by that algorithm, which rounds in
+    other places."""
 
     width: int
     order: tuple[int, ...] | None = None
+    winograd: bool = False
 
 
 #: How the backend wants the weight of a node, or None: its own layout is better.
@@ -45,7 +48,7 @@ PackingOf = Callable[[Node], "Packing | None"]
 
 _REDUCTIONS = frozenset(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod"])
 _CONVOLUTIONS = frozenset(["conv", "conv_grad_input"])
-_PACKED = frozenset(["conv_last", "conv_grad_input_last"])
+_PACKED = frozenset(["conv_last", "conv_grad_input_last", "conv_winograd"])
 _VIEWERS = frozenset([*_REDUCTIONS, "permute", "pad", "slice", "flip", "window", "reshape"])
 _KEEP_AXES = frozenset(["pad", "slice", "flip"])
 #: A size that is a symbol counts as this many.
@@ -58,6 +61,7 @@ class ChannelsLast(Pass):
 
     packing_of: PackingOf
     name: ClassVar[str] = "channels last"
+    error: ClassVar[str] = "reorder"
 
     def run(self, graph: Graph, context: Context) -> Graph:
         return channels_last(graph, self.packing_of)
@@ -177,7 +181,10 @@ class _Walk:
         outputs, inputs, *kernel = w.type.shape
         attrs = {key: value for key, value in node.attrs.items() if key != "groups"}
         x, w = self.moved(x, first(len(kernel))), self.plain(w)
-        if node.op.name == "conv":
+        if packing.winograd:
+            u = winograd_weight(w, width=packing.width)
+            made = conv_winograd(x, u, outputs=outputs, padding=attrs["padding"])
+        elif node.op.name == "conv":
             made = conv_last(x, packed(w, packing.width), outputs=outputs, **attrs)
         else:
             assert packing.order is not None

@@ -9,6 +9,8 @@ import numpy as np
 import scipy.signal
 import scipy.special
 
+from graphc.ir.composite.winograd import INPUT, KERNEL, OUTPUT
+
 
 def by_element(function: Callable) -> Callable:
     """`function` of Python numbers over arrays; nan outside of its domain, inf on overflow."""
@@ -268,6 +270,31 @@ def _conv_grad_input_last(ct, w, outputs, kernel, order, size, **attrs):
     return np.moveaxis(made, 1, -1)
 
 
+def _winograd_weight(w, width):
+    made = np.einsum("ik,ockl,jl->ocij", KERNEL, w, KERNEL)
+    count = -(-len(w) // width)
+    wide = np.zeros((count * width, *made.shape[1:]), w.dtype)
+    wide[: len(w)] = made
+    return np.stack([np.moveaxis(part, (0, 1), (-1, -2)) for part in np.split(wide, count)])
+
+
+def _conv_winograd(x, u, outputs, padding):
+    """Tile by tile, for any u: most are no transforms of kernels."""
+    n, (h, w) = len(x), [m + sum(p) - 2 for m, p in zip(x.shape[1:3], padding)]
+    wide = np.pad(x, ((0, 0), *[(a, b + 4) for a, b in padding], (0, 0)))
+    kernels = np.concatenate([np.moveaxis(panel, (-1, -2), (0, 1)) for panel in u])[:outputs]
+    out = np.zeros((n, h + 3, w + 3, outputs), x.dtype)
+    for i in range(0, h, 4):
+        for j in range(0, w, 4):
+            patch = wide[:, i : i + 6, j : j + 6]
+            patch = np.einsum("ai,bj,nijc->nabc", INPUT, INPUT, patch)
+            sums = np.einsum("nabc,ocab->nabo", patch, kernels)
+            out[:, i : i + 4, j : j + 4] = np.einsum("ia,jb,nabo->nijo", OUTPUT, OUTPUT, sums)[
+                :, : h + 3 - i, : w + 3 - j
+            ]
+    return out[:, :h, :w]
+
+
 def _dot(a, b, contract, batch):
     names_a = ["abcdefgh"[i] for i in range(a.ndim)]
     names_b = ["stuvwxyz"[i] for i in range(b.ndim)]
@@ -386,6 +413,8 @@ STRUCTURAL = {
     "conv_grad_weight": _conv_grad_weight,
     "conv_last": _conv_last,
     "conv_grad_input_last": _conv_grad_input_last,
+    "winograd_weight": _winograd_weight,
+    "conv_winograd": _conv_winograd,
     "copy_to": lambda x, device: x,
     "softmax": lambda x, axis: scipy.special.softmax(x, axis),
     "log_softmax": lambda x, axis: scipy.special.log_softmax(x, axis),

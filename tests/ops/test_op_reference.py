@@ -120,7 +120,9 @@ def test_structural_against_the_reference(case):
             np.testing.assert_array_equal(a, b)
         else:
             unit = float(np.finfo(a.dtype).eps)
-            np.testing.assert_allclose(a, b, rtol=16 * unit, atol=16 * unit)
+            # Winograd's sums cancel: its errors are those of its largest terms.
+            terms = np.abs(b).max() if case.op.name == "conv_winograd" else 1.0
+            np.testing.assert_allclose(a, b, rtol=16 * unit, atol=16 * unit * terms)
 
 
 def test_every_op_has_a_reference():

@@ -13,9 +13,17 @@ from graphc.backends.llvm.contract import (
     packing_for,
 )
 from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
+from graphc.backends.llvm.contract.winograd import (
+    SOME_IMAGES,
+    WinogradProblem,
+    conv_winograd,
+    schedule_winograd,
+)
+from graphc.backends.llvm.contract.winograd_weight import winograd_weight
 from graphc.backends.llvm.finish import finish
 from graphc.backends.llvm.native import NativeCall, native_kernel
 from graphc.backends.llvm.products import (
+    RATE,
     conv_call,
     conv_problem,
     frame_of,
@@ -32,12 +40,17 @@ from graphc.passes.layout import Packing
 
 #: Rows of a product whose right matrix is packed.
 LEAST_ROWS = 4
+#: Part of the cycles of the plain convolution that Winograd's algorithm may take.
+WINOGRAD_GAIN = 0.85
 _NONE = ((0, 0), (0, 0))  # of padding
 
 
-def packing_of(node: Node, target: Target) -> Packing | None:
+def packing_of(node: Node, target: Target, winograd: bool = False) -> Packing | None:
     """How a convolution with channels last wants its weight; None where its own layout is better:
-    with groups, with few channels in the result, with sizes that are symbols."""
+    with groups, with few channels in the result, with sizes that are symbols.
+
+    winograd: whether it may be computed by that algorithm, where it pays.
+    """
     x, w = [value.type.shape for value in node.inputs]
     out, dtype = node.outputs[0].type.shape, node.outputs[0].type.dtype
     known = all([isinstance(d, int) and d > 0 for d in (*x[1:], *w, *out[1:])])
@@ -45,10 +58,28 @@ def packing_of(node: Node, target: Target) -> Packing | None:
         return None
     if out[1] < target.lanes(dtype.itemsize * 8) // 2:
         return None
+    if winograd and (width := _winograd_width(node, target)) is not None:
+        return Packing(width, winograd=True)
     transposed = node.op.name == "conv_grad_input"
     problem = conv_problem(node, out if transposed else x, w)
     width, order = packing_for(problem, target, transposed=transposed)
     return Packing(width, order if transposed else None)
+
+
+def _winograd_width(node: Node, target: Target) -> int | None:
+    """Channels of a panel where Winograd's algorithm computes a convolution faster."""
+    (n, channels, *size), w = [value.type.shape for value in node.inputs]
+    attrs, lanes = node.attrs, target.lanes(32)
+    plain = node.op.name == "conv" and set(attrs["stride"]) | set(attrs["dilation"]) == {1}
+    if not plain or w[2:] != (3, 3) or node.outputs[0].type.dtype is not F32 or channels % lanes:
+        return None
+    problem = WinogradProblem(static(n), channels, w[0], tuple(size), attrs["padding"])
+    schedule = schedule_winograd(problem, target, lanes)
+    images = problem.batch or SOME_IMAGES
+    multiplies = images * channels * w[0] * 9 * problem.out_size[0] * problem.out_size[1]
+    if schedule.cycles > WINOGRAD_GAIN * multiplies / lanes:
+        return None
+    return schedule.vectors * lanes
 
 
 def product_width(node: Node, target: Target) -> int | None:
@@ -101,6 +132,49 @@ def _conv_last(node: Node, target: Target, after: Epilogue | None = None) -> Nat
 @native_kernel("conv_grad_input_last", frame=_frame, fits=_fits)
 def _conv_grad_input_last(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
     return _call(node, target, after, conv_grad_input_last)
+
+
+def _winograd_problem(node: Node) -> WinogradProblem:
+    n, *size, channels = node.inputs[0].type.shape
+    outputs, padding = node.attrs["outputs"], node.attrs["padding"]
+    return WinogradProblem(static(n), channels, outputs, tuple(size), padding)
+
+
+def _winograd_fits(node: Node, target: Target) -> bool:
+    (_, *x), u = [value.type.shape for value in node.inputs]
+    known = all([isinstance(d, int) and d > 0 for d in (*x, *u, *node.outputs[0].type.shape[1:])])
+    lanes = target.lanes(32)
+    if not known or node.outputs[0].type.dtype is not F32 or x[-1] % lanes:
+        return False
+    vectors = schedule_winograd(_winograd_problem(node), target, lanes).vectors
+    return u[-1] == vectors * lanes and u[0] == -(-node.attrs["outputs"] // u[-1])
+
+
+def _weight_fits(node: Node, target: Target) -> bool:
+    w, width = node.inputs[0].type, node.attrs["width"]
+    known = all([isinstance(d, int) and d > 0 for d in w.shape])
+    return known and w.dtype is F32 and width % target.lanes(32) == 0
+
+
+@native_kernel("winograd_weight", fits=_weight_fits)
+def _winograd_weight(node: Node, target: Target) -> NativeCall:
+    (w,), (u,) = node.inputs, node.outputs
+    outputs, channels = w.type.shape[:2]
+    kernel = winograd_weight(outputs, channels, node.attrs["width"], target)
+    return NativeCall(kernel, (base_of(w), u), work=outputs * channels * 4.0)
+
+
+@native_kernel("conv_winograd", frame=_frame, fits=_winograd_fits)
+def _conv_winograd(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
+    x, u = node.inputs
+    problem, epilogue = _winograd_problem(node), after and finish(after, target)
+    kernel = conv_winograd(problem, u.type.shape[-1], target, epilogue=epilogue)
+    buffers = (base_of(x), base_of(u), *written_by(node, after))
+    (height, width), batch = problem.out_size, x.type.shape[0]
+    one = problem.channels * problem.outputs * height * width * 4 / RATE
+    work = one * (batch if isinstance(batch, int) else SOME_IMAGES)
+    given = [batch for _ in kernel.sizes]
+    return NativeCall(kernel, buffers, given, work, points=batch, point_ns=one)
 
 
 def _call(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.backends.llvm.channels_last import packing_of, product_width
+from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.graph import Graph
 from graphc.passes.layout import ChannelsLast
 from graphc.passes.pack import PackProducts
 from graphc.passes.pipeline import Context, Pipeline
+
+_CLAIMED = frozenset(["conv_last", "conv_grad_input_last", "conv_winograd", "winograd_weight"])
 
 
 def choose_layouts(
@@ -18,13 +21,16 @@ def choose_layouts(
     *,
     verify: str | None = None,
     target: Target | None = None,
+    winograd: bool | None = None,
 ) -> Graph:
     """The CORE graph with its convolutions channels last, where that pays, and with the matrices
-    that follow from the parameters `weights` in panels. Results keep their bits."""
+    that follow from the parameters `weights` in panels. Results keep their bits, but for those of
+    Winograd's algorithm (None asks `settings.winograd`)."""
     cpu = target or get_target()
+    winograd = settings.winograd if winograd is None else winograd
     passes = (
-        ChannelsLast(lambda node: packing_of(node, cpu)),
+        ChannelsLast(lambda node: packing_of(node, cpu, winograd)),
         PackProducts(tuple(weights), lambda node: product_width(node, cpu)),
     )
-    context = Context(claimed=frozenset(["conv_last", "conv_grad_input_last"]))
+    context = Context(claimed=_CLAIMED)
     return Pipeline(passes, verify).run(graph, context)

@@ -36,6 +36,8 @@ class Settings:
     cache_bytes  the size that each cache on disk is kept under
     num_threads  threads of the pool; 0 means one a core            GRAPHC_NUM_THREADS
     spin         polls of a worker without work before it sleeps
+    winograd     whether traced modules may take Winograd's algorithm: see `config`
+                                                                    GRAPHC_WINOGRAD (0 or 1)
     verify       whether LLVM's verifier runs over all IR text      GRAPHC_VERIFY_IR (0 or 1)
     """
 
@@ -45,6 +47,7 @@ class Settings:
     cache_bytes: int = 512 << 20
     num_threads: int = field(default_factory=lambda: _number("GRAPHC_NUM_THREADS", 0))
     spin: int = 2000
+    winograd: bool = field(default_factory=lambda: _number("GRAPHC_WINOGRAD", 1) != 0)
     verify: bool = field(default_factory=lambda: _number("GRAPHC_VERIFY_IR", 1) != 0)
 
 

@@ -17,3 +17,4 @@ from .normalize import (
     pick,
     softmax,
 )
+from .winograd import conv_winograd, winograd_weight
