@@ -10,7 +10,7 @@ would be right: it uses the value of then. But a program that relies on that fai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,19 +20,22 @@ from ..ir.errors import GraphcError
 from ..ir.graph import Attrs, Node, Value
 from ..ir.op import OPS
 from ..ir.types import TensorType
-from ..passes.autodiff.linear import linear_places
+from ..passes.autodiff.linear import has_derivative, linear_places
 
 _KEEP_NOTHING = {"add", "sub", "neg", "real", "imag", "concat", "graft"}
 _PASS_NUMBERS_ON = {"cast", "expand", "reshape"}
 
 
-def keeps(node: Node) -> bool:
-    """Whether the node's derivative reads an operand or a result."""
+def keeps(node: Node, wanted: Container[Value] = ()) -> bool:
+    """Whether the node's derivative reads an operand or a result.
+
+    wanted: what derivatives are taken by: tensors, also those of one element.
+    """
     op = node.op
     if op.name in _KEEP_NOTHING:
         return False
     if op.name == "mul":
-        return not any([_is_number(value) for value in node.inputs])
+        return not any([_is_number(v) and v not in wanted for v in node.inputs])
     if op.name == "div":
         return not _is_number(node.inputs[1])
     if op.name == "select":
@@ -61,11 +64,12 @@ def kept_nodes(nodes: Sequence[Node], wanted: Iterable[Value]) -> dict[Value, in
             continue
         above = [masks[value] for value in node.inputs if value in masks]
         if above:
-            mask = 1 << i if keeps(node) else 0
+            mask = 1 << i if keeps(node, masks) else 0
             for one in above:
                 mask |= one
             for value in node.outputs:
-                masks[value] = mask
+                if has_derivative(value):  # (an int has none)
+                    masks[value] = mask
     return masks
 
 

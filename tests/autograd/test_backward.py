@@ -204,3 +204,22 @@ def test_a_gradient_through_hundreds_of_looks():
         slope = math.tanh(slope + 0.001)
         d = (d + 0.001) * (1 - slope * slope)
     assert g.tolist() == pytest.approx([d] * 3, rel=1e-4)
+
+
+def test_a_product_with_a_tensor_of_one_element_saves_it():
+    w = torch.tensor(0.5, requires_grad=True)
+    with torch.no_grad():
+        factor = w + w
+    y = w * factor
+    factor.add_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_an_int_leads_to_nothing_that_was_saved():
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = torch.cat((w, w))
+    quotient = y / y
+    y.add_(0.5)
+    torch.cat((y, quotient.int())).sum().backward()
+    assert w.grad.tolist() == [2.0, 2.0]
