@@ -223,3 +223,16 @@ def test_an_int_leads_to_nothing_that_was_saved():
     y.add_(0.5)
     torch.cat((y, quotient.int())).sum().backward()
     assert w.grad.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("look", [False, True])
+def test_a_freed_graph_that_leads_elsewhere_is_no_error(look):
+    w, other = (torch.ones(3, requires_grad=True) for _ in range(2))
+    quotient = w / w
+    beside = other.exp()
+    if look:
+        quotient.tolist(), beside.tolist()
+    (quotient - w).tanh().sum().backward()
+    assert torch.autograd.grad(quotient.sin().sum(), other, allow_unused=True) == (None,)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(quotient.sin().sum(), w)
