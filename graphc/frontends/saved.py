@@ -47,6 +47,37 @@ def keeps(node: Node, wanted: Container[Value] = ()) -> bool:
     return len(linear_places(node)) < len(node.inputs)
 
 
+def _kept_operands(node: Node, wanted: Iterable[Value]) -> list[Value]:
+    """The operands that derivatives by some values read."""
+    name, inputs = node.op.name, node.inputs
+    if name in ("mul", "div") or node.op.bilinear:
+        asked = [value in wanted for value in inputs]
+        return [
+            value
+            for i, value in enumerate(inputs)
+            if any(asked[:i] + asked[i + 1 :]) or (name == "div" and i == 1)
+        ]
+    if name == "scatter" and node.attrs["mode"] in ("add", "set"):
+        return [inputs[1]] if inputs[2] in wanted or node.attrs["mode"] == "set" else []
+    if not keeps(node):
+        return []
+    linear = linear_places(node) if node.op.linear is not None else ()
+    return [value for i, value in enumerate(inputs) if i not in linear]
+
+
+def keeps_any(nodes: Sequence[Node], given: Iterable[Value], wanted: Iterable[Value]) -> bool:
+    """Whether derivatives by `wanted` read one of the given values, or what is made from them."""
+    made, ways = set(given), set(wanted)
+    for node in nodes:
+        if not ways.isdisjoint(node.inputs):
+            if not made.isdisjoint(_kept_operands(node, ways)):
+                return True
+            ways.update(node.outputs)
+        if not made.isdisjoint(node.inputs):
+            made.update(node.outputs)
+    return False
+
+
 def _is_number(value: Value) -> bool:
     """Whether the value is one number, spread over a shape."""
     while value.node is not None and value.node.op.name in _PASS_NUMBERS_ON:
