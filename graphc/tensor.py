@@ -98,7 +98,9 @@ class Storage:
         old = self.cell
         array = views.numpy_view(array_of(old.buffer, old.type), chain)
         assert array is not None
-        return old.beside(old.type.with_shape(array.shape), buffer_of(array))
+        made = old.beside(old.type.with_shape(array.shape), buffer_of(array))
+        _share_mark(made, old)
+        return made
 
     def _with_history(self) -> Cell:
         """The value of exported memory, with its derivative: one cell until somebody writes."""
@@ -117,6 +119,7 @@ class Storage:
             self.history = self.shown = cell
         fresh = cell.beside(cell.type, buffer, cell.requires_grad)
         fresh.grad_fn, fresh.owner, fresh.hooks = cell.grad_fn, cell.owner, cell.hooks
+        _share_mark(fresh, cell)
         self.cell = fresh
 
     def keep_history(self, cell: Cell) -> None:
@@ -139,7 +142,7 @@ class Storage:
         writer: the cell that the function which writes gave; backwards that saved the old value
         learn of it. None: they shall not know.
         """
-        if writer is not None and not self.exported():
+        if writer is not None:
             _mark(self.cell, writer)
             leaf = self.leaf() if self.leaf is not None else None
             if leaf is not None and leaf._cell is not None:
@@ -149,6 +152,7 @@ class Storage:
             source = array_of(buffer, cell.type)
             memory = self.cell.buffer
             array_of(memory, self.cell.type)[...] = source
+            self.cell.written = None  # snapshots from now on show what was written
             if cell.requires_grad:
                 self.cell = cell
                 self.show(memory)

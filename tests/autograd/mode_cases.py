@@ -212,6 +212,19 @@ def product_with_a_tensor_of_one_element(L):
 
 
 @case
+def write_to_what_numpy_sees_and_a_product_saved(L):
+    w, x = leaf(L), L.ones(3)
+    seen = x.numpy(), (w * 1).detach().numpy()
+    before = (w * x).sum()
+    x.add_(1)
+    after = (w * x).sum()
+    y = w.sigmoid()
+    array = y[None].detach().numpy()
+    y.zero_()
+    return len(seen), array.tolist(), *[error_of(t.sum().backward) for t in (before, after, y)]
+
+
+@case
 def ints_lead_to_nothing_that_was_saved(L):
     w = leaf(L)
     y = L.cat((w, w))

@@ -216,6 +216,18 @@ def test_a_product_with_a_tensor_of_one_element_saves_it():
         y.backward()
 
 
+def test_a_write_to_what_numpy_sees_is_a_write_to_what_was_saved():
+    w, x = torch.ones(3, requires_grad=True), torch.ones(3)
+    array = x.numpy()
+    before = (w * x).sum()
+    x.add_(1)
+    after = (w * x).sum()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        before.backward()
+    after.backward()
+    assert w.grad.tolist() == array.tolist() == [2.0, 2.0, 2.0]
+
+
 def test_an_int_leads_to_nothing_that_was_saved():
     w = torch.tensor([1.0, 2.0], requires_grad=True)
     y = torch.cat((w, w))
