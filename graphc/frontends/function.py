@@ -65,7 +65,9 @@ class Function:
         if kwargs:
             out = kwargs.pop("out", None)
             if out is not None:
-                return _into(out, self(*args, **kwargs), self.name)
+                result = self(*args, **kwargs)
+                _check_operands(out, result, (*args, *kwargs.values()))
+                return _into(out, result, self.name)
             for name in _NUMPY_NAMES:
                 if name in kwargs:
                     kwargs[_NUMPY_NAMES[name]] = kwargs.pop(name)
@@ -447,6 +449,24 @@ def _restore(structure: Any, tensors_made: Any) -> Any:
         return parts
     items = [_restore(part, tensors_made) for part in parts]
     return make(*items) if hasattr(make, "_fields") else make(items)
+
+
+def _check_operands(out: Any, result: Any, operands: Sequence[Any]) -> None:
+    """An operand that is broadcast is not resized to become the output too."""
+    if not any([x is out for x in operands]):
+        return
+    shape, wanted = tuple(out.shape), tuple(result.shape)
+    shapes = [tuple(x.shape) for x in operands if isinstance(x, tensors.cls)]
+    if shape != wanted and all([_broadcasts(one, wanted) for one in shapes]):
+        raise RuntimeError(
+            f"output with shape {list(shape)} doesn't match the broadcast shape {list(wanted)}"
+        )
+
+
+def _broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    return len(shape) <= len(wanted) and all(
+        [n in (1, m) for n, m in zip(reversed(shape), reversed(wanted))]
+    )
 
 
 def _into(out: Any, result: Any, name: str) -> Any:

@@ -81,10 +81,11 @@ def replayed(cell: Cell, chain: views.Chain) -> Cell:
 def replayed_end(cell: Cell, chain: views.Chain, is_leaf: bool) -> Cell:
     """`replayed` of a view that was made without gradients, or of a view of one (no leaf)."""
     build = lambda x: views.ops.detach(views.replay(x, chain))  # noqa: E731
-    if cell.requires_grad and not is_leaf:
+    ends = cell.requires_grad and not views.detached(chain)
+    if ends and not is_leaf:
         return _record("view of end", chain, [cell], build, grad=True)
     made = _record("view end", chain, [cell], build, grad=False)
-    if cell.requires_grad:
+    if ends:
         made.requires_grad = ENDS
     return made
 

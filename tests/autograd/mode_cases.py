@@ -63,6 +63,16 @@ def view_of_a_view_made_without_grad(L):
 
 
 @case
+def view_made_without_grad_of_a_detached_leaf(L):
+    w = leaf(L)
+    detached = w.detach()
+    with L.no_grad():
+        view = detached.expand(2, 3)
+    before = flags(view)
+    return w.detach().numpy().tolist(), before, flags(view)
+
+
+@case
 def write_through_a_view_made_without_grad(L):
     w = leaf(L)
     y, x = w * 2, L.ones(3)
@@ -129,6 +139,18 @@ def write_to_what_a_view_made_without_grad_shows(L):
     loss = (view * w).sum()
     x.add_(1)
     return error_of(loss.backward)
+
+
+@case
+def operand_that_is_broadcast_as_the_output(L):
+    x, y = L.ones(3), L.ones(2, 3)
+    found = []
+    for use in (
+        lambda: L.add(x, y, out=x), lambda: L.mul(y, x, out=x), lambda: L.where(y > 0, x, y, out=x),
+        lambda: L.add(x, 1, out=y), lambda: L.add(x, x, out=x),
+    ):  # fmt: skip
+        found.append(error_of(use))
+    return found, x, y
 
 
 # --- inference tensors ---------------------------------------------------------------------------

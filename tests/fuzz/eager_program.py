@@ -19,9 +19,7 @@ LARGE = 50.0
 Line = str
 # What graphc is known to do otherwise than torch, and why: such lines are not made. An entry goes
 # when its difference does.
-OPEN = {
-    r"(v\d+)\b.*out=\1\)": "out= that is an operand of another shape is resized",
-}
+OPEN: dict[str, str] = {}
 _OPEN = [re.compile(pattern) for pattern in OPEN]
 
 
@@ -372,8 +370,11 @@ def state(maker: Maker) -> Line | None:
         calls = calls[:1] + calls[2:]  # open: here a result is contiguous, whatever the operand
     options = [f"{maker.name()} = {x}.{call}" for call in calls]
     options += [f"{x}.retain_grad()", f"del {x}"]
-    if x[0] != "g":
-        options.append(f"{x}.detach_()")  # nobody is promised that a gradient is no view
+    # Nobody is promised that a gradient is no view. Open: a view made in no_grad of a leaf that is
+    # detached in place requires grad still.
+    ends = [y for y in sharing(maker, x) if maker[y].requires_grad and maker[y].is_leaf]
+    if x[0] != "g" and not ends:
+        options.append(f"{x}.detach_()")
     if maker[x].is_leaf and not maker[x].requires_grad:
         # open: what a backward has saved stays what it was; in torch it is written here
         options += [f"{x}.data.add_(1)", f"{maker.name()} = {x}.data"]
