@@ -37,7 +37,7 @@ def keeps(node: Node, wanted: Container[Value] = ()) -> bool:
     if op.name == "mul":
         return not any([_is_number(v) and v not in wanted for v in node.inputs])
     if op.name == "div":
-        return not _is_number(node.inputs[1])
+        return node.inputs[1] in wanted or not _is_number(node.inputs[1])
     if op.name == "select":
         return not _is_number(node.inputs[0])
     if op.name == "cumulative":

@@ -216,6 +216,14 @@ def test_a_product_with_a_tensor_of_one_element_saves_it():
         y.backward()
 
 
+def test_a_quotient_by_a_tensor_of_one_element_is_freed():
+    w = torch.tensor(0.5, requires_grad=True)
+    y = 3.0 / w
+    y.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        y.backward()
+
+
 def test_a_write_to_what_numpy_sees_is_a_write_to_what_was_saved():
     w, x = torch.ones(3, requires_grad=True), torch.ones(3)
     array = x.numpy()
