@@ -235,8 +235,11 @@ def tensor_repr(tensor: Tensor) -> str:
 
     plain = type(tensor) is Tensor or type(tensor) is Parameter
     prefix = "tensor(" if plain else f"{type(tensor).__name__}("
-    made_by = tensor.grad_fn
-    grad_fn = made_by.name() if made_by is not None else None
+    grad_fn = None
+    if tensor._origin is not None and tensor._overtaken(tensor._origin):
+        grad_fn = "Invalid"
+    elif tensor.grad_fn is not None:
+        grad_fn = tensor.grad_fn.name()
     suffixes = _suffixes(tensor, grad_fn)
     if tensor._type.device == "meta":
         text = "..."

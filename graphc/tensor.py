@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .frontends import memory_steps, modes, views
+from .frontends import memory_steps, modes, origin, views
 from .frontends.detached import Detached, attached
 from .frontends.execute import NOTHING, array_of, buffer_of
 from .frontends.function import FUNCTIONS, Function, _restore, tensors
 from .frontends.locate import user_line
-from .frontends.record import Cell, State, cell_class, looked_at, recorder, value_of
+from .frontends.origin import Origin
+from .frontends.record import ENDS, Cell, cell_class, looked_at, recorder, value_of
 from .frontends.saved import Written
 from .frontends.symbolic import concrete_type
 from .ir.dtype import DType, from_numpy
@@ -97,7 +98,9 @@ class Storage:
         old = self.cell
         array = views.numpy_view(array_of(old.buffer, old.type), chain)
         assert array is not None
-        return Cell(old.type.with_shape(array.shape), buffer_of(array))
+        made = old.beside(old.type.with_shape(array.shape), buffer_of(array))
+        _share_mark(made, old)
+        return made
 
     def _with_history(self) -> Cell:
         """The value of exported memory, with its derivative: one cell until somebody writes."""
@@ -106,6 +109,7 @@ class Storage:
             self.shown = self.snapshot(())
             self.history = memory_steps.grafted(self.shown, self.history)
             self.version += 1
+            self.unseen += 1
         return self.history
 
     def show(self, buffer: Any) -> None:
@@ -113,8 +117,9 @@ class Storage:
         cell = self.cell
         if cell.requires_grad:
             self.history = self.shown = cell
-        fresh = Cell(cell.type, buffer, cell.requires_grad)
+        fresh = cell.beside(cell.type, buffer, cell.requires_grad)
         fresh.grad_fn, fresh.owner, fresh.hooks = cell.grad_fn, cell.owner, cell.hooks
+        _share_mark(fresh, cell)
         self.cell = fresh
 
     def keep_history(self, cell: Cell) -> None:
@@ -137,7 +142,7 @@ class Storage:
         writer: the cell that the function which writes gave; backwards that saved the old value
         learn of it. None: they shall not know.
         """
-        if writer is not None and not self.exported():
+        if writer is not None:
             _mark(self.cell, writer)
             leaf = self.leaf() if self.leaf is not None else None
             if leaf is not None and leaf._cell is not None:
@@ -147,6 +152,7 @@ class Storage:
             source = array_of(buffer, cell.type)
             memory = self.cell.buffer
             array_of(memory, self.cell.type)[...] = source
+            self.cell.written = None  # snapshots from now on show what was written
             if cell.requires_grad:
                 self.cell = cell
                 self.show(memory)
@@ -177,7 +183,7 @@ def _mark(old: Cell, fresh: Cell) -> None:
 
 new = object.__new__
 INTERNAL = frozenset(
-    ("_base", "_cell", "_chain", "_detached", "_grad", "_leaf", "_part_of", "_seen", "_storage")
+    ("_base", "_cell", "_chain", "_detached", "_grad", "_leaf", "_origin", "_seen", "_storage")
 )
 
 
@@ -192,7 +198,7 @@ class Tensor:
     _leaf = False
     _grad: Any = None
     _detached: Detached | None = None  # of `.detach()`, `.data`, and their views
-    _part_of = ""  # of the results of split and their views: which result of what
+    _origin: Origin | None = None  # of the results of split, of views made under no_grad, ...
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return new(cls)
@@ -224,6 +230,15 @@ class Tensor:
             return self._cell  # type: ignore[return-value]
         if not chain:
             return storage.read()
+        if self._origin is not None and modes.grad_enabled():
+            self._check_current(self._origin)
+        return self._read_view()
+
+    def _read_view(self) -> Cell:
+        """The cell of a view, whatever was written since it was made."""
+        storage, chain, known = self._storage, self._chain, self._cell
+        if known is not None and known.requires_grad == ENDS and not self._hangs_on_a_graph():
+            self._cell = None  # what it is a view of requires no grad any more
         if self._detached is not None and self._detached.has_history:
             return self._read_detached(self._detached)
         if storage.leaf is not None:
@@ -237,15 +252,25 @@ class Tensor:
                 return storage.snapshot(chain)
         cell = storage.read()
         if self._cell is None or self._seen != storage.version:
-            self._cell, self._seen = memory_steps.replayed(cell, chain), storage.version
-            _share_mark(self._cell, cell)
+            self._cell, self._seen = self._replayed(cell, chain), storage.version
         return self._cell
+
+    def _replayed(self, base: Cell, chain: views.Chain) -> Cell:
+        """The view's cell for a value that its memory has now."""
+        if self._origin is None or not self._origin.mode:
+            made = memory_steps.replayed(base, chain)
+        else:
+            made = memory_steps.replayed_end(base, chain, self._origin.is_leaf)
+        if made.inference is not base.inference:
+            made.inference = base.inference
+        _share_mark(made, base)
+        return made
 
     def _read_detached(self, detached: Detached) -> Cell:
         """The cell of a detached tensor, or a view of it, that was written with a history."""
         base, chain = detached.base(self._storage), attached(self._chain)
         if self._cell is None or self._base is not base:
-            self._cell = memory_steps.replayed(base, chain) if chain else base
+            self._cell = self._replayed(base, chain) if chain else base
             self._seen, self._base = self._storage.version, base
         return self._cell
 
@@ -253,8 +278,7 @@ class Tensor:
         """The cell of a view of a leaf: its derivative leads to the leaf."""
         base, version = leaf._read(), self._storage.version
         if self._cell is None or self._seen != version or self._base is not base:
-            self._cell = memory_steps.replayed(base, self._chain[len(leaf._chain) :])
-            _share_mark(self._cell, base)
+            self._cell = self._replayed(base, self._chain[len(leaf._chain) :])
             self._seen, self._base = version, base
         return self._cell
 
@@ -282,7 +306,7 @@ class Tensor:
                 self._seen = storage.version
                 return
         buffer = value_of(plain)
-        fresh = Cell(plain.type, buffer, True)
+        fresh = storage_cell.beside(plain.type, buffer, True)
         fresh.owner = weakref.ref(self)
         fresh.hooks = old.hooks if old is not None else None
         self._cell, self._seen = fresh, storage.version
@@ -295,20 +319,16 @@ class Tensor:
         if value._type is not self._type:
             raise GraphcError(f"cannot write {value._type.text} into {self._type.text}")
         if modes.grad_enabled():
+            if self._origin is not None and (fresh.requires_grad or self._hangs_on_a_graph()):
+                raise WriteError(self._origin.refusal("is being"), at=user_line())
             if storage.leaf is not None or storage.cell.requires_grad:
                 self._check_writable()
-            if self._part_of and (fresh.requires_grad or storage.cell.requires_grad):
-                self._check_no_part()
-        if storage.cell.inference and not modes.inference():
-            raise RuntimeError(
-                "Inplace update to inference tensor outside InferenceMode is not allowed.You can "
-                "make a clone to get a normal tensor before doing inplace update.See "
-                "https://github.com/pytorch/rfcs/pull/17 for more details."
-            )
-        old, hidden = storage.read(), not modes.grad_enabled() or views.detached(self._chain)
+        refused = storage.cell.inference and not modes.inference() and not self._counts_alone()
+        grad = modes.grad_enabled() and not refused
+        old, hidden = storage.read(), not grad or views.detached(self._chain)
         own = self._detached
         if own is not None:
-            keeps = modes.grad_enabled() and (fresh.requires_grad or own.has_history)
+            keeps = grad and (fresh.requires_grad or own.has_history)
             base = own.base(storage) if keeps else None
         whole, writer = fresh, fresh
         if views.moves(self._chain):
@@ -319,6 +339,13 @@ class Tensor:
             whole = writer = memory_steps.overwritten(old, fresh)
         if hidden and old.requires_grad:
             whole = memory_steps.grafted(whole, old)
+        if refused:
+            storage.write(whole, writer)  # as torch does, before it raises
+            raise RuntimeError(
+                "Inplace update to inference tensor outside InferenceMode is not allowed.You can "
+                "make a clone to get a normal tensor before doing inplace update.See "
+                "https://github.com/pytorch/rfcs/pull/17 for more details."
+            )
         if own is None:
             storage.write(whole, writer)
             return self
@@ -345,15 +372,39 @@ class Tensor:
                 hint="Write to it within torch.no_grad(), or make a new tensor.",
             )
 
-    def _check_no_part(self) -> None:
-        if not views.detached(self._chain):
-            raise WriteError(
-                f"{self._part_of} is a view and is being modified inplace. This view is the output "
-                "of a function that returns multiple views. Such functions do not allow the output "
-                "views to be modified inplace. You should replace the inplace operation by an "
-                "out-of-place one.",
-                at=user_line(),
-            )
+    def _overtaken(self, origin: Origin) -> bool:
+        """Whether a view that has no derivative of its own was written since."""
+        return origin.version != self._writes() and self._hangs_on_a_graph()
+
+    def _check_current(self, origin: Origin) -> None:
+        if self._overtaken(origin):
+            what = "its base or another view of its base has been"
+            raise WriteError(origin.refusal(what), at=user_line())
+
+    def _hangs_on_a_graph(self) -> bool:
+        """Whether the tensor that this is a view of requires grad."""
+        storage, detached = self._storage, self._detached
+        if detached is not None:
+            if detached.has_history:
+                return True
+        elif storage.cell.requires_grad:
+            return True
+        leaf = storage.leaf() if storage.leaf is not None else None
+        if leaf is None or not leaf._leaf or leaf._detached is not detached:
+            return False
+        return self._chain[: len(leaf._chain)] == leaf._chain
+
+    def _counts_alone(self) -> bool:
+        """Whether this is a `.data`, or of an inference tensor a `.detach()` made outside of the
+        mode: these are written and counted apart from the memory's other tensors."""
+        own, chain = self._detached, self._chain
+        return own is not None and own.versions is not None and chain[-1].op is views.ops.detach
+
+    def _writes(self) -> int:
+        """How often this tensor was written, as torch counts it."""
+        if self._detached is not None and self._detached.versions is not None:
+            return self._detached.versions[0]
+        return self._storage.version - self._storage.unseen
 
     def _write_out(self, value: Tensor, name: str = "") -> Tensor:
         """What `out=` of a function does: resizes where shapes differ, converts, and writes."""
@@ -378,7 +429,7 @@ class Tensor:
             array = self._part_in_memory()
             if array is not None:
                 return array
-        cell = self._read()
+        cell = self._read() if self._origin is None else self._read_view()
         return array_of(looked_at(cell), cell.type)
 
     def _part_in_memory(self) -> np.ndarray | None:
@@ -420,7 +471,8 @@ class Tensor:
     def requires_grad(self) -> bool:
         if self._leaf:
             return True
-        return self._read().requires_grad if self._chain else self._storage.cell.requires_grad
+        cell = self._read_view() if self._chain else self._storage.cell
+        return bool(cell.requires_grad)
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -434,6 +486,8 @@ class Tensor:
             self._leaf, self._cell, storage.leaf = False, None, None
             return self
         cell = self._read()
+        if cell.requires_grad == ENDS:
+            return self  # it does so because its base does
         if cell.requires_grad:
             raise RuntimeError(
                 "you can only change requires_grad flags of leaf variables. If you want to use a "
@@ -453,7 +507,12 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        return self._leaf or not self.requires_grad
+        if self._leaf or not self.requires_grad:
+            return True
+        if self._origin is None:
+            return False
+        self._check_current(self._origin)
+        return self._read().grad_fn is None
 
     @property
     def grad(self) -> Any:
@@ -481,6 +540,8 @@ class Tensor:
     @property
     def grad_fn(self) -> Any:
         if self._leaf or not self.requires_grad:
+            return None
+        if self._origin is not None and self.is_leaf:
             return None
         cell = self._read()
         from .autograd import GradFn
@@ -529,7 +590,7 @@ def adopt(tensor: Tensor, other: Tensor) -> None:
     """Makes a tensor show what another one shows, on the same storage."""
     tensor._storage, tensor._chain = other._storage, other._chain
     tensor._cell, tensor._seen, tensor._leaf = other._cell, other._seen, False
-    tensor._detached, tensor._base = other._detached, other._base
+    tensor._detached, tensor._base, tensor._origin = other._detached, other._base, None
 
 
 def wrap(cell: Cell, cls: type = Tensor) -> Any:
@@ -539,8 +600,11 @@ def wrap(cell: Cell, cls: type = Tensor) -> Any:
     return made
 
 
-def wrap_view(owner: Tensor, state: State, made: list[Cell], extra: Any, function: Function) -> Any:
-    """The results of a view function: on the owner's storage where they only move its elements."""
+def wrap_view(owner: Tensor, read: Cell, made: list[Cell], extra: Any, function: Function) -> Any:
+    """The results of a view function: on the owner's storage where they only move its elements.
+
+    read: the cell of the owner that the function was given.
+    """
     structure, chains, known = extra
     storage = owner._storage
     permitted = known.get(owner._chain)
@@ -562,21 +626,38 @@ def wrap_view(owner: Tensor, state: State, made: list[Cell], extra: Any, functio
             chain = views.concrete(chain, cell.tape.sizes)
         part._storage, part._chain = storage, owner._chain + chain
         part._cell, part._seen = cell, storage.version
-        if storage.cell.inference:
-            cell.inference = True
-        if modes.grad_enabled():
-            _share_mark(cell, owner._cell if owner._leaf else storage.cell)
-            if function.parts:
-                part._part_of = f"Output {len(parts)} of {function.parts}"
-            elif owner._part_of:
-                part._part_of = owner._part_of
+        if storage.cell.inference is not cell.inference:
+            cell.inference = storage.cell.inference
+        _share_mark(cell, owner._cell if owner._leaf else storage.cell)
         part._base = owner._cell if owner._leaf else owner._base
         if chain and chain[-1].op is views.ops.detach:
-            part._detached = Detached(owner._detached and owner._detached.versions)
-        elif owner._detached is not None:
-            part._detached = owner._detached
+            part._detached = _own_history(owner)
+        else:
+            if owner._detached is not None:
+                part._detached = owner._detached
+            if not cell.inference:
+                several = f"Output {len(parts)} of {function.parts}" if function.parts else ""
+                part._origin = origin_of_view(owner, several)
+                if read.requires_grad and not cell.requires_grad and cell.type.dtype.kind in "fc":
+                    cell.requires_grad = ENDS
         parts.append(part)
     return _restore(structure, iter(parts))
+
+
+def origin_of_view(owner: Tensor, part: str = "") -> Origin | None:
+    """Of a view that is made now; `part`: which of several results of what it is."""
+    if not part and owner._origin is None and modes.grad_enabled():
+        return None
+    if owner._storage.cell.inference:
+        return None
+    return origin.of_view(owner._origin, owner._writes(), part)
+
+
+def _own_history(owner: Tensor) -> Detached:
+    """The history of a new `.detach()` of a tensor."""
+    if owner._storage.cell.inference:
+        return Detached(None if modes.inference() else [0])
+    return Detached(owner._detached and owner._detached.versions)
 
 
 def _viewable(owner: Tensor, chain: views.Chain) -> bool:

@@ -154,7 +154,7 @@ def gradients(
         inside = [c for c in wanted if c.grad_fn is rec.tape]
         leaves = [
             (i, c) for c, i in rec.tape.params.items()
-            if c.requires_grad and c.grad_fn is not rec.tape and pull.leads(c)
+            if c.requires_grad is True and c.grad_fn is not rec.tape and pull.leads(c)
         ]  # fmt: skip
         for cell, ct in _pull_tape(rec, pending_roots, leaves, inside, retain_graph, create_graph):
             pull.add(cell, ct)
@@ -167,7 +167,7 @@ def gradients(
 
 def add_cells(a: Cell, b: Cell) -> Cell:
     """a + b, recorded."""
-    grad = a.requires_grad or b.requires_grad
+    grad = bool(a.requires_grad or b.requires_grad)
     build = lambda x, y: ((ops.add(x, y),), (grad,), None)  # noqa: E731
     return recorded(("add_gradients",), [a, b], build)[0][0]
 

@@ -19,7 +19,7 @@ from ..ir.types import TensorType
 from ..passes.clean import clean
 from ..passes.partition import partition
 from .by_size import BySize
-from .saved import Saved, Written, kept_nodes, saved_values
+from .saved import Saved, Written, kept_nodes, saved_values, upstream
 from .symbolic import SMALLEST, concrete_type
 
 if TYPE_CHECKING:
@@ -129,10 +129,15 @@ class Entry:
         outputs = [values[i] for i in live]
         graph, slots = path_graph(state, outputs)
         seeds = [i for i in live if grads[i] and not origins[i]] if with_template else []
-        self.freed: list[int] = []  # outputs whose derivatives were taken already
+        # Outputs whose derivatives were taken already, and the parameters that these were for.
+        self.freed: dict[int, list[int]] = {}
         if freed and seeds:
-            kept = kept_nodes(graph.nodes, [p for p, i in zip(graph.params, slots) if grads[i]])
-            self.freed = [i for i in seeds if kept.get(values[i], 0) & freed]
+            wanted = {p: i for p, i in zip(graph.params, slots) if grads[i]}
+            kept, ways = kept_nodes(graph.nodes, wanted), upstream(graph.nodes, wanted)
+            for i in seeds:
+                if kept.get(values[i], 0) & freed:
+                    reached = ways.get(values[i], 0)
+                    self.freed[i] = [slot for slot in wanted.values() if reached >> slot & 1]
             seeds = [i for i in seeds if i not in self.freed]
         self.template: SegmentTemplate | None = None
         self.refused: list[tuple[int, UnsupportedError]] = []  # outputs without a derivative
@@ -267,10 +272,10 @@ class Entry:
             seeds = [cells[slot] for slot in self.seed_slots]
             self.segment_class(self.template, params, residuals, seeds).saved = self._marks(tape)
         if self.freed:
-            from .segment import FREED
+            from .segment import NoBackward, freed_error
 
-            for slot in self.freed:
-                cells[slot].grad_fn = FREED
+            for slot, params in self.freed.items():
+                cells[slot].grad_fn = NoBackward(freed_error, [cells[i] for i in params])
         if self.refused:
             from .segment import NoBackward
 

@@ -20,7 +20,7 @@ from ..ir.graph import Value
 from . import modes, record
 from .locate import located, user_site
 from .record import Cell, Number, Recorder, recorder
-from .saved import keeps
+from .saved import keeps_any
 from .symbolic import SMALLEST, expression
 from .views import chain_between
 
@@ -65,7 +65,9 @@ class Function:
         if kwargs:
             out = kwargs.pop("out", None)
             if out is not None:
-                return _into(out, self(*args, **kwargs), self.name)
+                result = self(*args, **kwargs)
+                _check_operands(out, result, (*args, *kwargs.values()))
+                return _into(out, result, self.name)
             for name in _NUMPY_NAMES:
                 if name in kwargs:
                     kwargs[_NUMPY_NAMES[name]] = kwargs.pop(name)
@@ -320,37 +322,39 @@ class Call:
         leaves: list[Value] = []
         structure = _structure(result, leaves)
         wants = modes.grad_enabled() and any(cell.requires_grad for cell in self.cells)
-        if wants and any([cell.inference for cell in self.cells]):
+        given = set(values)  # (one of these may be returned as it is)
+        grads = [
+            wants and v.type.dtype.kind in "fc" and (v in given or not _stopped(v)) for v in leaves
+        ]
+        if any(grads) and any([cell.inference for cell in self.cells]):
             self._check_not_saved(values)
-        grads = [wants and v.type.dtype.kind in "fc" and not _stopped(v) for v in leaves]
-        if not wants and any(cell.requires_grad for cell in self.cells):
-            leaves = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in leaves]
         if self.function.view:
             nodes = Builder.current().nodes  # a view that changes nothing is still a view
             base = values[0]
             leaves = [ops.reshape(v, shape=v.type.shape) if v is base else v for v in leaves]
             structure = (structure, [chain_between(nodes, values[0], v) for v in leaves], {})
+        if not wants and any(cell.requires_grad for cell in self.cells):
+            leaves = [ops.detach(v) if v.type.dtype.kind in "fc" else v for v in leaves]
         return leaves, grads, structure
 
     def _check_not_saved(self, values: Sequence[Value]) -> None:
         """Values made in inference mode cannot be kept for a backward."""
         made = {v for v, cell in zip(values, self.cells) if cell.inference}
-        for node in Builder.current().nodes:
-            if not made.isdisjoint(node.inputs):
-                made.update(node.outputs)
-                if keeps(node):
-                    raise RuntimeError(
-                        "Inference tensors cannot be saved for backward. Please do not use Tensors "
-                        "created in inference mode in computation tracked by autograd. To work "
-                        "around this, you can make a clone to get a normal tensor and use it in "
-                        "autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."
-                    )
+        wanted = {v for v, cell in zip(values, self.cells) if cell.requires_grad is True}
+        if keeps_any(Builder.current().nodes, made, wanted):
+            raise RuntimeError(
+                "Inference tensors cannot be saved for backward. Please do not use Tensors "
+                "created in inference mode in computation tracked by autograd. To work "
+                "around this, you can make a clone to get a normal tensor and use it in "
+                "autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."
+            )
 
     def _wrap(self, rec: Recorder, made: list[Cell]) -> Any:
         state = rec.state
         structure = state.extra
         if self.function.view:
-            return tensors.wrap_view(self.owners[0], state, made, structure, self.function)
+            read = self.cells[0]
+            return tensors.wrap_view(self.owners[0], read, made, structure, self.function)
         return _restore(structure, iter([tensors.wrap(cell) for cell in made]))
 
 
@@ -445,6 +449,24 @@ def _restore(structure: Any, tensors_made: Any) -> Any:
         return parts
     items = [_restore(part, tensors_made) for part in parts]
     return make(*items) if hasattr(make, "_fields") else make(items)
+
+
+def _check_operands(out: Any, result: Any, operands: Sequence[Any]) -> None:
+    """An operand that is broadcast is not resized to become the output too."""
+    if not any([x is out for x in operands]):
+        return
+    shape, wanted = tuple(out.shape), tuple(result.shape)
+    shapes = [tuple(x.shape) for x in operands if isinstance(x, tensors.cls)]
+    if shape != wanted and all([_broadcasts(one, wanted) for one in shapes]):
+        raise RuntimeError(
+            f"output with shape {list(shape)} doesn't match the broadcast shape {list(wanted)}"
+        )
+
+
+def _broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    return len(shape) <= len(wanted) and all(
+        [n in (1, m) for n, m in zip(reversed(shape), reversed(wanted))]
+    )
 
 
 def _into(out: Any, result: Any, name: str) -> Any:

@@ -15,7 +15,7 @@ from ..ir.graph import Value
 from ..ir.types import TensorType
 from . import modes, views
 from .execute import buffer_of
-from .record import Cell, recorder
+from .record import ENDS, Cell, recorder
 from .symbolic import concrete_type
 
 
@@ -65,7 +65,7 @@ def replayed(cell: Cell, chain: views.Chain) -> Cell:
     Whether it requires grad is the storage's matter, not that of the mode in which it is read.
     """
     constant = views.detached(chain)
-    grad = cell.requires_grad and not constant
+    grad = bool(cell.requires_grad) and not constant
     moved = _moved_block("view", cell, chain)
     if moved is not None:
         at, sizes = moved
@@ -76,6 +76,18 @@ def replayed(cell: Cell, chain: views.Chain) -> Cell:
             lambda x, *k: views.part_block(x, sizes, k, shape), constant, grad,
         )  # fmt: skip
     return _record("view", chain, [cell], lambda x: views.replay(x, chain), constant, grad)
+
+
+def replayed_end(cell: Cell, chain: views.Chain, is_leaf: bool) -> Cell:
+    """`replayed` of a view that was made without gradients, or of a view of one (no leaf)."""
+    build = lambda x: views.ops.detach(views.replay(x, chain))  # noqa: E731
+    ends = cell.requires_grad and not views.detached(chain)
+    if ends and not is_leaf:
+        return _record("view of end", chain, [cell], build, grad=True)
+    made = _record("view end", chain, [cell], build, grad=False)
+    if ends:
+        made.requires_grad = ENDS
+    return made
 
 
 def put(base: Cell, fresh: Cell, chain: views.Chain, constant: bool) -> Cell:

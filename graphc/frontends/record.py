@@ -32,6 +32,11 @@ CUT_AT = 3072  # steps after which a tape is flushed in any case
 CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where a place of it comes again
 
 
+# What `requires_grad` is, which counts as true, where no derivative leads on from a value: of views
+# made under no_grad. What is computed from it requires grad, and its gradient is lost.
+ENDS = "ends"
+
+
 class Cell:
     """One immutable value of the running program.
 
@@ -45,22 +50,26 @@ class Cell:
     retain: Any = None  # runs after the hooks: what `retain_grad` asked for
     written: Any = None  # shared with its views: whether the memory was written since
     owner: Any = None  # of a leaf: a weak reference to its tensor
-    requires_grad = False
+    requires_grad: Any = False  # or ENDS
     inference = False  # made in inference mode: it cannot be saved for a backward
     slot = -1
     tape: Tape | None = None
     type: TensorType
 
-    def __init__(self, type: TensorType, buffer: Any = None, requires_grad: bool = False) -> None:
+    def __init__(self, type: TensorType, buffer: Any = None, requires_grad: Any = False) -> None:
         self.type = type
         if buffer is not None:
             self.buffer = buffer
         if requires_grad:
-            self.requires_grad = True
+            self.requires_grad = requires_grad
 
     @property
     def is_leaf(self) -> bool:
         return self.grad_fn is None
+
+    def beside(self, type: TensorType, buffer: Any, requires_grad: Any = False) -> Cell:
+        """A computed cell on the same memory: of inference mode where this one is."""
+        return (InferenceCell if self.inference else Cell)(type, buffer, requires_grad)
 
 
 class InferenceCell(Cell):
@@ -227,12 +236,10 @@ class Recorder:
         """Whether another recorder is of this thread."""
         return other.thread == threading.get_ident()
 
-    def _new_param(
-        self, type: TensorType, grad: bool | None, others: Sequence[TensorType] = ()
-    ) -> State:
+    def _new_param(self, type: TensorType, grad: Any, others: Sequence[TensorType] = ()) -> State:
         """The state after a parameter of a type that has not been seen here, but `others` were.
 
-        grad: whether it requires grad; None where it was made in inference mode.
+        grad: whether it requires grad, or ENDS; None where it was made in inference mode.
         """
         tape, before = self.tape, self.state
         wanted, site = type, user_site()
@@ -262,7 +269,7 @@ class Recorder:
         key = ("param", wanted, grad)
         state = before.edges.get(key)
         if state is None:
-            state = State(before, key, (), (Value(wanted),), (bool(grad),), is_param=True)
+            state = State(before, key, (), (Value(wanted),), (grad is True,), is_param=True)
             state.site = set()
             before.edges[key] = state
             if wanted is not type:

@@ -10,7 +10,7 @@ would be right: it uses the value of then. But a program that relies on that fai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,21 +20,24 @@ from ..ir.errors import GraphcError
 from ..ir.graph import Attrs, Node, Value
 from ..ir.op import OPS
 from ..ir.types import TensorType
-from ..passes.autodiff.linear import linear_places
+from ..passes.autodiff.linear import has_derivative, linear_places
 
 _KEEP_NOTHING = {"add", "sub", "neg", "real", "imag", "concat", "graft"}
 _PASS_NUMBERS_ON = {"cast", "expand", "reshape"}
 
 
-def keeps(node: Node) -> bool:
-    """Whether the node's derivative reads an operand or a result."""
+def keeps(node: Node, wanted: Container[Value] = ()) -> bool:
+    """Whether the node's derivative reads an operand or a result.
+
+    wanted: what derivatives are taken by: tensors, also those of one element.
+    """
     op = node.op
     if op.name in _KEEP_NOTHING:
         return False
     if op.name == "mul":
-        return not any([_is_number(value) for value in node.inputs])
+        return not any([_is_number(v) and v not in wanted for v in node.inputs])
     if op.name == "div":
-        return not _is_number(node.inputs[1])
+        return node.inputs[1] in wanted or not _is_number(node.inputs[1])
     if op.name == "select":
         return not _is_number(node.inputs[0])
     if op.name == "cumulative":
@@ -42,6 +45,37 @@ def keeps(node: Node) -> bool:
     if op.bilinear or op.linear is None:
         return True
     return len(linear_places(node)) < len(node.inputs)
+
+
+def _kept_operands(node: Node, wanted: Iterable[Value]) -> list[Value]:
+    """The operands that derivatives by some values read."""
+    name, inputs = node.op.name, node.inputs
+    if name in ("mul", "div") or node.op.bilinear:
+        asked = [value in wanted for value in inputs]
+        return [
+            value
+            for i, value in enumerate(inputs)
+            if any(asked[:i] + asked[i + 1 :]) or (name == "div" and i == 1)
+        ]
+    if name == "scatter" and node.attrs["mode"] in ("add", "set"):
+        return [inputs[1]] if inputs[2] in wanted or node.attrs["mode"] == "set" else []
+    if not keeps(node):
+        return []
+    linear = linear_places(node) if node.op.linear is not None else ()
+    return [value for i, value in enumerate(inputs) if i not in linear]
+
+
+def keeps_any(nodes: Sequence[Node], given: Iterable[Value], wanted: Iterable[Value]) -> bool:
+    """Whether derivatives by `wanted` read one of the given values, or what is made from them."""
+    made, ways = set(given), set(wanted)
+    for node in nodes:
+        if not ways.isdisjoint(node.inputs):
+            if not made.isdisjoint(_kept_operands(node, ways)):
+                return True
+            ways.update(node.outputs)
+        if not made.isdisjoint(node.inputs):
+            made.update(node.outputs)
+    return False
 
 
 def _is_number(value: Value) -> bool:
@@ -61,11 +95,12 @@ def kept_nodes(nodes: Sequence[Node], wanted: Iterable[Value]) -> dict[Value, in
             continue
         above = [masks[value] for value in node.inputs if value in masks]
         if above:
-            mask = 1 << i if keeps(node) else 0
+            mask = 1 << i if keeps(node, masks) else 0
             for one in above:
                 mask |= one
             for value in node.outputs:
-                masks[value] = mask
+                if has_derivative(value):  # (an int has none)
+                    masks[value] = mask
     return masks
 
 

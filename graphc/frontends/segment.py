@@ -24,6 +24,18 @@ from .symbolic import replay
 _numbers = itertools.count()
 Cuts = tuple[Cell, ...]
 Leads = Callable[[Cell], bool] | None  # None: all do
+Past = list[weakref.ref[Cell]]
+
+
+def past(inputs: Sequence[Cell]) -> Past:
+    """Inputs that are given up: they tell whether a freed graph led to what is asked for."""
+    return [weakref.ref(cell) for cell in inputs]
+
+
+def alive(inputs: Past) -> list[Cell] | None:
+    """The inputs again; None where one of them is gone, and what it was computed from with it."""
+    found = [ref() for ref in inputs]
+    return None if None in found else found  # type: ignore[return-value]
 
 
 class FreedError(GraphcError, RuntimeError):
@@ -135,8 +147,8 @@ class Segment:
     """A flushed trace: its inputs, its residuals, and which cells are its outputs."""
 
     __slots__ = (
-        "__weakref__", "_cells", "freed", "inputs", "number", "outputs", "residuals", "saved",
-        "template",
+        "__weakref__", "_cells", "_past", "freed", "inputs", "number", "outputs", "residuals",
+        "saved", "template",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +160,7 @@ class Segment:
     ) -> None:
         self.template, self.number = template, next(_numbers)
         self.inputs = list(params)
+        self._past: Past = []  # what they were, once they are given up
         self.residuals: list[Cell] | None = [Cell(type, buffer) for type, buffer in residuals]
         self.outputs = {id(cell): i for i, cell in enumerate(outputs)}
         self._cells = [weakref.ref(cell) for cell in outputs]
@@ -206,10 +219,11 @@ class Segment:
         return found[0]
 
     def inputs_of(self, cell: Cell) -> Iterable[Cell] | None:
-        if not self.inputs:
+        inputs = self.inputs or alive(self._past)
+        if not inputs:
             return None
         reached = self.template.structure.reached[self.place(cell)]
-        return [self.inputs[k] for i, k in enumerate(self.template.wanted) if reached >> i & 1]
+        return [inputs[k] for i, k in enumerate(self.template.wanted) if reached >> i & 1]
 
     def _kept(self, leads: Leads) -> list[int]:
         structure = self.template.structure
@@ -257,7 +271,7 @@ class Segment:
         if all([every[i] & self.freed or not every[i] for i in left]):
             self.residuals = None
             if all([every[i] for i in left]):
-                self.inputs = []
+                self._past, self.inputs = past(self.inputs), []
 
 
 def recorded(key: tuple, operands: Sequence[Cell], build: Callable) -> tuple[list[Cell], Any]:
@@ -360,8 +374,9 @@ class NoBackward:
     number = -1
     inputs: list[Cell] = []
 
-    def __init__(self, error: Callable[[], GraphcError]) -> None:
-        self.error = error
+    def __init__(self, error: Callable[[], GraphcError], inputs: Sequence[Cell] = ()) -> None:
+        """inputs: those from which derivatives led here, where they are known."""
+        self.error, self._past = error, past(inputs)
 
     def cuts(self, given: Iterable[Cell], special: Callable[[Cell], bool]) -> list[Cell]:
         return []
@@ -370,7 +385,7 @@ class NoBackward:
         return 0
 
     def inputs_of(self, cell: Cell) -> Iterable[Cell] | None:
-        return None
+        return alive(self._past) or None
 
     def check(self, given: Iterable[Cell], leads: Leads) -> None:
         raise self.error()
@@ -381,9 +396,6 @@ class NoBackward:
         raise self.error()
 
     def free(self, given: Iterable[Cell], leads: Leads) -> None: ...
-
-
-FREED = NoBackward(freed_error)
 
 
 class FunctionSegment:

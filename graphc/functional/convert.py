@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..device import name_of
-from ..frontends import views
+from ..frontends import modes, views
 from ..frontends.detached import Detached
 from ..frontends.execute import array_of, buffer_of
 from ..frontends.locate import user_line
@@ -266,7 +266,6 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
         )
     if id(self) in memo:
         return memo[id(self)]
-    from ..frontends import modes
     from ..tensor import adopt
 
     before = modes.set_grad(False)
@@ -335,16 +334,15 @@ strided = _Strided()
 def _data(self: Tensor) -> Tensor:
     """The tensor without its history. Writes to it are not counted as writes to the tensor."""
     made = self.detach()
-    made._detached = Detached(versions=[0])
+    if not (self._storage.cell.inference and modes.inference()):
+        made._detached = Detached(versions=[0])
     return made
 
 
 def _version(self: Tensor) -> int:
-    if self._storage.cell.inference:
+    if self._storage.cell.inference and not self._counts_alone():
         raise RuntimeError("Inference tensors do not track version counter.")
-    if self._detached is not None and self._detached.versions is not None:
-        return self._detached.versions[0]
-    return self._storage.version - self._storage.unseen
+    return self._writes()
 
 
 def _set_data(self: Tensor, value: Tensor) -> None:

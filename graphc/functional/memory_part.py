@@ -17,13 +17,13 @@ import numpy as np
 from ..frontends import views
 from ..frontends.execute import array_of, buffer_of
 from ..frontends.locate import located
-from ..frontends.record import Cell, recorder
+from ..frontends.record import recorder
 from ..frontends.symbolic import SMALLEST
 from ..ir.build import Builder
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from ..ir.types import TensorType
-from ..tensor import Tensor
+from ..tensor import Tensor, origin_of_view
 from .index_basic import basic
 
 
@@ -55,8 +55,9 @@ def read_part(x: Tensor, items: tuple) -> Tensor | None:
         return None
     made = object.__new__(Tensor)
     made._storage, made._chain = storage, x._chain + chain
-    made._cell = Cell(cell.type.with_shape(array.shape), buffer_of(array))
+    made._cell = cell.beside(cell.type.with_shape(array.shape), buffer_of(array))
     made._seen, made._detached = storage.version, x._detached
+    made._origin = origin_of_view(x)
     return made
 
 
@@ -71,6 +72,7 @@ def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
         return None
     made = object.__new__(Tensor)
     made._storage, made._chain, made._detached = storage, chain, x._detached
+    made._origin = origin_of_view(x)
     return made
 
 
@@ -95,7 +97,7 @@ def unread_part(x: Tensor, items: tuple) -> Tensor:
     made._storage = x._storage
     made._chain = x._chain + _chain_of(x._type, tuple([_hashable(item) for item in items]))
     made._base = x._cell if x._leaf else x._base
-    made._detached, made._part_of = x._detached, x._part_of
+    made._detached, made._origin = x._detached, x._origin
     return made
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..frontends.record import Cell
+from ..frontends.record import cell_class
 from ..ir.dtype import from_numpy
 from ..ir.types import TensorType
 from ..tensor import ForeignBuffer, Tensor, wrap
@@ -44,7 +44,7 @@ def from_numpy_array(ndarray):
 def _on(array: np.ndarray) -> Tensor:
     """A tensor on all of a contiguous array."""
     buffer: Any = ForeignBuffer(array)
-    made = wrap(Cell(TensorType(from_numpy(array.dtype), array.shape), buffer))
+    made = wrap(cell_class()(TensorType(from_numpy(array.dtype), array.shape), buffer))
     made._storage.export = lambda: buffer
     return made
 

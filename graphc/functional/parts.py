@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import index as as_int
 from typing import Any
 
-from ..frontends.function import composed, function
+from ..frontends.function import Call, composed, function
 from ..ir import ops
 from ..ir.dims import AnyDim, Dim
 from ..ir.dtype import DType
@@ -207,10 +207,18 @@ def unfold(input, dimension, size, step):
     return permuted(windows, [*order, rank])
 
 
-@function(view=True)
+@function(view=True, register=False)
+def _detached(input):
+    return ops.detach(input)
+
+
+@composed
 def detach(input):
     """The same values on the same storage, through which no derivative passes."""
-    return ops.detach(input)
+    if input._origin is None:
+        return _detached(input)
+    read = [input._read_view()]  # also of what may not be read with a derivative any more
+    return Call(_detached, (input,), {}, read).record()
 
 
 @function(view=True, register=False)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 import graphc
-from tests.autograd.memory_cases import CASES
+from tests.autograd.mode_cases import CASES
 
 torch = pytest.importorskip("torch")
 

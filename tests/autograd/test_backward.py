@@ -204,3 +204,55 @@ def test_a_gradient_through_hundreds_of_looks():
         slope = math.tanh(slope + 0.001)
         d = (d + 0.001) * (1 - slope * slope)
     assert g.tolist() == pytest.approx([d] * 3, rel=1e-4)
+
+
+def test_a_product_with_a_tensor_of_one_element_saves_it():
+    w = torch.tensor(0.5, requires_grad=True)
+    with torch.no_grad():
+        factor = w + w
+    y = w * factor
+    factor.add_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_a_quotient_by_a_tensor_of_one_element_is_freed():
+    w = torch.tensor(0.5, requires_grad=True)
+    y = 3.0 / w
+    y.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        y.backward()
+
+
+def test_a_write_to_what_numpy_sees_is_a_write_to_what_was_saved():
+    w, x = torch.ones(3, requires_grad=True), torch.ones(3)
+    array = x.numpy()
+    before = (w * x).sum()
+    x.add_(1)
+    after = (w * x).sum()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        before.backward()
+    after.backward()
+    assert w.grad.tolist() == array.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_an_int_leads_to_nothing_that_was_saved():
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = torch.cat((w, w))
+    quotient = y / y
+    y.add_(0.5)
+    torch.cat((y, quotient.int())).sum().backward()
+    assert w.grad.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("look", [False, True])
+def test_a_freed_graph_that_leads_elsewhere_is_no_error(look):
+    w, other = (torch.ones(3, requires_grad=True) for _ in range(2))
+    quotient = w / w
+    beside = other.exp()
+    if look:
+        quotient.tolist(), beside.tolist()
+    (quotient - w).tanh().sum().backward()
+    assert torch.autograd.grad(quotient.sin().sum(), other, allow_unused=True) == (None,)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(quotient.sin().sum(), w)

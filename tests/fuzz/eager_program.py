@@ -19,11 +19,7 @@ LARGE = 50.0
 Line = str
 # What graphc is known to do otherwise than torch, and why: such lines are not made. An entry goes
 # when its difference does.
-OPEN = {
-    r"inference_mode": "inference tensors: views of them, and writes outside of the mode",
-    r"(no_grad|enabled\(False).*: v\d+ = [vg]\d+[.\[]": "views made in no_grad require no grad",
-    r"(v\d+)\b.*out=\1\)": "out= that is an operand of another shape is resized",
-}
+OPEN: dict[str, str] = {}
 _OPEN = [re.compile(pattern) for pattern in OPEN]
 
 
@@ -370,8 +366,15 @@ def state(maker: Maker) -> Line | None:
              "double()",
              # on a copy: a leaf on the memory of older views makes those require grad too
              "detach().clone().requires_grad_()")  # fmt: skip
+    if maker[x]._base is None and not maker[x].is_contiguous():
+        calls = calls[:1] + calls[2:]  # open: here a result is contiguous, whatever the operand
     options = [f"{maker.name()} = {x}.{call}" for call in calls]
-    options += [f"{x}.detach_()", f"{x}.retain_grad()", f"del {x}"]
+    options += [f"{x}.retain_grad()", f"del {x}"]
+    # Nobody is promised that a gradient is no view. Open: a view made in no_grad of a leaf that is
+    # detached in place requires grad still.
+    ends = [y for y in sharing(maker, x) if maker[y].requires_grad and maker[y].is_leaf]
+    if x[0] != "g" and not ends:
+        options.append(f"{x}.detach_()")
     if maker[x].is_leaf and not maker[x].requires_grad:
         # open: what a backward has saved stays what it was; in torch it is written here
         options += [f"{x}.data.add_(1)", f"{maker.name()} = {x}.data"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .eager_program import EagerProgram, eager_program, execute, usable
+from .eager_program import EagerProgram, eager_program, execute, shares_memory, usable
 
 ABSOLUTE, RELATIVE = 2e-4, 2e-4  # of float32 after some twenty lines
 PUBLIC = ("", "RuntimeError", "TypeError", "ValueError", "IndexError")  # others are slips within
@@ -53,12 +53,19 @@ def difference(program: EagerProgram) -> str:
         if name not in here:
             return f"{name} is missing"
         try:
-            wrong = unlike(here[name], want, has_own_version(program, name), name[0] == "g")
+            version, gradient = has_own_version(program, name), is_gradient(want, there)
+            wrong = unlike(here[name], want, version, gradient)
         except Exception as error:
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
             return f"{name}: {wrong}"
     return ""
+
+
+def is_gradient(value: Any, space: dict) -> bool:
+    """Whether a value is a gradient, or a view of one."""
+    gradients = [g for name, g in space.items() if name[0] == "g" and isinstance(g, peer().Tensor)]
+    return any(shares_memory(value, g) for g in gradients if isinstance(value, peer().Tensor))
 
 
 def has_own_version(program: EagerProgram, name: str) -> bool:
