@@ -518,6 +518,8 @@ def scan(maker: Maker) -> list[Item]:
     return maker.evaluated(made, (carry, xs, *fixed))
 
 
+from . import packed_steps  # noqa: E402, F401  (steps too; they need what is above)
+
 # A program stops at the first op that a way lacks, so that those are rarer.
 WEIGHTS = [
     0.2 if name in (*COMPLEX, "compact", "assert", "print") else 0.4 if OPS[name].no_onnx else 1.0

@@ -100,7 +100,8 @@ def _sub(vector: Vector, a: str, b: str) -> str:
 
 
 def _scaled(vector: Vector, a: str, factor: float) -> str:
-    return vector.emitter.value(f"fmul {vector.type} {a}, {_constant(vector, factor)}")
+    """The product; where that is zero, a positive one, as sums of products are."""
+    return vector.multiply_add(a, _constant(vector, factor), vector.zero)
 
 
 def _constant(vector: Vector, number: float) -> str:

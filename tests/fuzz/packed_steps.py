@@ -1,0 +1,85 @@
+"""Steps of the convolutions that layouts and packed weights make; see `steps`.
+
+Weights are packed as a kernel of one of the targets wants them, or in panels of another width,
+which are expanded everywhere.
+"""
+
+import math
+
+from graphc.backends.llvm.contract import ConvProblem, packing_for
+from graphc.backends.llvm.target import TARGETS
+from graphc.ir import composite, ops
+from graphc.ir.composite.layout import last
+
+from .program import Item, Maker
+from .steps import convolution, step
+
+
+def packing(maker: Maker, x: Item, w: Item, attrs: dict, transposed: bool):
+    """The width of panels and the order of taps, for a kernel or for none."""
+    taps = math.prod(w.shape[2:])
+    if maker.chance(0.2):
+        order = list(range(taps))
+        maker.random.shuffle(order)
+        return maker.random.choice((4, 6, 8)), tuple(order)
+    problem = ConvProblem(
+        1, x.shape[1], w.shape[0], x.shape[2:], w.shape[2:], attrs["stride"], attrs["padding"],
+        attrs["dilation"], 1, x.dtype.name,
+    )  # fmt: skip
+    target = TARGETS[maker.random.choice(("x86-64", "avx2", "avx512"))]
+    return packing_for(problem, target, transposed=transposed)
+
+
+def operands(maker: Maker):
+    """As `convolution`, of one group."""
+    x, w, attrs = convolution(maker)
+    attrs["groups"] = 1
+    if w.shape[1] != x.shape[1]:
+        w = maker.fresh(w.dtype, (w.shape[0], x.shape[1], *w.shape[2:]), -2, 2)
+    return x, w, attrs
+
+
+def without_groups(attrs: dict) -> dict:
+    return {key: value for key, value in attrs.items() if key != "groups"}
+
+
+@step("conv_last")
+def conv_last(maker: Maker) -> Item:
+    x, w, attrs = operands(maker)
+    width, _ = packing(maker, x, w, attrs, False)
+    outputs, channels, *kernel = w.shape
+    panels = maker.fresh(w.dtype, (-(-outputs // width), *kernel, channels, width), -2, 2)
+    turned = maker.emit(ops.permute, x, perm=last(len(kernel)))
+    return maker.emit(composite.conv_last, turned, panels, outputs=outputs, **without_groups(attrs))
+
+
+@step("conv_grad_input_last")
+def conv_grad_input_last(maker: Maker) -> Item:
+    x, w, attrs = operands(maker)
+    width, order = packing(maker, x, w, attrs, True)
+    ct = maker.tamed(maker.emit(ops.conv, x, w, **attrs))
+    outputs, kernel = x.shape[1], w.shape[2:]
+    panels = maker.fresh(w.dtype, (-(-outputs // width), len(order), w.shape[0], width), -2, 2)
+    turned = maker.emit(ops.permute, ct, perm=last(len(kernel)))
+    return maker.emit(
+        composite.conv_grad_input_last, turned, panels, outputs=outputs, kernel=kernel,
+        order=order, size=x.shape[2:], **without_groups(attrs),
+    )  # fmt: skip
+
+
+@step("winograd_weight")
+def winograd_weight(maker: Maker) -> Item:
+    dtype = maker.pick("f").dtype
+    w = maker.fresh(dtype, (maker.random.choice((3, 8)), 2, 3, 3), -2, 2)
+    return maker.emit(composite.winograd_weight, w, width=maker.random.choice((4, 8, 16)))
+
+
+@step("conv_winograd")
+def conv_winograd(maker: Maker) -> Item:
+    dtype, random = maker.pick("f").dtype, maker.random
+    channels, outputs = random.choice((3, 8, 16)), random.choice((3, 16))
+    x = maker.fresh(dtype, (1, random.choice((4, 5)), 6, channels), -2, 2)
+    w = maker.fresh(dtype, (outputs, channels, 3, 3), -2, 2)
+    u = maker.emit(composite.winograd_weight, w, width=random.choice((8, 16, 32)))
+    padding = tuple([(random.choice((0, 1)), 1) for _ in range(2)])
+    return maker.emit(composite.conv_winograd, x, u, outputs=outputs, padding=padding)
