@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..backends.base import Executable
 from ..ir.build import Builder
@@ -36,10 +36,13 @@ class BySize:
         found.run(inputs, outputs, ())
 
     def _at(self, sizes: tuple[int, ...]) -> Graph:
-        named = dict(zip(self.symbols, sizes, strict=True))
-        with Builder() as builder:
-            params = [
-                builder.param(symbolic.concrete_type(p.type, named), p.name)
-                for p in self.graph.params
-            ]
-            return builder.graph(symbolic.replay(self.graph, params))
+        return at_sizes(self.graph, dict(zip(self.symbols, sizes, strict=True)))
+
+
+def at_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """The graph with numbers in place of its symbols."""
+    with Builder() as builder:
+        params = [
+            builder.param(symbolic.concrete_type(p.type, sizes), p.name) for p in graph.params
+        ]
+        return builder.graph(symbolic.replay(graph, params))

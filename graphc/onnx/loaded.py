@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graphc.frontends.by_size import at_sizes
 from graphc.frontends.locate import reading
 from graphc.frontends.onnx_load import (
     ModelFile,
@@ -16,10 +18,14 @@ from graphc.frontends.onnx_load import (
 )
 from graphc.ir.dims import AnyDim
 from graphc.ir.errors import DTypeError
-from graphc.ir.graph import Graph, Module, Value
+from graphc.ir.graph import Graph, Module, Value, symbols_of
 from graphc.ir.interpret import bind_sizes
+from graphc.jit.direct import DirectCalls
 from graphc.jit.tracing import TracedModule, call_graph
 from graphc.tensor import Tensor, from_array, wrap
+
+#: Calls with the same sizes from which on these have code of their own, and how many sizes may.
+OFTEN, MOST_SIZES = 3, 4
 
 
 def load(
@@ -42,6 +48,8 @@ class OnnxModel(TracedModule):
         self._file, self._shapes = file, dict(shapes or {})
         self._loaded: dict[tuple, Module] = {}
         self._needs_sizes: SymbolicSizeError | None = None
+        self._direct_calls: dict[tuple, DirectCalls] = {}
+        self._seen: Counter[tuple] = Counter()
         stored = {t.name for t in file.proto.graph.initializer}
         self.input_names = [i.name for i in file.proto.graph.input if i.name not in stored]
         self.output_names = output_names(file)
@@ -99,11 +107,33 @@ class OnnxModel(TracedModule):
         graph = module.graphs["main"]
         for tensor, param in zip(args, graph.params):
             _check_dtype(tensor, param)
+        found = self._run_directly(module, args)
+        if found is not None:
+            return found[0] if self.out_structure is None else tuple(found)
         operands = [*args, *self._bind(module)]
         outputs = [wrap(cell) for cell in call_graph(graph, [t._read() for t in operands])]
         return outputs[0] if self.out_structure is None else tuple(outputs)
 
     forward = __call__
+
+    def _run_directly(self, module: Module, args: Sequence[Tensor]) -> list[Tensor] | None:
+        """The outputs by code for these sizes alone, which packs the weights ahead; None where the
+        call is to be recorded. Sizes that the file leaves open get such code when they come often,
+        and so do the first few of them only."""
+        key = tuple([tuple(t.shape) for t in args])
+        direct = self._direct_calls.get(key)
+        if direct is None:
+            graph = module.graphs["main"]
+            if symbols_of(graph):
+                self._seen[key] += 1
+                if self._seen[key] < OFTEN or len(self._direct_calls) >= MOST_SIZES:
+                    return None
+                sizes: dict[str, int] = {}
+                bind_sizes(Graph(graph.params[: len(key)], (), ()), key, sizes)
+                graph = at_sizes(graph, sizes)
+            direct = self._direct_calls[key] = DirectCalls(graph, self._bind(module))
+        found = direct.run(args)
+        return None if found is None else [wrap(cell) for cell in found]
 
     def __repr__(self) -> str:
         inputs, outputs = ", ".join(self.input_names), ", ".join(self.output_names)
