@@ -322,9 +322,16 @@ def _reduce_prod(node: Node, x: Ranged) -> list[Ranged]:
 
 
 def _extreme(node: Node, x: Ranged) -> list[Ranged]:
-    (center,) = _eval(node, [x.center])
-    error = np.asarray(x.error.max(node.attrs["axes"])) if node.attrs["axes"] else x.error
-    return [Ranged(center, _unless_float(x, error))]
+    """Of zeros with both signs either may be the extreme."""
+    (center,), axes = _eval(node, [x.center]), node.attrs["axes"]
+    if not axes:
+        return [Ranged(center, _unless_float(x, x.error))]
+    error = _unless_float(x, np.asarray(x.error.max(axes)))
+    if x.is_float:
+        zeros, minus = x.center == 0, np.signbit(x.center)
+        both = (zeros & minus).any(axes) & (zeros & ~minus).any(axes)
+        error = np.where(both, np.maximum(error, np.finfo(np.float64).tiny), error)
+    return [Ranged(center, error)]
 
 
 def _unless_float(x: Ranged, error: np.ndarray) -> np.ndarray:

@@ -132,3 +132,11 @@ def test_the_command_prints_a_summary():
         status = main(["--programs", "3", "--seed", "5"])
     assert status == 0
     assert "3 programs, " in out.getvalue() and "failures: 0" in out.getvalue()
+
+
+def test_the_largest_of_zeros_has_either_sign_where_both_are_there():
+    x = np.array([[-0.0, 0.0], [-0.0, -0.0], [0.0, 1.0]], np.float32)
+    (found,) = bounded_run(of(lambda x: ops.reduce_max(x, axes=(1,)), x).graph, (x,))
+    assert found.error.tolist() == [np.finfo(np.float64).tiny, 0, 0]
+    assert not disagreement(np.array([-0.0, -0.0, 1.0], np.float32), found)
+    assert disagreement(np.array([0.0, 0.0, 1.0], np.float32), found)

@@ -167,7 +167,7 @@ def _share_of_ties(node):
 
 @op("reduce_max")
 class reduce_max(Extreme):
-    """The largest element."""
+    """The largest element; of zeros with both signs, one of them."""
 
     x: Real | Bool
     axes: Ints
@@ -186,7 +186,7 @@ class reduce_max(Extreme):
 
 @op("reduce_min")
 class reduce_min(Extreme):
-    """The smallest element."""
+    """The smallest element; of zeros with both signs, one of them."""
 
     x: Real | Bool
     axes: Ints
