@@ -25,6 +25,9 @@ TILE_STEP = -6  # tiles in a block
 
 #: Ranges are cut at guards only in kernels of at most this many expressions.
 MAX_CUT_EXPRESSIONS = 150
+#: More than two cuts (a concatenation has one between any two parts) are made up to so many
+#: expressions times pieces: each piece is text of its own, without the parts that are elsewhere.
+MAX_CUT_TEXT = 400
 #: Last extents for which the lanes run over the last two variables together.
 PAIR_EXTENTS = frozenset([2, 3, 4, 5, 6, 7, 8, 10, 12])
 
@@ -138,7 +141,10 @@ class Schedule:
                 cuts = []
             else:
                 cuts = [cut for cut in cuts if self.sizes.divides(STEP, cut)]
-        if len(cuts) > 2 or len(self.exprs) > MAX_CUT_EXPRESSIONS:
+        count = len(self.exprs)
+        if count > MAX_CUT_EXPRESSIONS or (
+            len(cuts) > 2 and count * (len(cuts) + 1) > MAX_CUT_TEXT
+        ):
             cuts = []
         ordered = self.sizes.ordered(cuts) or []
         ends = [0, *ordered, n]
