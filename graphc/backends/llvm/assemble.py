@@ -36,6 +36,7 @@ from graphc.passes.legalize import legalize
 from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
 from graphc.passes.memory import plan_memory
+from graphc.passes.pack import pack_constants
 from graphc.passes.products import prepare_products
 
 from . import ordering, products  # noqa: F401  (they register kernels)
@@ -106,6 +107,7 @@ class Compiler:
         """Does everything up to the text."""
         start = time.perf_counter_ns()
         plain = split_complex(expand_composites(self.source))
+        plain = pack_constants(plain, lambda node: products.panel_columns(node, self.target))
         prepared = prepare_products(legalize(plain))
         self.checked = add_checks(prepared)
         self.checks: list[Check] = list(self.checked.checks)
