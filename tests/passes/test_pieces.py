@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graphc.backends.llvm.compile import compile_graph
+from graphc.backends.llvm.compile import compile_graph, prepare
 from graphc.ir import ops
 from graphc.ir.build import trace
 from graphc.ir.interpret import evaluate
@@ -11,15 +11,31 @@ from graphc.ir.types import parse_type
 from graphc.passes.loop.text import show_kernel
 
 
-@pytest.mark.parametrize("count, loops", [(2, 2), (4, 4), (7, 7), (40, 1)])
-def test_a_concatenation_is_a_loop_for_each_part_unless_they_are_many(count, loops):
+@pytest.mark.parametrize(
+    "count, axis, loops", [(2, 1, 2), (4, 1, 4), (7, 1, 7), (80, 1, 1), (60, 0, 60), (700, 0, 1)]
+)
+def test_a_concatenation_is_a_loop_for_each_part_unless_they_are_many(count, axis, loops):
     def function(*xs):
-        return ops.concat(*[ops.mul(x, x) for x in xs], axis=1)
+        return ops.concat(*[ops.mul(x, x) for x in xs], axis=axis)
 
     graph = trace(function, *[parse_type("f32[3, 20]")] * count)
-    executable = compile_graph(graph)
-    (kernel,) = executable.kernels
+    if count < 100:
+        check(graph)
+    (kernel,) = prepare(graph).reports
     assert show_kernel(kernel.loops).count("lanes") == loops
+
+
+@pytest.mark.parametrize("count", [3, 5, 8, 33])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_parts_of_other_sizes_are_found_by_halves(count, axis):
+    def function(*xs):
+        return ops.add(ops.concat(*xs, axis=axis), ops.concat(*xs[::-1], axis=axis))
+
+    sizes = [(i * 7 % 5, 4) if axis == 0 else (4, i * 7 % 5) for i in range(count)]
+    check(trace(function, *[parse_type(f"f32[{a}, {b}]") for a, b in sizes]))
+
+
+def check(graph):
     random = np.random.default_rng(0)
-    arrays = [random.standard_normal((3, 20)).astype("f4") for _ in range(count)]
-    np.testing.assert_array_equal(executable(*arrays)[0], evaluate(graph, *arrays)[0])
+    arrays = [random.standard_normal(p.type.shape).astype("f4") for p in graph.params]
+    np.testing.assert_array_equal(compile_graph(graph)(*arrays)[0], evaluate(graph, *arrays)[0])
