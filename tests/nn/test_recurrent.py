@@ -101,3 +101,34 @@ def test_errors():
     h = torch.zeros(1, 3, 6, dtype=torch.float64)
     with pytest.raises(RuntimeError, match="input tensor with Float and hidden tensor with Double"):
         layer(torch.zeros(2, 3, 5), (h, h))
+
+
+def test_training_has_the_same_bits_on_any_number_of_threads():
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            torch.manual_seed(0)
+            layer = nn.LSTM(16, 64)  # (large enough for regions on several threads)
+            output, _ = layer(torch.linspace(-1, 1, 20 * 32 * 16).reshape(20, 32, 16))
+            output.pow(2).sum().backward()
+            found.append([p.grad.numpy().tobytes() for p in layer.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_pass_and_kernel_of_a_training_step_is_verified(kind):
+    layer = network(kind)
+    x = torch.linspace(-1, 1, 105).reshape(7, 3, 5)
+
+    def step(x):
+        layer(x)[0].pow(2).sum().backward()
+        return layer.weight_hh_l0.grad
+
+    wanted = step(x).numpy().copy()
+    layer.zero_grad()
+    verified = torch.compile(step, verify="numeric")(x).numpy()
+    assert wanted.tobytes() == verified.tobytes()
