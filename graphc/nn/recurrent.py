@@ -1,10 +1,11 @@
 """Recurrent networks as functions: one step, one direction of one layer, a stack of layers.
 
-A step is given the input's share of the gates, computed for a whole layer in one product, and
-returns the new state: (h,) for RNN and GRU, (h, c) for LSTM.
+What a step computes stands in `graphc.functional.recurrent`; the state is (h,) for RNN and GRU,
+(h, c) for LSTM.
 """
 
 import graphc as torch
+from graphc.functional.recurrent import cell, one_layer, step
 from graphc.nn import functional as F
 
 __all__ = [
@@ -16,73 +17,27 @@ __all__ = [
 ]
 
 
-def _step_tanh(gates, state, w_hh, b_hh):
-    return (torch.tanh(gates + F.linear(state[0], w_hh, b_hh)),)
-
-
-def _step_relu(gates, state, w_hh, b_hh):
-    return (torch.relu(gates + F.linear(state[0], w_hh, b_hh)),)
-
-
-def _step_lstm(gates, state, w_hh, b_hh, w_hr=None):
-    h, c = state
-    i, f, g, o = (gates + F.linear(h, w_hh, b_hh)).chunk(4, dim=-1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    h = torch.sigmoid(o) * torch.tanh(c)
-    return (h if w_hr is None else F.linear(h, w_hr)), c
-
-
-def _step_gru(gates, state, w_hh, b_hh):
-    (h,) = state
-    reset_x, update_x, new_x = gates.chunk(3, dim=-1)
-    reset_h, update_h, new_h = F.linear(h, w_hh, b_hh).chunk(3, dim=-1)
-    reset = torch.sigmoid(reset_h + reset_x)
-    update = torch.sigmoid(update_h + update_x)
-    new = torch.tanh(new_x + reset * new_h)
-    return ((h - new) * update + new,)
-
-
-_STEPS = {
-    "RNN_TANH": _step_tanh,
-    "RNN_RELU": _step_relu,
-    "LSTM": _step_lstm,
-    "GRU": _step_gru,
-}
-
-
 def rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
-    """Return ``tanh(input @ w_ih.T + b_ih + hx @ w_hh.T + b_hh)``, of shape (N, hidden)."""
-    return _step_tanh(F.linear(input, w_ih, b_ih), (hx,), w_hh, b_hh)[0]
+    """Return the hyperbolic tangent of ``input @ w_ih.T + b_ih + hx @ w_hh.T + b_hh``."""
+    return cell("RNN_TANH", input, (hx,), w_ih, b_ih, (w_hh, b_hh))[0]
 
 
 def rnn_relu_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """Return ``relu(input @ w_ih.T + b_ih + hx @ w_hh.T + b_hh)``, of shape (N, hidden)."""
-    return _step_relu(F.linear(input, w_ih, b_ih), (hx,), w_hh, b_hh)[0]
+    return cell("RNN_RELU", input, (hx,), w_ih, b_ih, (w_hh, b_hh))[0]
 
 
 def lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """Return the next (h, c) of an LSTM, each of shape (N, hidden); gates in order i f g o."""
-    return _step_lstm(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
+    return cell("LSTM", input, tuple(hx), w_ih, b_ih, (w_hh, b_hh))
 
 
 def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """Return the next hidden state of a GRU, of shape (N, hidden); gates in order r z n."""
-    return _step_gru(F.linear(input, w_ih, b_ih), (hx,), w_hh, b_hh)[0]
+    return cell("GRU", input, (hx,), w_ih, b_ih, (w_hh, b_hh))[0]
 
 
-def _run_direction(step, gates, state, weights, reverse):
-    """Run over gates (T, N, G); return the outputs (T, N, H) and the last state."""
-    outputs = []
-    steps = gates.unbind(0)
-    for gate in reversed(steps) if reverse else steps:
-        state = step(gate, state, *weights)
-        outputs.append(state[0])
-    if reverse:
-        outputs.reverse()
-    return torch.stack(outputs), state
-
-
-def _run_packed(step, gates, sizes, state, weights, reverse):
+def _run_packed(mode, gates, sizes, state, weights, reverse):
     """Run over packed gates (sum of sizes, G); step t has the first ``sizes[t]`` sequences.
 
     Forwards, sequences end one after the other and their states are set aside. Backwards, they
@@ -103,7 +58,7 @@ def _run_packed(step, gates, sizes, state, weights, reverse):
             begun = (s[running:size] for s in initial)
             state = tuple(torch.cat(pair) for pair in zip(state, begun, strict=True))
         running = size
-        state = step(piece, state, *weights)
+        state = step(mode, piece, state, weights)
         outputs.append(state[0])
     if reverse:
         outputs.reverse()
@@ -129,7 +84,6 @@ def recurrent_layers(
     Returns:
         The output, and a tuple of last states of the shapes of ``state``.
     """
-    step = _STEPS[mode]
     directions = 2 if bidirectional else 1
     layers = len(weights) // directions
     lasts = []
@@ -143,9 +97,9 @@ def recurrent_layers(
             recurrent = (w_hh, b_hh, *projection)
             reverse = direction == 1
             if batch_sizes is None:
-                output, last = _run_direction(step, gates, initial, recurrent, reverse)
+                output, *last = one_layer(mode, gates, initial, recurrent, reverse)
             else:
-                output, last = _run_packed(step, gates, batch_sizes, initial, recurrent, reverse)
+                output, last = _run_packed(mode, gates, batch_sizes, initial, recurrent, reverse)
             outputs.append(output)
             lasts.append(last)
         input = outputs[0] if directions == 1 else torch.cat(outputs, dim=-1)

@@ -30,7 +30,7 @@ from graphc.ir.op import OPS, Op
 
 from .blocks import has_blocks, merge_loops, prune_blocks
 from .rewrite import Rule, compile_rules
-from .rules import NO_DETACH, RULES, concat_of_slices
+from .rules import NO_DETACH, RULES, concat_of_slices, sum_of_pads
 
 Table = Mapping[Op, Sequence[Matcher]]
 
@@ -88,18 +88,20 @@ def _build_control(
 @cache
 def default_table() -> Table:
     """Folding and all rules; compiled when first used."""
-    return _with_concat(table_of(RULES))
+    return _with_matchers(table_of(RULES))
 
 
 @cache
 def final_table() -> Table:
     """The default rules, and `detach` and `graft` are their operand: all derivatives are taken."""
-    return _with_concat(table_of([*RULES, *NO_DETACH]))
+    return _with_matchers(table_of([*RULES, *NO_DETACH]))
 
 
-def _with_concat(table: Table) -> Table:
-    concat = OPS["concat"]
-    return {**table, concat: [*table[concat], concat_of_slices]}
+def _with_matchers(table: Table) -> Table:
+    """The rules that are written by hand, since they take any number of operands."""
+    add, concat = OPS["add"], OPS["concat"]
+    joined = {add: [*table[add], sum_of_pads], concat: [*table[concat], concat_of_slices]}
+    return {**table, **joined}
 
 
 def table_of(rules: Sequence[Rule]) -> Table:

@@ -27,6 +27,7 @@ from graphc.ir.verify import verify
 
 from .clean import clean, default_table, final_table
 from .expand import expand_composites
+from .lift import lift
 from .numeric import Moved, Tolerance, first_move, sample_inputs
 from .roll import LEAST_SAVED, roll
 
@@ -103,6 +104,17 @@ class Expand(Pass):
 
     def run(self, graph: Graph, context: Context) -> Graph:
         return expand_composites(graph, context.claimed | set(self.keep))
+
+
+@dataclass(frozen=True)
+class Lift(Pass):
+    """Takes the products out of scans that a step does not need from the one before."""
+
+    name: ClassVar[str] = "lift"
+    error: ClassVar[str] = "reorder"
+
+    def run(self, graph: Graph, context: Context) -> Graph:
+        return lift(graph)
 
 
 @dataclass(frozen=True)
@@ -244,5 +256,7 @@ def default_pipeline(verify: str | None = None, keep: Sequence[str] = ()) -> Pip
     """From a TENSOR graph, all of whose derivatives are taken, to a clean CORE graph in which
     loops are scans: what a backend compiles."""
     final = Clean(final=True)
-    passes = (final, Expand(keep=tuple(keep)), final, Roll(ROLL_SAVED, ROLL_MOVED))
+    passes = (
+        final, Expand(keep=tuple(keep)), final, Lift(), final, Roll(ROLL_SAVED, ROLL_MOVED),
+    )  # fmt: skip
     return Pipeline(passes, verify)

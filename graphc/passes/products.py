@@ -23,14 +23,21 @@ from graphc.ir.ops.contract import free_axes
 from .fuse.affine import ZERO, Affine, Index, NotFused, SplitVariable, flatten, unflatten
 from .fuse.sizes import Sizes
 
+#: Rows of a panel that kernels read in place: whole vectors of every target.
+PANEL_STEP, MOST_PANEL = 16, 64
+
 
 @dataclass(frozen=True, slots=True)
 class MatrixView:
-    """A stack of matrices in the memory of `base`: rows x inner, or inner x rows if transposed."""
+    """A stack of matrices in the memory of `base`: rows x inner, or inner x rows if transposed.
+
+    panel: 0, or the rows lie in panels of so many: [rows / panel, inner, panel] (right only).
+    """
 
     base: Value
     transposed: bool
     batched: bool
+    panel: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ def _product_of(
     for order in permutations(range(len(contract[0]))):
         inner = [[axes[i] for i in order] for axes in contract]
         left = _view_of(shapes[0], left_views, (batch[0], frees[0], inner[0]))
-        right = _view_of(shapes[1], right_views, (batch[1], frees[1], inner[1]))
+        right = _right_view(shapes[1], right_views, (batch[1], frees[1], inner[1]))
         if left is not None and right is not None:
             sizes = (
                 product([shapes[0][i] for i in batch[0]]),
@@ -98,8 +105,24 @@ def _product_of(
                 product([shapes[0][i] for i in contract[0]]),
             )
             # `transposed` of a view is about rows x inner: B is stored as n x k where it is not.
-            return sizes, left, (right[0], not right[1], right[2])
+            return sizes, left, (right[0], not right[1], right[2], right[3])
     return None
+
+
+def _right_view(
+    shape: tuple[AnyDim, ...], views: Sequence[View], groups: tuple[Sequence[int], ...]
+) -> tuple[int, bool, bool, int] | None:
+    """The right operand as a stack of matrices, or as one matrix in panels (see `pack`)."""
+    found = _view_of(shape, views, groups)
+    if found is not None:
+        return (*found, 0)
+    batch, free, inner = map(tuple, groups)
+    width = shape[-1] if shape else 0
+    if (batch, free, inner) != ((), (0, 2), (1,)) or not isinstance(width, int):
+        return None
+    if width > MOST_PANEL or width % PANEL_STEP:
+        return None
+    return 0, True, False, width
 
 
 def _view_of(

@@ -151,3 +151,21 @@ def test_transposes_are_cut_around_whole_tiles(name):
     parallel = [k for k, line in enumerate(lines) if line.endswith(" parallel:")]
     tiles = [k for k, line in enumerate(lines) if line.lstrip().startswith("tiles of")]
     assert parallel and (name == "heads" or max(parallel) < min(tiles))
+
+
+def test_on_one_thread_a_kernel_is_one_call_with_the_same_bits():
+    """Each chunk of a product would pack the same matrix."""
+    graph = trace(
+        lambda a, b: o.dot(a, b, contract=((1,), (1,))),
+        *map(parse_type, ["f32[300, 70]", "f32[200, 70]"]),
+    )
+    text = prepare(graph).text
+    calls = [line.strip() for line in text.splitlines() if "call void @gemm" in line]
+    starts = [line for line in calls if "i64 0, i64 " in line]  # all units, from the first on
+    assert starts and "graphc_parallel_within" in text
+    random = np.random.default_rng(0)
+    inputs = [random.standard_normal(p.type.shape).astype("f4") for p in graph.params]
+    (several,) = compile_graph(graph)(*inputs)
+    pool.set_num_threads(1)
+    (one,) = compile_graph(graph)(*inputs)
+    assert one.tobytes() == several.tobytes()

@@ -226,3 +226,26 @@ def test_text_is_small_and_named_by_content():
 def test_unknown_dtype():
     with pytest.raises(ValueError, match="no products of bool"):
         gemm(GemmProblem(2, 2, 2, dtype="bool"), get_target())
+
+
+@every_level
+@pytest.mark.parametrize("panel", [16, 32, 48, 64])
+@pytest.mark.parametrize("m, n, k", [(1, 1, 7), (5, 3, 40), (37, 2, 300), (64, 9, 513)])
+def test_panels_have_the_bits_of_a_plain_matrix(target, panel, m, n, k):
+    """B as [panels, k, panel], with n panels."""
+    columns = n * panel
+    plain = GemmProblem(m, columns, k)
+    a, b = operands(plain, (m, columns, k, 1))
+    panels = np.ascontiguousarray(b.reshape(k, n, panel).transpose(1, 0, 2))
+    problem = GemmProblem(m, columns, k, panel=panel)
+    out = guarded((1, m, columns), np.float32)
+    Compiled(gemm(problem, target), target)(a, panels, out, sizes=[])
+    wanted = guarded((1, m, columns), np.float32)
+    transposed = np.ascontiguousarray(b.swapaxes(1, 2))
+    chain = GemmProblem(m, columns, k, transpose_b=True)
+    if m > 24:  # (few rows of a long k are sums across lanes)
+        Compiled(gemm(chain, target), target)(a, transposed, wanted, sizes=[])
+        assert out.tobytes() == wanted.tobytes()
+    product, magnitude = expected(plain, a, b)
+    bound = magnitude * np.finfo(np.float32).eps * (2 + k**0.5)
+    assert (np.abs(out.astype(np.float64) - product) <= bound).all()

@@ -95,4 +95,4 @@ def test_a_pass_is_not_run_again_on_what_it_made():
 
     context = Context()
     default_pipeline().run(graph, context)
-    assert [ran.name for ran in context.report] == ["clean", "expand", "roll"]
+    assert [ran.name for ran in context.report] == ["clean", "expand", "lift", "roll"]

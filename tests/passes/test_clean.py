@@ -165,3 +165,53 @@ def test_other_slices_stay_a_concat(cuts):
     assert "concat" in names(clean(graph))
     x = np.arange(16.0).reshape(4, 4)
     np.testing.assert_array_equal(evaluate(graph, x), evaluate(clean(graph), x))
+
+
+def padded_sum(order, sizes, dtype, axis, fill=0):
+    """The sum of pieces of these sizes, each padded to where it stands, in this order."""
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    whole = sum(sizes)
+
+    def function(*xs):
+        total = None
+        for i in order:
+            low, high = starts[i], whole - starts[i] - sizes[i]
+            around = lambda n: tuple([n if k == axis else 0 for k in range(2)])  # noqa: E731
+            piece = ops.pad(xs[i], low=around(low), high=around(high), value=fill)
+            total = piece if total is None else ops.add(total, piece)
+        return total
+
+    shapes = [(n, 2) if axis == 0 else (2, n) for n in sizes]
+    return trace(function, *[parse_type(f"{dtype}[{a}, {b}]") for a, b in shapes])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 1, 3, 0)])
+@pytest.mark.parametrize("dtype", ["f32", "i64"])
+def test_padded_pieces_side_by_side_are_a_concat(dtype, order, axis):
+    graph = padded_sum(order, [2, 1, 3, 1], dtype, axis)
+    cleaned = clean(graph)
+    assert names(cleaned) == (["concat", "full", "add"] if dtype == "f32" else ["concat"])
+    arrays = [np.full(p.type.shape, -0.0, p.type.dtype.numpy) for p in graph.params]
+    (before,), (after,) = evaluate(graph, *arrays), evaluate(cleaned, *arrays)
+    assert before.tobytes() == after.tobytes()  # -0.0 + 0.0 is 0.0
+
+
+@pytest.mark.parametrize("order, fill", [((0, 2, 1), 0), ((0, 1, 2), 1), ((0, 1, 2), -0.0)])
+def test_other_padded_pieces_stay_a_sum(order, fill):
+    graph = padded_sum(order, [2, 1, 3], "f32", 0, fill)
+    cleaned = clean(graph)
+    assert "pad" in names(cleaned) and names(cleaned).count("add") == 2
+    arrays = [np.full(p.type.shape, -0.0, np.float32) for p in graph.params]
+    (before,), (after,) = evaluate(graph, *arrays), evaluate(cleaned, *arrays)
+    assert before.tobytes() == after.tobytes()
+
+
+def test_the_derivative_of_rows_read_one_by_one_is_no_sum():
+    def function(x):
+        rows = [ops.exp(p) for p in pieces(x, 0, range(9))]
+        return ops.reduce_sum(ops.concat(*[r * float(i) for i, r in enumerate(rows)], axis=0),
+                              axes=(0, 1))  # fmt: skip
+
+    found = names(clean(grad(trace(function, parse_type("f64[8, 3]")))))
+    assert "pad" not in found and found.count("add") == 1

@@ -109,12 +109,13 @@ def test_a_type_that_a_pass_declares_wrongly_is_found():
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_the_default_pipeline_is_exact_on_derivatives(name):
+def test_the_default_pipeline_keeps_to_its_classes_on_derivatives(name):
     context = Context()
     default_pipeline(verify="numeric").run(grad(graph_of(name)), context)
     assert context.notes == []
     ran = [ran.name for ran in context.report]
-    assert ran in (["clean", "expand", "roll"], ["clean", "expand", "clean", "roll"])
+    cleaned = [name for name in ran if name != "clean"]
+    assert cleaned == ["expand", "lift", "roll"] and ran[0] == "clean"
 
 
 def test_where_numeric_verification_did_not_run_it_says_so():
@@ -122,7 +123,7 @@ def test_where_numeric_verification_did_not_run_it_says_so():
                   parse_type("f32[2]"), parse_type("i64[3]"))  # fmt: skip
     context = Context()
     default_pipeline(verify="numeric").run(graph, context)
-    assert len(context.notes) == 3 and "did not run" in context.notes[0]
+    assert len(context.notes) == 4 and "did not run" in context.notes[0]
 
 
 def test_given_samples_are_used():

@@ -62,3 +62,20 @@ def test_no_kernel_grows_with_the_depth():
         plan = prepare(core_graph(residual_chain(layers))).plan
         largest.append(max(len(group.memo) for group in plan.groups))
     assert largest[0] == largest[1]
+
+
+def test_of_a_chain_that_two_kernels_pull_only_the_last_value_is_kept():
+    """A row sum and a transposed map read the sigmoid: its exp is computed where it is."""
+    with Builder() as builder:
+        x = builder.param(TensorType(F32, (64, 96)))
+        one = OPS["full"](value=1.0, dtype=F32, shape=(64, 96))
+        s = OPS["div"](one, OPS["add"](one, OPS["exp"](OPS["neg"](x))))
+        weight = builder.param(TensorType(F32, (96, 96)))
+        low = OPS["pad"](s, low=(0, 96), high=(0, 0), value=0)
+        high = OPS["pad"](OPS["mul"](s, s), low=(0, 0), high=(0, 96), value=0)
+        product = OPS["dot"](OPS["add"](low, high), OPS["concat"](weight, weight, axis=0),
+                             contract=((1,), (0,)))  # fmt: skip
+        graph = builder.graph([product, OPS["mul"](s, x)])
+    plan = prepare(graph).plan
+    stored = {value.node.op.name for group in plan.groups for value in group.members()}
+    assert "div" in stored and stored.isdisjoint(["exp", "neg"])

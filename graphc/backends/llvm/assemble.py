@@ -36,6 +36,7 @@ from graphc.passes.legalize import legalize
 from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
 from graphc.passes.memory import plan_memory
+from graphc.passes.pack_constants import pack_constants
 from graphc.passes.products import prepare_products
 
 from . import channels_last, ordering, products  # noqa: F401  (they register kernels)
@@ -108,6 +109,7 @@ class Compiler:
         plain = split_complex(
             expand_composites(self.source, lambda node: claims(node, self.target))
         )
+        plain = pack_constants(plain, lambda node: products.panel_columns(node, self.target))
         prepared = prepare_products(legalize(plain))
         self.checked = add_checks(prepared)
         self.checks: list[Check] = list(self.checked.checks)

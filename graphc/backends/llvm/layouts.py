@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.backends.llvm.channels_last import packing_of, product_width
+from graphc.backends.llvm.products import panel_columns
 from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.graph import Graph
 from graphc.passes.layout import ChannelsLast
-from graphc.passes.pack import PackProducts
-from graphc.passes.pipeline import Context, Pipeline
+from graphc.passes.pack_constants import pack_constants
+from graphc.passes.pack_products import PackProducts
+from graphc.passes.pipeline import Context, Pipeline, function_pass
 
 _CLAIMED = frozenset(["conv_last", "conv_grad_input_last", "conv_winograd", "winograd_weight"])
 
@@ -31,6 +33,10 @@ def choose_layouts(
     passes = (
         ChannelsLast(lambda node: packing_of(node, cpu, winograd)),
         PackProducts(tuple(weights), lambda node: product_width(node, cpu)),
+        function_pass(
+            "pack constants",
+            lambda graph: pack_constants(graph, lambda node: panel_columns(node, cpu)),
+        ),
     )
     context = Context(claimed=_CLAIMED)
     return Pipeline(passes, verify).run(graph, context)

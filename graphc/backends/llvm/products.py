@@ -14,6 +14,8 @@ from graphc.backends.llvm.contract import (
     conv_grad_weight,
     gemm,
 )
+from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
+from graphc.backends.llvm.contract.gemm_schedule import best_panel, schedule_gemm
 from graphc.backends.llvm.finish import buffers_of, finish
 from graphc.backends.llvm.native import NativeCall, native_kernel
 from graphc.backends.llvm.target import Target
@@ -98,11 +100,24 @@ def _conv_frame(node: Node) -> Frame | None:
     return frame_of(node, batch, channels, product(size))
 
 
-@native_kernel("dot", _dot_operands, _dot_frame)
-def _dot(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
-    found = _product(node)
+def panel_columns(node: Node, target: Target) -> int:
+    """In panels of how many columns the product would like its right operand, if it were packed
+    once for many products; 0 where the kernel reads it in place, or sums across its lanes."""
+    found = matrix_product(node)
+    if found is None or found.batch != 1 or node.outputs[0].type.dtype not in (F32, F64):
+        return 0
+    m, n, k = found.m, found.n, found.k
+    if not (isinstance(m, int) and isinstance(n, int) and isinstance(k, int)):
+        return 0
+    problem = _problem(node, found)
+    if problem.panel or is_turned(problem, target) or may_serve(problem, target) is not False:
+        return 0
+    return best_panel(problem, target) if schedule_gemm(problem, target).pack_b else 0
+
+
+def _problem(node: Node, found: MatrixProduct) -> GemmProblem:
     dtype = node.outputs[0].type.dtype.name
-    problem = GemmProblem(
+    return GemmProblem(
         static(found.m),
         static(found.n),
         static(found.k),
@@ -112,7 +127,14 @@ def _dot(node: Node, target: Target, after: Epilogue | None = None) -> NativeCal
         transpose_b=found.right.transposed,
         a_batched=found.left.batched,
         b_batched=found.right.batched,
+        panel=found.right.panel,
     )
+
+
+@native_kernel("dot", _dot_operands, _dot_frame)
+def _dot(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
+    found = _product(node)
+    problem = _problem(node, found)
     sizes = {"batch": found.batch, "m": found.m, "n": found.n, "k": found.k}
     kernel = _gemm(problem, target, after)
     work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE

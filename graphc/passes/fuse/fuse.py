@@ -89,21 +89,39 @@ def shared_dear_values(plan: Plan) -> set[Value]:
     """Inline values that several kernels pull and that are cheaper to keep than to compute.
 
     Dear in arithmetic, or in memory: r kernels that read k buffers each, instead of one that
-    writes the value and r that read it.
+    writes the value and r that read it. Of a chain that several kernels pull, the last value is
+    enough: what stands above it is then pulled by the kernel that computes it.
     """
-    readers: dict[Value, int] = {}
+    pulled: dict[Value, int] = {}  # the kernels that pull a value, as bits
     for group in plan.groups:
         for value in group.pulled:
             if value not in plan.owner:
-                readers[value] = readers.get(value, 0) + 1
-    return {
-        value
-        for value, count in readers.items()
-        if count > 1
-        and value.node is not None
+                pulled[value] = pulled.get(value, 0) | 1 << group.number
+    if not any([groups & (groups - 1) for groups in pulled.values()]):
+        return set()
+    found: set[Value] = set()
+    readers: dict[Value, int] = {}  # the kernels that still pull it where what is found is kept
+    for node in reversed(plan.graph.nodes):
+        for value in node.outputs:
+            owner = plan.owner.get(value)
+            if owner is not None:
+                here = 1 << owner.number
+            else:
+                here = readers.get(value, 0) & pulled.get(value, 0)
+                if here & (here - 1) and _is_worth_keeping(plan, value, here.bit_count()):
+                    found.add(value)
+                    here &= -here
+            for operand in node.inputs:
+                readers[operand] = readers.get(operand, 0) | here
+    return found
+
+
+def _is_worth_keeping(plan: Plan, value: Value, readers: int) -> bool:
+    return (
+        value.node is not None
         and isinstance(value.node.op, Pointwise)
-        and (is_dear(value) or _reads_much(plan, value, count))
-    }
+        and (is_dear(value) or _reads_much(plan, value, readers))
+    )
 
 
 def _reads_much(plan: Plan, value: Value, readers: int) -> bool:

@@ -7,11 +7,11 @@ parameters, constants and members of other groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from graphc.ir.dims import AnyDim, Dim
-from graphc.ir.dtype import I64
+from graphc.ir.dtype import I64, DType
 from graphc.ir.graph import Node, Value
 from graphc.ir.op import Pointwise
 
@@ -226,23 +226,33 @@ def _pad(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> 
 
 @moves("concat")
 def _concat(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
-    axis, table, dtype = node.attrs["axis"], group.table, node.outputs[0].type.dtype
-    found: Expr | None = None
-    start = node.outputs[0].type.shape[axis]
-    for part in reversed(node.inputs):
+    axis, extents, sizes = node.attrs["axis"], group.domain.extents, group.sizes
+    found: list[tuple[AnyDim, Expr]] = []  # where each part that is not empty begins
+    start: AnyDim = 0
+    for part in node.inputs:
         size = part.type.shape[axis]
-        start = start - size
-        if size == 0:
-            continue
-        moved = list(index)
-        moved[axis] = shift(index[axis], -1 * start)
-        inside = (Guard(moved[axis], 0, size),)
-        moved[axis] = within(moved[axis], size, group.domain.extents, group.sizes)
-        value = pull(group, part, tuple(moved), guards + inside)
-        if found is not None:
-            value = table.make("select", (table.guard(inside), value, found), None, dtype)
-        found = value
-    return table.constant(0, dtype) if found is None else found  # (nothing reads an empty one)
+        if size != 0:
+            moved = list(index)
+            moved[axis] = shift(index[axis], -1 * start)
+            inside = (Guard(moved[axis], 0, size),)
+            moved[axis] = within(moved[axis], size, extents, sizes)
+            found.append((start, pull(group, part, tuple(moved), guards + inside)))
+        start = start + size
+    dtype = node.outputs[0].type.dtype
+    if not found:
+        return group.table.constant(0, dtype)  # (nothing reads an empty one)
+    return _choose(group, index[axis], found, dtype)
+
+
+def _choose(group: Group, form: Affine, parts: Sequence[tuple[AnyDim, Expr]], dtype: DType) -> Expr:
+    """The part that the form is in, by halves: a piece of a loop then looks at few guards."""
+    if len(parts) == 1:
+        return parts[0][1]
+    middle = len(parts) // 2
+    first, second = parts[0][0], parts[middle][0]
+    before = (Guard(shift(form, -1 * first), 0, second - first),)
+    sides = [_choose(group, form, half, dtype) for half in (parts[:middle], parts[middle:])]
+    return group.table.make("select", (group.table.guard(before), *sides), None, dtype)
 
 
 @moves("full")

@@ -6,12 +6,13 @@ them so. A guard on one variable cuts its range, so that inside each piece the g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from graphc.ir.dims import AnyDim
 
 from ..fuse.affine import Affine, Guard, Variable
-from ..fuse.expr import forms_of, walk
+from ..fuse.expr import Expr, forms_of, walk
 from ..fuse.group import LONG_ROW, MAP, ROWS, SCAN, SCATTER, STEP, Group
 from .ir import Bound, Least, RoundDown, Sum
 
@@ -25,6 +26,10 @@ TILE_STEP = -6  # tiles in a block
 
 #: Ranges are cut at guards only in kernels of at most this many expressions.
 MAX_CUT_EXPRESSIONS = 150
+#: More than two cuts (a concatenation has one between any two parts) are made up to so many
+#: expressions of all pieces together: each piece is text of its own, without the other parts.
+#: Lanes are text for whole vectors, for the rest, and for both unrolled.
+MAX_CUT_TEXT, MAX_CUT_LANES = 600, 120
 #: Last extents for which the lanes run over the last two variables together.
 PAIR_EXTENTS = frozenset([2, 3, 4, 5, 6, 7, 8, 10, 12])
 
@@ -138,27 +143,64 @@ class Schedule:
                 cuts = []
             else:
                 cuts = [cut for cut in cuts if self.sizes.divides(STEP, cut)]
-        if len(cuts) > 2 or len(self.exprs) > MAX_CUT_EXPRESSIONS:
+        few = len(cuts) <= 2 and len(self.exprs) <= MAX_CUT_EXPRESSIONS
+        if not few and not self._has_little_text(variable, cuts, n):
             cuts = []
         ordered = self.sizes.ordered(cuts) or []
         ends = [0, *ordered, n]
         return [(low, high, (low, high)) for low, high in pairwise(ends)]
+
+    def _has_little_text(self, variable: Variable, cuts: Sequence[AnyDim], n: AnyDim) -> bool:
+        """Whether the pieces hold few expressions, without the parts that are elsewhere."""
+        whole = [end for end in (*cuts, n) if isinstance(end, int)]
+        if len(cuts) <= 2 or len(whole) <= len(cuts) or len(cuts) > MAX_CUT_TEXT:
+            return False
+        spans = {
+            expr: [self._ends(guard, variable) for guard in expr.payload]
+            for expr in self.exprs
+            if expr.op == "guard"
+        }
+        left = MAX_CUT_LANES if variable == self.lane else MAX_CUT_TEXT
+        for low, high in pairwise([0, *sorted(whole)]):
+            left -= self._count_in(low, high, spans, left)
+            if left < 0:
+                return False
+        return True
+
+    def _count_in(self, low: int, high: int, spans: dict[Expr, list], most: int) -> int:
+        """The expressions that a piece needs; more than `most` where it needs so many."""
+        seen: set[Expr] = set()
+        todo = self.group.code.roots()
+        while todo and len(seen) <= most:
+            expr = todo.pop()
+            if expr in seen:
+                continue
+            if expr.op == "select" and expr.args[0].op == "guard":
+                holds = _holds(spans[expr.args[0]], low, high)
+                if holds is not None:
+                    todo.append(expr.args[1 if holds else 2])
+                    continue
+            seen.add(expr)
+            todo += expr.args
+        return len(seen)
+
+    def _ends(self, guard: Guard, variable: Variable) -> tuple[AnyDim, AnyDim] | None:
+        """From where to where along a variable the guard holds, where it is about that alone."""
+        form = self.form(guard.form)
+        if len(form.terms) != 1 or form.terms[0][0] != variable:
+            return None
+        if form.terms[0][1] == 1:
+            return guard.low - form.const, guard.high - form.const
+        if form.terms[0][1] == -1:
+            return form.const - guard.high + 1, form.const - guard.low + 1
+        return None
 
     def _cuts(self, variable: Variable, n: AnyDim) -> list[AnyDim]:
         if self.pair is not None and variable == PAIR:
             return []
         found: dict[AnyDim, None] = {}
         for guard in self.guards:
-            form = self.form(guard.form)
-            if len(form.terms) != 1 or form.terms[0][0] != variable:
-                continue
-            k = form.terms[0][1]
-            if k == 1:
-                cuts = (guard.low - form.const, guard.high - form.const)
-            elif k == -1:
-                cuts = (form.const - guard.high + 1, form.const - guard.low + 1)
-            else:
-                continue
+            cuts = self._ends(guard, variable) or ()
             for cut in cuts:
                 inside = self.sizes.at_most(0, cut) and self.sizes.at_most(cut, n)
                 if cut != 0 and cut != n and inside:
@@ -175,3 +217,16 @@ class Schedule:
         below: Bound = RoundDown(cut, STEP)
         above = Least(Sum(below, STEP), n)
         return [(0, below, (0, cut)), (below, above, (0, n)), (above, n, (cut, n))]
+
+
+def _holds(spans: Sequence[tuple[AnyDim, AnyDim] | None], low: int, high: int) -> bool | None:
+    """Whether guards that hold in these spans hold in all of a piece; None where that is open."""
+    every = True
+    for span in spans:
+        if span is None or not isinstance(span[0], int) or not isinstance(span[1], int):
+            every = False
+        elif span[1] <= low or high <= span[0]:
+            return False
+        elif span[0] > low or high > span[1]:
+            every = False
+    return True if every else None

@@ -60,6 +60,8 @@ class GemmBlock:
         a_at = emitter.mul(self.k, m) if problem.transpose_a else self.k
         b_row, b_column = (column, self.k) if problem.transpose_b else (self.k, column)
         b_at = emitter.add(emitter.mul(b_row, depth if problem.transpose_b else n), b_column)
+        if problem.panel:
+            b_at = emitter.add(emitter.mul(column, depth), emitter.mul(self.k, problem.panel))
         if problem.a_batched:
             a_at = emitter.add(a_at, emitter.mul(batch, emitter.mul(m, depth)))
         if problem.b_batched:
@@ -230,7 +232,7 @@ class GemmBlock:
         if gemm.schedule.pack_b:
             b = vector.address(self.packed_b, emitter.mul(column, gemm.schedule.k_block))
         else:
-            b = vector.address(self.b, column, gemm.stored)
+            b = vector.address(self.b, self._column_of_b(column), gemm.stored)
         row = emitter.sub(rows.at, self.first_row)
         c = vector.address(self.c, emitter.add(emitter.mul(row, gemm.c_row), column))
         indices: dict[str, Index] = {
@@ -256,6 +258,14 @@ class GemmBlock:
             tile.call(emitter, pointers, indices)
 
         self._by_rows(rows, call)
+
+    def _column_of_b(self, column: Index) -> Index:
+        """Where a column of the block begins in a B that is read in place."""
+        emitter, panel = self.emitter, self.gemm.problem.panel
+        if not panel:
+            return column
+        first = emitter.round_down(column, panel)
+        return emitter.add(emitter.mul(first, self.gemm.k), emitter.sub(column, first))
 
     def _flag(self, condition: str | bool) -> Index:
         if isinstance(condition, bool):

@@ -34,6 +34,7 @@ class GemmProblem:
     transpose_a  A is stored as [b, k, m]
     transpose_b  B is stored as [b, n, k]
     a_batched, b_batched  False where one matrix serves every b
+    panel        0, or B is stored in panels, [n / panel, k, panel], one B for all b
     """
 
     m: int | None
@@ -45,6 +46,7 @@ class GemmProblem:
     transpose_b: bool = False
     a_batched: bool = True
     b_batched: bool = True
+    panel: int = 0
 
     @property
     def sizes(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ def is_turned(problem: GemmProblem, target: Target) -> bool:
     m, n, k, of = problem.m, problem.n, problem.k, element(problem.dtype)
     if not of.floating or n == 1:
         return of.floating
-    if m is None or n is None or not problem.transpose_a:
+    if m is None or n is None or not problem.transpose_a or problem.panel:
         return False
     least_k = TURNED_K if n % target.lanes(of.bits) else TURNED_LONG_K
     return 1 < n <= TURNED_COLUMNS and m >= TURNED_ROWS and (k is None or k >= least_k)
@@ -93,7 +95,7 @@ def dot_serves(emitter: Emitter, problem: GemmProblem, target: Target) -> bool |
     would waste on a part of a vector are worth two turns of all of B.
     """
     of = element(problem.dtype)
-    if problem.transpose_a or not of.floating:
+    if problem.transpose_a or not of.floating or problem.panel:
         return False
     m, n, k = (problem.size(name) for name in ("m", "n", "k"))
 

@@ -16,6 +16,7 @@ from graphc.backends.llvm.contract.gemm_form import (
     turn,
 )
 from graphc.backends.llvm.target import Target
+from graphc.passes.products import MOST_PANEL, PANEL_STEP
 
 # Up to this many rows the whole of B is read in place, once.
 FEW_ROWS = 4
@@ -85,6 +86,8 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
     work = math.prod(size or 64 for size in (problem.batch, m, n, problem.k))
     each_rest = 0.01 if work >= 1 << 22 else 0.05
     for most, vectors in tile_choices(target):
+        if problem.panel % (vectors * lanes):
+            continue
         for rows in range(1, most + 1):
             m_pieces = [(1, rows)] if m is None else _pieces(m, rows)
             n_pieces = [(1, vectors * lanes)] if n is None else _pieces(n, vectors * lanes)
@@ -99,6 +102,23 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
                 best = (cost, rows, vectors)
     assert best is not None
     return best[1], best[2]
+
+
+def best_panel(problem: GemmProblem, target: Target) -> int:
+    """The columns of a panel of B, packed ahead, with which the product takes least time; 0 where
+    columns make no whole panels."""
+    lanes = target.lanes(element(problem.dtype).accumulator.bits)
+    m, n = problem.m or 64, problem.n or 0
+    best, least = 0, 0.0
+    for panel in range(PANEL_STEP, MOST_PANEL + 1, PANEL_STEP):
+        for most, vectors in tile_choices(target):
+            if n % panel or panel % (vectors * lanes):
+                continue
+            rows = -(-m // -(-m // most))  # as even as can be
+            cost = tile_cost(rows, vectors) * -(-m // rows) / vectors
+            if not best or cost < least:
+                best, least = panel, cost
+    return best
 
 
 def _wide_tile(m: int, n: int | None, vectors: int, target: Target, lanes: int) -> tuple[int, int]:
@@ -131,26 +151,29 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     lanes = target.lanes(sums.bits)
     m, n, k = problem.m, problem.n, problem.k
     rows, vectors = _choose_tile(problem, target, lanes)
-    few_rows = m is not None and m <= FEW_ROWS
+    panels = problem.panel > 0
+    few_rows = m is not None and m <= FEW_ROWS and not panels
     if few_rows:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
-    in_place_b = few_rows or (m is not None and m <= 2 * rows)
-    pack_b = stored.is_half or problem.transpose_b or not in_place_b
+    in_place_b = few_rows or (m is not None and m <= 2 * rows) or panels
+    pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
     k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
-    if not pack_b and k is not None and n is not None:
+    if not pack_b and not panels and k is not None and n is not None:
         matrices = (problem.batch or 1) if problem.b_batched else 1
         if matrices * k * n * sums.bytes > STREAMED_BYTES:
             k_block = min(STREAMED_ROWS, k_block)
     # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
     a_row = m if problem.transpose_a else k
     aliased = a_row is not None and a_row * sums.bytes % 4096 == 0
-    reused = n is None or n >= 8 * columns
+    reused = (n is None or n >= 8 * columns) and not panels
     pack_a = a_row is None or stored.is_half or (not few_rows and (aliased or reused))
     if dot:
         row_block, column_block = _dot_blocks(problem)
     else:
-        row_block, column_block = _blocks(problem, (rows, columns, k_block), pack_b)
+        row_block, column_block = _blocks(
+            problem, (rows, max(columns, problem.panel), k_block), pack_b
+        )
     return GemmSchedule(
         rows,
         vectors,

@@ -4,8 +4,9 @@ The table holds addresses (inputs, outputs, arena, constants), then sizes and th
 that the arena has scratch for, each as an i64. `run` finds where every buffer is, and does one
 region after the other (a long entry in parts, each a function); the kernels of a region do not
 touch what another of them writes. A region with enough work is one job of the pool, cut into chunks
-that the shapes fix. After a region that computed checks, their flags are looked at: `run` returns
-the number of the first one that is set, and 0 at the end.
+that the shapes fix, unless there is one thread only: then each kernel is one call. After a region
+that computed checks, their flags are looked at: `run` returns the number of the first one that is
+set, and 0 at the end.
 """
 
 from __future__ import annotations
@@ -296,11 +297,28 @@ class _ProgramText:
         pieces = [self._pieces(call) for call in region]
         work = sum([call.work for call in region])
         if work < self.program.fork or all([piece.chunks == "1" for piece in pieces]):
-            for call, piece in zip(region, pieces):
-                arguments = [*piece.pointers, f"ptr {self.scratch}", "i64 0"]
-                arguments += [f"i64 {piece.units}", *piece.sizes]
-                self.lines.append(f"  call void @{call.name}({', '.join(arguments)})")
+            self._whole(region, pieces)
             return
+        if "threads" not in self.known:
+            self.known["threads"] = self.slot(self.program.threads_position, "i64")
+        number = len(self.jobs)
+        alone = self.let(f"icmp eq i64 {self.known['threads']}, 1")
+        self.lines.append(f"  br i1 {alone}, label %alone{number}, label %several{number}")
+        self.lines.append(f"alone{number}:")
+        self._whole(region, pieces)
+        self.lines += [f"  br label %joined{number}", f"several{number}:"]
+        self._job(region, pieces)
+        self.lines += [f"  br label %joined{number}", f"joined{number}:"]
+
+    def _whole(self, region: Sequence[Call], pieces: Sequence[Pieces]) -> None:
+        """Each kernel in one call: what it packs for a chunk, it packs once."""
+        for call, piece in zip(region, pieces):
+            arguments = [*piece.pointers, f"ptr {self.scratch}", "i64 0"]
+            arguments += [f"i64 {piece.units}", *piece.sizes]
+            self.lines.append(f"  call void @{call.name}({', '.join(arguments)})")
+
+    def _job(self, region: Sequence[Call], pieces: Sequence[Pieces]) -> None:
+        """The chunks of all kernels as one job of the pool."""
         order = sorted(zip(region, pieces), key=lambda pair: -pair[0].work)  # long ones first
         job = JobText(f"{self.program.name}_job{len(self.jobs)}", self.scratch, self.scratch_step)
         total = "0"
@@ -313,8 +331,6 @@ class _ProgramText:
         for position, (kind, name) in enumerate(job.context):
             address = self.let(f"getelementptr i64, ptr {context}, i64 {position}")
             self.lines.append(f"  store {kind} {name}, ptr {address}, align 8")
-        if "threads" not in self.known:
-            self.known["threads"] = self.slot(self.program.threads_position, "i64")
         self.declare("void @graphc_parallel_within(ptr, ptr, i64, i64)")
         self.lines.append(
             f"  call void @graphc_parallel_within(ptr @{job.name}, ptr {context}, i64 {total}, "

@@ -12,7 +12,7 @@ from graphc.ir.interpret import evaluate
 from graphc.ir.types import parse_type
 from graphc.ir.verify import verify
 from graphc.passes.hoist import hoist
-from graphc.passes.pack import PackProducts
+from graphc.passes.pack_products import PackProducts
 from graphc.passes.pipeline import Context, Pipeline
 
 CONTEXT = Context(claimed=frozenset(["conv_last"]))
