@@ -13,6 +13,9 @@ cache        whether compiled code is kept on disk              [GRAPHC_CACHE]
 cache_dir    where                                              [GRAPHC_CACHE_DIR]
 cache_bytes  the size that each cache on disk is kept under
 num_threads  threads of a computation; 0 means one a core       [GRAPHC_NUM_THREADS]
+winograd     whether traced modules, loaded models and functions under compile(exact=False) compute
+             3 x 3 convolutions in float32 by Winograd's algorithm where that is faster: errors are
+             some 1e-5 of the largest result, not the bits of eager mode   [GRAPHC_WINOGRAD]
 """
 
 from __future__ import annotations

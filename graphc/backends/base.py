@@ -8,11 +8,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -117,10 +118,26 @@ class Split:
     packed: list[TensorType]
     weights: list[int]
 
+    def pack(self, addresses: Sequence[int]) -> tuple[list[Any], list[int]]:
+        """Packs the weights at these addresses: the memory of the packed ones, and what `late`
+        takes after its other operands."""
+        from .llvm.memory import heap
 
-def build_split(graph: Graph, weights: Sequence[int], *, exact: bool = True) -> Split:
+        buffers = [heap.alloc(type.dtype.itemsize * math.prod(type.shape)) for type in self.packed]
+        made = [buffer.address for buffer in buffers]
+        if self.early is not None:
+            self.early.run(addresses, made)
+        return buffers, [addresses[place] for place in self.weights] + made
+
+
+def build_split(
+    graph: Graph, weights: Sequence[int], *, exact: bool = True, winograd: bool = False
+) -> Split:
     """Like `build`, where the parameters `weights` seldom change: what follows from them alone is
-    computed ahead, and convolutions get the layout that they like best."""
+    computed ahead, and convolutions get the layout that they like best.
+
+    winograd: they may be computed by that algorithm, which gives other bits.
+    """
     from ..passes.hoist import hoist
 
     with _collector_waits():
@@ -128,7 +145,7 @@ def build_split(graph: Graph, weights: Sequence[int], *, exact: bool = True) -> 
         if settings.backend != "reference":
             from .llvm.layouts import choose_layouts
 
-            core = choose_layouts(core, weights, verify=settings.verify)
+            core = choose_layouts(core, weights, verify=settings.verify, winograd=winograd)
         halves = hoist(core, weights)
         verify = settings.verify
         late = _compiled(halves.late, exact, verify=verify)

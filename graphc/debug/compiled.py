@@ -137,6 +137,7 @@ def compile_for_view(
     from graphc.backends.base import core_graph
     from graphc.backends.llvm.compile import prepare
     from graphc.backends.llvm.layouts import choose_layouts
+    from graphc.backends.llvm.settings import settings
     from graphc.backends.llvm.target import get_target
     from graphc.passes.hoist import hoist
 
@@ -144,7 +145,7 @@ def compile_for_view(
     core, packed = core_graph(graph, dims=dims, report=passes), 0
     if weights:
         places = [k for k, param in enumerate(graph.params) if param.name in weights]
-        core = choose_layouts(core, places, target=get_target(target))
+        core = choose_layouts(core, places, target=get_target(target), winograd=settings.winograd)
         halves = hoist(core, places)
         core, packed = halves.late, len(halves.early.results) if halves.early else 0
     compiler = prepare(core, target, name=name, dims=dims)

@@ -19,6 +19,7 @@ from ..ir.types import TensorType
 from ..passes.clean import clean
 from ..passes.partition import partition
 from .by_size import BySize
+from .kept import KeptWeights, weight_places
 from .saved import Saved, Written, kept_nodes, saved_values, upstream
 from .symbolic import SMALLEST, concrete_type
 
@@ -108,6 +109,8 @@ def _is_number(type: Any) -> bool:
 
 class Entry:
     """Runs one trace for one set of live slots."""
+
+    kept: KeptWeights | None = None  # where no derivative is wanted
 
     def __init__(
         self,
@@ -214,6 +217,9 @@ class Entry:
         if not self.graph.nodes and not self.graph.results:
             return  # nothing has memory
         options = {"exact": self.options.exact, "verify": self.options.verify}
+        if self.template is None and self.options.verify is None:
+            places = weight_places(self.graph)
+            self.kept = KeptWeights(self.graph, places, self.options.exact) if places else None
         try:
             self.executable = build(self.graph, dims=facts, **options)
         except UnsupportedError:
@@ -230,6 +236,10 @@ class Entry:
         if not self.symbols:
             buffers = [heap.alloc(n) for n in self.sizes]
             sizes: Sequence[int] = ()
+            if self.kept is not None:
+                given = [cells[slot] for slot in self.inputs]
+                if self.kept.run(given, [buffer.address for buffer in buffers]):
+                    return buffers
         else:
             buffers = [heap.alloc(_nbytes(t, tape.sizes)) for t in self.types]
             sizes = [tape.sizes[name] for name in self.symbols]

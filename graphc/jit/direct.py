@@ -34,12 +34,7 @@ class Weights:
         """What `split.late` takes after the arguments; packed on the first call."""
         found = self._packed.get(split)
         if found is None:
-            buffers = [heap.alloc(t.dtype.itemsize * _count(t.shape)) for t in split.packed]
-            if split.early is not None:
-                split.early.run(self.addresses, [buffer.address for buffer in buffers])
-            taken = [self.addresses[place] for place in split.weights]
-            found = buffers, taken + [buffer.address for buffer in buffers]
-            self._packed[split] = found
+            found = self._packed[split] = split.pack(self.addresses)
         return found[1]
 
     def are_current(self) -> bool:
@@ -87,7 +82,9 @@ class DirectCalls:
         split = self._splits.get(key)
         if split is None:
             places = range(len(self.types) - len(self.weights), len(self.types))
-            split = self._splits[key] = build_split(self.graph, places, exact=exact)
+            split = self._splits[key] = build_split(
+                self.graph, places, exact=exact, winograd=settings.winograd
+            )
         operands = addresses + weights.operands(split)
         buffers = [heap.alloc(nbytes) for _, nbytes in self.results]
         split.late.run(operands, [buffer.address for buffer in buffers])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from graphc.backends.llvm.channels_last import packing_of, product_width
 from graphc.backends.llvm.products import panel_columns
-from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.graph import Graph
 from graphc.passes.layout import ChannelsLast
@@ -23,13 +22,12 @@ def choose_layouts(
     *,
     verify: str | None = None,
     target: Target | None = None,
-    winograd: bool | None = None,
+    winograd: bool = False,
 ) -> Graph:
     """The CORE graph with its convolutions channels last, where that pays, and with the matrices
     that follow from the parameters `weights` in panels. Results keep their bits, but for those of
-    Winograd's algorithm (None asks `settings.winograd`)."""
+    Winograd's algorithm."""
     cpu = target or get_target()
-    winograd = settings.winograd if winograd is None else winograd
     passes = (
         ChannelsLast(lambda node: packing_of(node, cpu, winograd)),
         PackProducts(tuple(weights), lambda node: product_width(node, cpu)),
