@@ -47,6 +47,10 @@ EXPRESSIONS = [
     "F.embedding_bag(j, table, torch.tensor([0, 2, 7]), include_last_offset=True)",
     "F.pdist(x)", "F.pdist(x, 1)", "F.pdist(x, float('inf'))", "torch.cdist(points, others)",
     "torch.cdist(points, others, 1.0)", "torch.cdist(points, points)",
+    "torch.cdist(torch.cat([points] * 9, 1), others)",
+    "torch.cdist(points, others, compute_mode='use_mm_for_euclid_dist')",
+    "torch.cdist(points, torch.cat([others] * 9, 1), compute_mode='donot_use_mm_for_euclid_dist')",
+    "torch.cdist(points[:1], others, compute_mode='use_mm_for_euclid_dist')",
     "F.conv_tbc(p, torch.ones(2, 4, 3) / 3, torch.zeros(3), 1)",
     "F.rrelu(x)", "torch.manual_seed(0); F.rrelu(x, training=True)",
     "torch.manual_seed(0); F.feature_alpha_dropout(p, 0.4, True)",
@@ -82,3 +86,17 @@ def test_a_target_longer_than_its_input_is_impossible():
         losses.append(module.nn.functional.ctc_loss(x, y, (7, 1, 3), (3, 2, 3), reduction="none"))
     np.testing.assert_allclose(*[x.numpy() for x in losses], rtol=1e-5)
     assert losses[0][1].item() == float("inf")
+
+
+def test_cdist_by_products_near_and_at_zero():
+    """Points that are equal are at distance zero, or nearly, and have finite gradients."""
+    gradients = []
+    for module in (graphc, torch):
+        x = module.tensor(np.tile(ARRAYS["points"][0], (8, 1)), requires_grad=True)
+        found = module.cdist(x, x.detach())
+        assert found.shape[0] > 25 and bool(module.isfinite(found).all())
+        found.sum().backward()
+        gradients.append(x.grad.numpy())
+    assert np.isfinite(gradients[0]).all()
+    with pytest.raises(ValueError, match="is not a valid value for compute_mode"):
+        graphc.cdist(graphc.ones(2, 2), graphc.ones(2, 2), compute_mode="fast")
