@@ -38,6 +38,7 @@ _FULL_RANGE = {
     "uint8": 2**8,
     "bool": 2,
 }
+_IN_CACHE = 1 << 13  # elements that are drawn and transformed at a time
 _SHORT_RANGE = 2**28  # ranges below take one word, others two
 _RANDPERM_LIMIT = (2**32 - 1) // 20
 # From this many elements on a fill runs as compiled code, with the same bits; below, it would not
@@ -166,6 +167,11 @@ class RandomStream:
     # -- words and uniforms
 
     def random_u32(self, count: int) -> np.ndarray:
+        return self._words(count, count >= COMPILED_FROM)
+
+    def _words(self, count: int, compiled: bool) -> np.ndarray:
+        if compiled:
+            return self._compiled("graphc_mt_fill_u32", count, np.uint32)
         if count:
             self._is_fresh = False
         return self.twister.words(count)
@@ -263,12 +269,17 @@ class RandomStream:
         if not 0 < span <= 2**64:
             raise ValueError(f"randint needs low < high, got {low} and {high}")
         if span < _SHORT_RANGE:
-            offsets = (self.random_u32(count) % np.uint32(span)).astype(np.uint64)
-        elif span == 2**64:
+            values, compiled = np.empty(count, np.int64), count >= COMPILED_FROM
+            for start in range(0, count, _IN_CACHE):
+                part = values[start : start + _IN_CACHE]
+                words = self._words(len(part), compiled)
+                np.add(_modulo(words, span), low, out=part, dtype=np.int64)
+            return values
+        if span == 2**64:
             offsets = self.random_u64(count)
             low = 0  # torch returns the bits as they are
         else:
-            offsets = self.random_u64(count) % np.uint64(span)
+            offsets = _modulo(self.random_u64(count), span)
         return (offsets + np.uint64(low & _MASK64)).view(np.int64)
 
     def random_(self, count: int, dtype: DTypeLike) -> np.ndarray:
@@ -278,7 +289,7 @@ class RandomStream:
         if span is None:
             raise TypeError(f"random_ has no range for {dtype}")
         if span > 2**32:
-            values = self.random_u64(count) % np.uint64(span)
+            values = _modulo(self.random_u64(count), span)
             return values.astype(np.int64).astype(dtype)
         return (self.random_u32(count).astype(np.uint64) % np.uint64(span)).astype(dtype)
 
@@ -371,3 +382,11 @@ def _check_weights(rows: np.ndarray, samples: int, replacement: bool) -> None:
         raise ValueError("cannot sample n_sample <= 0 samples")
     if not replacement and samples > rows.shape[1]:
         raise ValueError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+
+
+def _modulo(values: np.ndarray, span: int) -> np.ndarray:
+    """values % span, for unsigned integers: numpy has vector code for quotients only."""
+    divisor = values.dtype.type(span)
+    quotients = values // divisor
+    quotients *= divisor
+    return np.subtract(values, quotients, out=quotients)

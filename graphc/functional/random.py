@@ -107,7 +107,8 @@ def _made(draw_it: Callable[[], Any], shape: tuple, dtype: DType, device: Any) -
     place = name_of(device)
     if place == "meta":
         return empty(shape, dtype=dtype, device=place)
-    return from_array(np.asarray(draw_it()).astype(dtype.numpy).reshape(shape), place)
+    drawn = np.asarray(draw_it()).astype(dtype.numpy, copy=False)
+    return from_array(drawn.reshape(shape), place)
 
 
 def _count(shape: tuple) -> int:
