@@ -82,3 +82,25 @@ def test_what_is_expanded_and_read_where_it_stands_is_one_place():
         return scale.view(1, 64) * y + scale
 
     assert repeated_values(traced(function, 64, (8, 64)), Sizes()) == set()
+
+
+def test_chains_side_by_side_are_one_kernel_and_come_step_by_step():
+    """The values of an unrolled loop: a count of the steps within a bound, and the place."""
+
+    def steps(x, c):
+        count = x * 0
+        for _ in range(24):
+            near = x * x < 4.0
+            x, count = torch.where(near, x * x + c, x), torch.where(near, count + 1, count)
+        return count
+
+    graph = traced(steps, 1000, 1000)
+    agrees(graph)
+    compiled = compile_graph(graph)
+    assert len(compiled.kernels) == 1
+    (text,) = [text for name, text in compiled.compiler.calls[0].functions if "fcmp" in text]
+    whole = text[: text.index("store")].splitlines()
+    compares = [k for k, line in enumerate(whole) if "fcmp" in line]
+    adds = [k for k, line in enumerate(whole) if "select" in line]
+    # The first selects come before the last comparisons: no mask waits for the end of the chain.
+    assert adds[2] < compares[6]

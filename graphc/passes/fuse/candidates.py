@@ -16,7 +16,7 @@ from .sizes import Sizes
 Change = Callable[[], None]
 
 #: A kernel of more expressions than this takes no newcomers.
-MAX_EXPRESSIONS = 150
+MAX_EXPRESSIONS = 400
 #: Column sums stay in cache beside a row program up to this many elements.
 MAX_COLUMNS = 65536
 #: How many of the last groups are looked at for siblings that read the same buffers.

@@ -24,6 +24,11 @@ from .access import (
 from .combine import place_dtype
 from .printer import Printer, Register
 
+#: Cost of arguments from which on the cheaper one is computed first. Chains that go side by side,
+#: as the values of an unrolled loop do, then come step by step, and do not wait in registers for
+#: each other's ends.
+LONG_CHAIN = 64
+
 
 def value(p: Printer, expr: Expr, u: int) -> Vec:
     """The register that holds the expression for vector u of the present step."""
@@ -34,6 +39,8 @@ def value(p: Printer, expr: Expr, u: int) -> Vec:
         if found is None:
             missing = [arg for arg in _needed(p, last, u) if _known(p, arg, u) is None]
             if missing:
+                if len(missing) > 1 and min([arg.cost for arg in missing]) > LONG_CHAIN:
+                    missing.sort(key=lambda arg: arg.cost)
                 todo += missing[::-1]
                 continue
             depth, key = _place(p, last, u)
