@@ -55,6 +55,9 @@ def flops(node: Node, sizes: Sizes) -> int:
             return 2 * elements(node.outputs[0], sizes) * at(taps_and_channels, sizes)
         positions = elements(node.inputs[0], sizes) // max(at(channels, sizes), 1)
         return 2 * positions * outputs * at(taps_and_channels, sizes)
+    if name == "conv_depthwise_last":
+        taps = product(node.inputs[1].type.shape[:-1])
+        return 2 * elements(node.outputs[0], sizes) * at(taps, sizes)
     if name == "conv_winograd":  # what the convolution means, not what the algorithm does
         channels = node.inputs[0].type.shape[-1]
         return 2 * 9 * elements(node.outputs[0], sizes) * at(channels, sizes)

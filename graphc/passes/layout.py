@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from graphc.ir.build import Builder
 from graphc.ir.composite.layout import (
+    conv_depthwise_last,
     conv_grad_input_last,
     conv_last,
     first,
@@ -36,11 +37,12 @@ Perm = tuple[int, ...]
 class Packing:
     """How a convolution wants its weight: `width` channels of its result in a panel, and the
     order of the kernel's taps (None: as they are). winograd: by that algorithm, which rounds in
-    other places."""
+    other places. depthwise: each channel by itself, whose weights lie with channels last."""
 
     width: int
     order: tuple[int, ...] | None = None
     winograd: bool = False
+    depthwise: bool = False
 
 
 #: How the backend wants the weight of a node, or None: its own layout is better.
@@ -48,7 +50,7 @@ PackingOf = Callable[[Node], "Packing | None"]
 
 _REDUCTIONS = frozenset(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod"])
 _CONVOLUTIONS = frozenset(["conv", "conv_grad_input"])
-_PACKED = frozenset(["conv_last", "conv_grad_input_last", "conv_winograd"])
+_PACKED = frozenset(["conv_last", "conv_grad_input_last", "conv_winograd", "conv_depthwise_last"])
 _VIEWERS = frozenset([*_REDUCTIONS, "permute", "pad", "slice", "flip", "window", "reshape"])
 _KEEP_AXES = frozenset(["pad", "slice", "flip"])
 #: A size that is a symbol counts as this many.
@@ -76,7 +78,8 @@ def channels_last(graph: Graph, packing_of: PackingOf) -> Graph:
         return graph
     walk = _Walk(graph, chosen)
     made = clean(walk.run())
-    return made if _moved(made) - _moved(graph) <= sum(map(_turned, chosen)) else graph
+    turned = sum([_turned(node) for node, packing in chosen.items() if not packing.depthwise])
+    return made if _moved(made) - _moved(graph) <= turned else graph
 
 
 def _moved(graph: Graph) -> int:
@@ -181,7 +184,11 @@ class _Walk:
         outputs, inputs, *kernel = w.type.shape
         attrs = {key: value for key, value in node.attrs.items() if key != "groups"}
         x, w = self.moved(x, first(len(kernel))), self.plain(w)
-        if packing.winograd:
+        if packing.depthwise:
+            rank = len(kernel)
+            w = OPS["reshape"](w, shape=(outputs, *kernel))
+            made = conv_depthwise_last(x, OPS["permute"](w, perm=(*range(1, rank + 1), 0)), **attrs)
+        elif packing.winograd:
             u = winograd_weight(w, width=packing.width)
             made = conv_winograd(x, u, outputs=outputs, padding=attrs["padding"])
         elif node.op.name == "conv":

@@ -13,11 +13,14 @@ from graphc.backends.llvm.contract import (
     conv_last,
     packing_for,
 )
+from graphc.backends.llvm.contract.conv import conv
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
 from graphc.backends.llvm.contract.conv_last import InPlace
 from graphc.backends.llvm.contract.conv_problem import forward, grad_input
 from graphc.backends.llvm.contract.conv_schedule import schedule_conv
+from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.element import element
+from graphc.backends.llvm.target import get_target
 from graphc.ir import ops
 from graphc.ir.build import trace
 from graphc.ir.composite import relu
@@ -100,6 +103,54 @@ def test_what_has_no_border_is_read_where_it_lies():
     assert InPlace.serves(forward(CASES["in place"]))
     assert not InPlace.serves(forward(CASES["3x3"]))
     assert not InPlace.serves(forward(CASES["rows that share cache sets"]))
+
+
+DEPTHWISE = {
+    "square": ConvProblem.square(2, 20, 20, 9, 3, padding=1, groups=20),
+    "strided": ConvProblem.square(1, 33, 33, 14, 3, stride=2, padding=1, groups=33),
+    "dilated, no border": ConvProblem.square(1, 16, 16, 11, 3, dilation=3, groups=16),
+    "one dimension": ConvProblem(3, 5, 5, (17,), (4,), (2,), ((3, 1),), (1,), 5),
+    "three dimensions": ConvProblem(
+        1, 18, 18, (4, 7, 5), (2, 3, 2), (1, 2, 1), ((0, 1), (1, 1), (1, 0)), (2, 1, 1), 18
+    ),
+    "several bands": ConvProblem.square(1, 32, 32, 60, 5, padding=2, groups=32),
+    "f64": ConvProblem.square(1, 9, 9, 7, 3, padding=1, groups=9, dtype="f64"),
+}
+
+
+@pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise_bits_are_those_of_channels_first(name, target):
+    p, dtype = DEPTHWISE[name], NUMPY[DEPTHWISE[name].dtype]
+    random = np.random.default_rng(4)
+    x = random.standard_normal((p.batch, p.in_channels, *p.size)).astype(dtype)
+    w = random.standard_normal((p.out_channels, 1, *p.kernel)).astype(dtype)
+    want = np.zeros((p.batch, p.out_channels, *p.out_size), dtype)
+    Compiled(conv(p, target), target)(x, w, want)
+    last = guarded((*p.kernel, p.in_channels), dtype)
+    last[:] = np.moveaxis(w[:, 0], 0, -1)
+    for problem, sizes in ((p, []), (replace(p, batch=None), [p.batch])):
+        found = turned(np.full_like(want, 7))
+        kernel = Compiled(depthwise_last(problem, target), target)
+        kernel(turned(x), last, found, sizes=sizes, chunk=1)
+        np.testing.assert_array_equal(np.moveaxis(found, -1, 1), want)
+
+
+def test_a_network_of_depthwise_convolutions_keeps_its_bits():
+    def separable(x, w, d, w2):
+        y = ops.tanh(convolved(x, w))
+        y = ops.tanh(convolved(y, d, groups=40))
+        return convolved(y, w2)
+
+    texts = ("f32[2, 5, 9, 7]", "f32[40, 5, 3, 3]", "f32[40, 1, 3, 3]", "f32[24, 40, 3, 3]")
+    graph = trace(separable, *[parse_type(text) for text in texts])
+    laid = channels_last(graph, lambda node: packing_of(node, get_target()))
+    assert "conv_depthwise_last" in [node.op.name for node in laid.nodes]
+    random = np.random.default_rng(6)
+    arrays = [random.standard_normal(p.type.shape).astype(np.float32) for p in graph.params]
+    compiled = compile_graph(laid)
+    assert "conv_depthwise_last, map" in [kernel.kind for kernel in compiled.kernels]
+    np.testing.assert_array_equal(compiled(*arrays)[0], compile_graph(graph)(*arrays)[0])
 
 
 def convolved(x, w, **attrs):

@@ -67,6 +67,15 @@ def conv_grad_input_last(maker: Maker) -> Item:
     )  # fmt: skip
 
 
+@step("conv_depthwise_last")
+def conv_depthwise_last(maker: Maker) -> Item:
+    x, w, attrs = operands(maker)
+    channels = maker.random.choice((1, 3, 20))
+    x = maker.fresh(x.dtype, (1, *x.shape[2:], channels), -2, 2)
+    w = maker.fresh(x.dtype, (*w.shape[2:], channels), -2, 2)
+    return maker.emit(composite.conv_depthwise_last, x, w, **without_groups(attrs))
+
+
 @step("winograd_weight")
 def winograd_weight(maker: Maker) -> Item:
     dtype = maker.pick("f").dtype

@@ -270,6 +270,12 @@ def _conv_grad_input_last(ct, w, outputs, kernel, order, size, **attrs):
     return np.moveaxis(made, 1, -1)
 
 
+def _conv_depthwise_last(x, w, **attrs):
+    kernel = np.expand_dims(np.moveaxis(w, -1, 0), 1)
+    made = _conv(np.moveaxis(x, -1, 1), kernel, groups=x.shape[-1], **attrs)
+    return np.moveaxis(made, 1, -1)
+
+
 def _winograd_weight(w, width):
     made = np.einsum("ik,ockl,jl->ocij", KERNEL, w, KERNEL)
     count = -(-len(w) // width)
@@ -413,6 +419,7 @@ STRUCTURAL = {
     "conv_grad_weight": _conv_grad_weight,
     "conv_last": _conv_last,
     "conv_grad_input_last": _conv_grad_input_last,
+    "conv_depthwise_last": _conv_depthwise_last,
     "winograd_weight": _winograd_weight,
     "conv_winograd": _conv_winograd,
     "copy_to": lambda x, device: x,

@@ -30,6 +30,8 @@ NOT_SYMBOLIC = {
     "conv-0": (3, 6),
     "conv-1": (2, 4, 6),
     "conv_last-0": (3, 6),
+    "conv_depthwise_last-0": (3, 6, 20),
+    "conv_depthwise_last-1": (9,),
     "conv_winograd-0": (6, 7),  # tiles
     "conv_winograd-1": (4, 6, 9),
     "winograd_weight-0": (3, 40),  # its kernel, and its panels

@@ -12,6 +12,7 @@ from graphc.backends.llvm.contract import (
     conv_last,
     packing_for,
 )
+from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
 from graphc.backends.llvm.contract.winograd import (
     SOME_IMAGES,
@@ -47,16 +48,21 @@ _NONE = ((0, 0), (0, 0))  # of padding
 
 def packing_of(node: Node, target: Target, winograd: bool = False) -> Packing | None:
     """How a convolution with channels last wants its weight; None where its own layout is better:
-    with groups, with few channels in the result, with sizes that are symbols.
+    with groups of several channels, with few channels in the result, with sizes that are symbols.
 
     winograd: whether it may be computed by that algorithm, where it pays.
     """
     x, w = [value.type.shape for value in node.inputs]
     out, dtype = node.outputs[0].type.shape, node.outputs[0].type.dtype
     known = all([isinstance(d, int) and d > 0 for d in (*x[1:], *w, *out[1:])])
-    if not known or len(x) > 5 or node.attrs["groups"] != 1 or dtype not in (F32, F64):
+    if not known or len(x) > 5 or dtype not in (F32, F64):
         return None
+    groups = node.attrs["groups"]
     if out[1] < target.lanes(dtype.itemsize * 8) // 2:
+        return None
+    if node.op.name == "conv" and groups == x[1] == out[1] > 1:
+        return Packing(1, depthwise=True)
+    if groups != 1:
         return None
     if winograd and (width := _winograd_width(node, target)) is not None:
         return Packing(width, winograd=True)
@@ -148,6 +154,34 @@ def _winograd_fits(node: Node, target: Target) -> bool:
         return False
     vectors = schedule_winograd(_winograd_problem(node), target, lanes).vectors
     return u[-1] == vectors * lanes and u[0] == -(-node.attrs["outputs"] // u[-1])
+
+
+def _depthwise_fits(node: Node, target: Target) -> bool:
+    (_, *x), w = [value.type.shape for value in node.inputs]
+    known = all([isinstance(d, int) and d > 0 for d in (*x, *w, *node.outputs[0].type.shape[1:])])
+    return known and len(x) <= 4 and node.outputs[0].type.dtype in (F32, F64)
+
+
+@native_kernel("conv_depthwise_last", frame=_frame, fits=_depthwise_fits)
+def _conv_depthwise_last(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
+    x, w = node.inputs
+    batch, *size, channels = x.type.shape
+    attrs = node.attrs
+    problem = ConvProblem(
+        static(batch),
+        channels,
+        channels,
+        tuple(size),
+        tuple(w.type.shape[:-1]),
+        tuple(attrs["stride"]),
+        tuple(attrs["padding"]),
+        tuple(attrs["dilation"]),
+        channels,
+        node.outputs[0].type.dtype.name,
+    )
+    kernel = depthwise_last(problem, target, epilogue=after and finish(after, target))
+    buffers = (base_of(x), base_of(w), *written_by(node, after))
+    return conv_call(node, kernel, problem, batch, buffers)
 
 
 def _weight_fits(node: Node, target: Target) -> bool:

@@ -13,7 +13,9 @@ from graphc.passes.pack_constants import pack_constants
 from graphc.passes.pack_products import PackProducts
 from graphc.passes.pipeline import Context, Pipeline, function_pass
 
-_CLAIMED = frozenset(["conv_last", "conv_grad_input_last", "conv_winograd", "winograd_weight"])
+_CLAIMED = frozenset(
+    "conv_last conv_grad_input_last conv_depthwise_last conv_winograd winograd_weight".split()
+)
 
 
 def choose_layouts(

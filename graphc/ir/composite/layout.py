@@ -140,3 +140,39 @@ class conv_grad_input_last(Composite):
             dilation=(1, 2),
         ),
     )  # fmt: skip
+
+
+@op("conv_depthwise_last")
+class conv_depthwise_last(Composite):
+    """A convolution of each channel by itself: x[n, *spatial, c] by w[*kernel, c], as
+    [n, *out, c]."""
+
+    x: Float
+    w: Float
+    stride: Ints
+    padding: IntPairs
+    dilation: Ints
+
+    def expand(x, w, stride, padding, dilation):
+        k = len(x.type.shape) - 2
+        if k < 1 or len(w.type.shape) != k + 1 or w.type.shape[-1] != x.type.shape[-1]:
+            raise ShapeError(f"conv_depthwise_last of {x.type.text} with {w.type.text}")
+        channels = w.type.shape[-1]
+        if not isinstance(channels, int):
+            raise ShapeError(f"conv_depthwise_last of {x.type.text}: channels are a number")
+        shape = (channels, min(channels, 1), *w.type.shape[:-1])
+        kernel = ops.reshape(ops.permute(w, perm=(k, *range(k))), shape=shape)
+        made = ops.conv(
+            ops.permute(x, perm=first(k)), kernel, stride=stride, padding=padding,
+            dilation=dilation, groups=max(channels, 1),
+        )  # fmt: skip
+        return ops.permute(made, perm=last(k))
+
+    no_onnx = "goes out as its expansion"
+    samples = (
+        Case(
+            "f32[2, 6, 5, 20]", "f32[3, 2, 20]",
+            stride=(2, 1), padding=((1, 1), (0, 1)), dilation=(1, 2),
+        ),
+        Case("f64[1, 7, 9]", "f64[3, 9]", stride=(1,), padding=((1, 1),), dilation=(1,)),
+    )  # fmt: skip

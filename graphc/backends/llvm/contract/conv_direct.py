@@ -80,6 +80,11 @@ class DirectKernel:
         """Another plan of a subclass."""
 
     @property
+    def skips(self) -> bool:
+        """Whether tiles leave out the taps that read only border."""
+        return self.schedule.rows == 1 and self.c.skips_border_rows
+
+    @property
     def buffered(self) -> int:
         """Elements of the buffer of one panel."""
         return self.c.target[0] * self.out_plane * self.out_pixel
@@ -288,7 +293,7 @@ class DirectKernel:
             c_at = emitter.add(c_at, emitter.mul(column, c.target_step[2]))
             taps = dict(fields)
             b_here = b
-            if schedule.rows == 1 and c.skips_border_rows:
+            if self.skips:
                 skipped, taps["taps_h"] = self._taps_inside(emitter.add(low, row))
                 a_at = emitter.add(a_at, emitter.mul(skipped, c.tap_step[1] * layout.row))
                 per_row = c.kernel[2] * c.source_channels * self.columns

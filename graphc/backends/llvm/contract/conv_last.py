@@ -75,7 +75,9 @@ class LastTiles(ConvTiles):
             at, v = divmod(number, vectors)
             here = mask if v == vectors - 1 else None
             if not looped:
-                value = self._changed(routine, vector, value, self.places[at], v, here)
+                value = self.changed(
+                    routine, vector, value, self.places[at], v * vector.lanes, here
+                )
             to = self.places[at] * self.out_pixel + v * vector.lanes
             vector.store(value, vector.address("%c", to), here)
         if looped:
@@ -92,21 +94,22 @@ class LastTiles(ConvTiles):
         terms = c.source_channels * math.prod([axes[0].taps for axes in c.axes])
         return self.epilogue.long or terms >= LONG_SUM
 
-    def _changed(
+    def changed(
         self,
         routine: Subroutine,
         vector: Vector,
         value: str,
         place: Index,
-        v: int,
+        channel: Index,
         mask: str | None,
     ) -> str:
-        """The epilogue of a vector of sums, `place` positions after the tile's first."""
+        """The epilogue of a vector of sums, `place` positions and `channel` channels after the
+        tile's first."""
         if self.epilogue is None:
             return value
         emitter, values = routine.emitter, routine.values
         row = emitter.add(values["row"], place)
-        column = emitter.add(values["column"], v * vector.lanes)
+        column = emitter.add(values["column"], channel)
         arguments = tuple(f"%{name}" for name in self.epilogue.operands)
         at = Position(values["batch"], row, column, mask, arguments)
         return self.epilogue.emit(emitter, value, at)
@@ -126,7 +129,7 @@ class LastTiles(ConvTiles):
                 masked = mask if v == vectors - 1 else None
                 pointer = vector.address(here, v * vector.lanes)
                 value = vector.load(pointer, masked)
-                value = self._changed(routine, vector, value, place, v, masked)
+                value = self.changed(routine, vector, value, place, v * vector.lanes, masked)
                 vector.store(value, pointer, masked)
 
         def across(y: Index, _none: Sequence[str]) -> None:
@@ -140,6 +143,8 @@ class LastKernel(DirectKernel):
 
     One group; f32 and f64.
     """
+
+    tiles_class: type[LastTiles] = LastTiles
 
     def __init__(
         self,
@@ -168,7 +173,7 @@ class LastKernel(DirectKernel):
             self.layout = InPlace(c)
         self.out_pixel = c.target_channels
         self.out_plane = c.target[1] * c.target[2]
-        self.tiles = LastTiles(
+        self.tiles = self.tiles_class(
             self.builder,
             self.vector.target,
             self.sums,
@@ -205,10 +210,8 @@ class LastKernel(DirectKernel):
 
     def _tile(self, panel: Index, a: str, b: str, at: Index, taps: dict[str, Index]) -> None:
         emitter, c, vector = self.entry, self.c, self.vector
-        pixel, channel = emitter.add(self.first, at), emitter.mul(panel, self.columns)
-        place = emitter.mul(self.image, math.prod(c.target))
-        place = emitter.mul(emitter.add(place, pixel), self.out_pixel)
-        here = vector.address("%out", emitter.add(place, channel))
+        channel = emitter.mul(panel, self.columns)
+        pixel, here = self.place_of(at, channel)
         pointers = (a, b, here, *(f"%{name}" for name in self.extra))
         indices = taps | {"batch": self.image, "row": pixel, "column": channel}
         full, rest = divmod(c.target_channels, self.columns)
@@ -228,6 +231,14 @@ class LastKernel(DirectKernel):
             last()
         else:
             emitter.when(emitter.less(panel, full), whole, last)
+
+    def place_of(self, at: Index, channel: Index) -> tuple[Index, str]:
+        """The position in its image of a tile of the band, and the address of its results."""
+        emitter = self.entry
+        pixel = emitter.add(self.first, at)
+        place = emitter.mul(self.image, math.prod(self.c.target))
+        place = emitter.mul(emitter.add(place, pixel), self.out_pixel)
+        return pixel, self.vector.address("%out", emitter.add(place, channel))
 
     # The bordered copy
 

@@ -38,7 +38,7 @@ def schedule_conv(
     heights = [axis.count for axis in c.axes[1] if axis.count]
     widths = [axis.count for axis in c.axes[2] if axis.count]
     height, width = max(heights, default=1), max(widths, default=1)
-    bands = _bands(c, height, item_bytes)
+    bands = bands_of(c, height, item_bytes)
     least_rows = height // bands if min(heights, default=1) == height else 1
     inside = c.inside if c.skips_border_rows else 1.0
     best: tuple[float, int, int, int] | None = None
@@ -66,7 +66,8 @@ def schedule_conv(
     return ConvSchedule(rows, columns, vectors, bands, bands == 1)
 
 
-def _bands(c: Correlation, height: int, item_bytes: int) -> int:
+def bands_of(c: Correlation, height: int, item_bytes: int) -> int:
+    """Into how many bands the rows of a target are cut, for the second cache and for threads."""
     row_bytes = c.copy[0] * c.copy[2] * c.source_channels * item_bytes
     per_row = row_bytes * c.source_step[1]
     reach = c.copy[1] - (height - 1) * c.source_step[1]
