@@ -449,11 +449,11 @@ class Recorder:
     def flush(self) -> None:
         """Computes the cells that are still held, and starts a new tape."""
         tape, state = self.tape, self.state
+        cells = tape.cells
+        if not cells and not tape.static:
+            return
         tape.state = state
         self.tape, self.state = Tape(self), self.root
-        cells = tape.cells
-        if not cells:
-            return
         counts = list(map(getrefcount, cells))
         live = tuple([i for i, n in enumerate(counts) if n > _UNUSED and cells[i].buffer is None])
         if live:
