@@ -65,3 +65,42 @@ def test_exported_memory_is_read_anew(taken):
         assert (x.reshape(4) + 1).tolist() == [i + 1, 1, 1, 1]
         assert x.reshape(4).detach().sum().item() == i
     assert taken[0] >= 6
+
+
+def test_a_detach_of_a_computed_tensor_records_nothing_and_shares_memory():
+    w = torch.ones(3, requires_grad=True)
+    y = w * 2
+    y.tolist()
+    rec = torch.frontends.record.recorder()
+    before = rec.state
+    cut = y.detach()
+    assert rec.state is before
+    assert (cut.requires_grad, cut.is_leaf, cut._version) == (False, True, 0)
+    cut += 1
+    assert y.tolist() == cut.tolist() == [3, 3, 3]
+    assert y._version == cut._version == 1
+    seen = cut.numpy()
+    y.data.mul_(2)
+    assert seen.tolist() == [6, 6, 6]
+
+
+def test_a_backward_learns_of_a_write_to_a_detached_tensor():
+    w = torch.ones(3, requires_grad=True)
+    y = w * 2
+    y.tolist()
+    z = (y * y).sum()
+    y.detach().add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.backward()
+
+
+def test_a_detach_in_inference_mode_stays_there():
+    with torch.inference_mode():
+        x = torch.ones(2)
+        x.tolist()
+        assert x.detach().is_inference()
+    assert x.detach().is_inference()
+    y = torch.ones(2)
+    y.tolist()
+    with torch.inference_mode():
+        assert not y.detach().is_inference()
