@@ -105,7 +105,8 @@ class Adam(PerParameterOptimizer):
             return False
         self._start_missing(params, group)
         states = [self.state[param] for param in params]
-        if len({float(state["step"]) for state in states}) != 1:
+        steps = {id(state["step"]): state["step"] for state in states}  # one object, as a rule
+        if len({counters.read(step) for step in steps.values()}) != 1:
             return False
         step = max(counters.advance(state) for state in states)
         averages = [state["exp_avg"] for state in states]
