@@ -1,8 +1,12 @@
 """Optimizers that update each parameter from its own gradient and state."""
 
+import numpy as np
+
 import graphc as torch
+from graphc.frontends.modes import default_device
 from graphc.frontends.record import recorder
 from graphc.optim.optimizer import Optimizer
+from graphc.tensor import from_array
 
 # What options meant in checkpoints that are older than the options.
 _BEFORE = {
@@ -94,10 +98,13 @@ class _Count:
     """A counter that was made, with its number."""
 
     def __init__(self, count, dtype):
-        self.count, self.tensor = count, torch.tensor(count, dtype=dtype)
-        self._storage = self.tensor._storage
-        self._version = self._storage.version
         self._is_exact = count < 1 << 24 and dtype in (torch.float32, torch.float64)
+        if self._is_exact and default_device() == "cpu":
+            self.tensor = from_array(np.asarray(count, dtype.numpy))  # a third of torch.tensor
+        else:
+            self.tensor = torch.tensor(count, dtype=dtype)
+        self.count, self._storage = count, self.tensor._storage
+        self._version = self._storage.version
 
     def is_current(self):
         """Whether it holds the number: nobody wrote to it since, and numpy does not see it."""
