@@ -230,7 +230,7 @@ def can_go_together(params, group):
     """Whether one recorded step may update all of these: real, dense, and not differentiated."""
     if group["differentiable"] or isinstance(group["lr"], torch.Tensor):
         return False
-    return bool(params) and not any(param.is_complex() for param in params)
+    return bool(params) and "c" not in [param.dtype.kind for param in params]
 
 
 def decayed(param, grad, group):
