@@ -147,7 +147,7 @@ class Storage:
             leaf = self.leaf() if self.leaf is not None else None
             if leaf is not None and leaf._cell is not None:
                 _mark(leaf._cell, writer)
-        if self.exported():
+        if self.export is not None and self.exported():
             buffer = value_of(cell)
             source = array_of(buffer, cell.type)
             memory = self.cell.buffer
@@ -229,7 +229,7 @@ class Tensor:
                 self._refresh_leaf()
             return self._cell  # type: ignore[return-value]
         if not chain:
-            return storage.read()
+            return storage.cell if storage.export is None else storage.read()
         if self._origin is not None and modes.grad_enabled():
             self._check_current(self._origin)
         return self._read_view()

@@ -84,15 +84,16 @@ def start_torch(threads: int) -> Any:
     return torch
 
 
-def finish_graphc() -> None:
+def finish_graphc() -> Callable[[], None]:
     """Computes what was recorded: what a look at the result would do."""
     from graphc.frontends.record import recorder
 
-    recorder().flush()
+    return recorder().flush
 
 
-def nothing() -> None:
+def nothing() -> Callable[[], None]:
     """What torch has to finish."""
+    return lambda: None
 
 
 def as_it_is(torch: Any, function: Callable[..., Any], examples: Sequence[Any]) -> Any:
@@ -111,10 +112,11 @@ def by_jit(torch: Any, function: Callable[..., Any], examples: Sequence[Any]) ->
         return torch.jit.freeze(traced) if is_frozen else traced
 
 
-def torch_like(compiler: Compiler, finish: Callable[[], None]) -> Any:
-    """`prepare` for a module with torch's names."""
+def torch_like(compiler: Compiler, finisher: Callable[[], Callable[[], None]]) -> Any:
+    """`prepare` for a module with torch's names; finisher() gives what ends a call."""
 
     def prepare(torch: Any, workload: Workload, threads: int, folder: Path) -> Prepared:
+        finish = finisher()
         tensors = [torch.tensor(array) for array in workload.inputs()]
         examples = [torch.tensor(array) for array in workload.examples()]
         torch.set_grad_enabled(workload.kind in ("gradient", "training"))

@@ -11,7 +11,10 @@ from ..frontends import modes
 from ..frontends.derive import add_cells, gradients
 from ..frontends.locate import located
 from ..frontends.record import Cell, recorder, value_of
+from ..ir import ops
 from ..ir.errors import GraphcError
+from ..ir.graph import Value
+from ..ir.types import TensorType
 from ..tensor import Tensor, wrap
 from . import anomaly_mode, function, grad_mode
 from .anomaly_mode import detect_anomaly, set_detect_anomaly
@@ -47,9 +50,16 @@ def _ones_for(tensor: Tensor, given: Any, i: int) -> Cell:
         return given._read()
     if tensor.numel() != 1:
         raise RuntimeError("grad can be implicitly created only for scalar outputs")
-    from ..functional.create import ones
+    return _one(tensor._type)
 
-    return ones(tensor.shape, dtype=tensor.dtype, device=tensor.device)._read()
+
+def _one(type: TensorType) -> Cell:
+    """A gradient of ones, recorded."""
+
+    def build() -> tuple[list[Value], list[bool], None]:
+        return [ops.full(1.0, type.dtype, type.shape, type.device)], [False], None
+
+    return recorder().step(("seed", type, modes.word()), (), build)[0]
 
 
 def _check_roots(tensors: Sequence[Tensor]) -> None:
@@ -138,7 +148,7 @@ def _gradient_of_leaf(leaf: Tensor, found: dict[Cell, Cell]) -> Cell | None:
 def _accumulate_grad(target: Tensor, ct: Cell, create_graph: bool) -> None:
     old = target.grad
     if old is None:
-        target.grad = wrap(ct)
+        target._grad = wrap(ct)  # it has the target's type
     elif create_graph:
         target.grad = wrap(add_cells(old._read(), ct))
     elif old._chain:

@@ -34,8 +34,8 @@ def slot_of(rec: Recorder, cell: Any) -> int:
     return -1 if following is None or following.hits < LEARNED else rec.slot_of(cell)
 
 
-def take(rec: Recorder, tape: Any, state: Any) -> Any:
-    """The recording goes on to a state that is known; returns the tensor of its output."""
+def take_cell(rec: Recorder, tape: Any, state: Any) -> Cell:
+    """The recording goes on to a state that is known; returns the cell of its output."""
     cell = new(state.cell_class)
     cells = tape.cells
     cell.type, cell.tape, cell.slot = state.types[0], tape, len(cells)
@@ -47,10 +47,24 @@ def take(rec: Recorder, tape: Any, state: Any) -> Any:
     except BaseException:  # an interrupt in between: the step did not happen
         del cells[rec.state.slots :]
         raise
+    return cell
+
+
+def take(rec: Recorder, tape: Any, state: Any) -> Any:
+    """The recording goes on to a state that is known; returns the tensor of its output."""
     storage = new(tensors.storage)
-    storage.cell = cell
+    storage.cell = take_cell(rec, tape, state)
     made = new(tensors.cls)
     made._storage = storage
+    if state.depth >= CUT_WHERE_IT_RECURS:
+        rec.cut_if_long()
+    return made
+
+
+def take_view(rec: Recorder, state: Any, function: Function, owner: Any, read: Cell) -> Any:
+    """The same, of a view of a tensor: of what `read` is the cell of."""
+    cell = take_cell(rec, rec.tape, state)
+    made = tensors.wrap_view(owner, read, [cell], state.extra, function)
     if state.depth >= CUT_WHERE_IT_RECURS:
         rec.cut_if_long()
     return made
@@ -198,10 +212,14 @@ def predicted(function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -
     expected = (*expected, rec.modes.known)
     tape, state = rec.tape, rec.state
     following = state.next
+    is_view = function.view
     if following.operands == expected and following.parent is state and not tape.sizes:
+        if is_view:
+            return take_view(rec, following, function, args[0], cells[0])
         return take(rec, tape, following)
     made = Call(function, args, kwargs, cells).record()
-    if rec.state.extra is None:
+    extra = rec.state.extra
+    if (extra[0] if is_view and extra else extra) is None and (args or not is_view):
         learn(rec, tape, state, expected)
     return made
 

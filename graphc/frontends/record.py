@@ -87,9 +87,9 @@ class State:
     """A trace: its parent and one more step. `values` are the step's outputs in the IR."""
 
     __slots__ = (
-        "cell_class", "depth", "edges", "entries", "extra", "grads", "hits", "is_param", "key",
-        "next", "nodes", "numbers", "operands", "parent", "patterns", "refused", "site", "slots",
-        "types", "unshared", "values",
+        "after", "cell_class", "depth", "edges", "entries", "extra", "grads", "hits", "is_param",
+        "key", "next", "nodes", "numbers", "operands", "parent", "patterns", "refused", "site",
+        "slots", "types", "unshared", "values",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +112,7 @@ class State:
         self.numbers: dict[Any, list] = {}
         self.next: State = self  # the state that followed last time: the prediction
         self.operands: Any = None  # (function, slots..., mode) of a step that `Function` predicts
+        self.after: Any = None  # the update that followed last time: see `updates`
         # Where the program was: the user's lines, innermost first. Of a parameter: all such places.
         self.site: Any = None
         self.hits = 0  # of a parameter: how often it was met again, as far as that is counted
@@ -449,11 +450,11 @@ class Recorder:
     def flush(self) -> None:
         """Computes the cells that are still held, and starts a new tape."""
         tape, state = self.tape, self.state
+        cells = tape.cells
+        if not cells and not tape.static:
+            return
         tape.state = state
         self.tape, self.state = Tape(self), self.root
-        cells = tape.cells
-        if not cells:
-            return
         counts = list(map(getrefcount, cells))
         live = tuple([i for i, n in enumerate(counts) if n > _UNUSED and cells[i].buffer is None])
         if live:

@@ -47,12 +47,12 @@ def chain_between(nodes: Sequence[Node], base: Value, result: Value) -> Chain | 
 
 def detached(chain: Chain) -> bool:
     """Whether no derivative passes through a view."""
-    return any([node.op is ops.detach for node in chain])
+    return bool(chain) and any([node.op is ops.detach for node in chain])
 
 
 def moves(chain: Chain) -> bool:
     """Whether a view is more than the whole in its own order."""
-    return any([node.op is not ops.detach for node in chain])
+    return bool(chain) and any([node.op is not ops.detach for node in chain])
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import index as as_int
 from typing import Any
 
-from ..frontends.function import Call, composed, function
+from ..frontends.function import Call, composed, function, tensors
+from ..frontends.record import Cell, cell_class, recorder
 from ..ir import ops
 from ..ir.dims import AnyDim, Dim
 from ..ir.dtype import DType
 from ..ir.errors import ShapeError, UnsupportedError
-from ..ir.graph import Value
+from ..ir.graph import Node, Value
+from ..ir.types import TensorType
 from .movement import bracketed, given_or, permuted
 from .promote import axis_of
 from .sizes import at_most
@@ -216,9 +219,33 @@ def _detached(input):
 def detach(input):
     """The same values on the same storage, through which no derivative passes."""
     if input._origin is None:
-        return _detached(input)
+        cell = _computed(input)
+        return _detached(input) if cell is None else _beside(input, cell)
     read = [input._read_view()]  # also of what may not be read with a derivative any more
     return Call(_detached, (input,), {}, read).record()
+
+
+def _computed(tensor: Any) -> Cell | None:
+    """The cell of a tensor that is computed: a view with its elements needs no step."""
+    if tensor._chain or tensor._leaf or tensor._storage.export is not None:
+        return None
+    cell, rec = tensor._storage.cell, recorder()
+    there = cell.buffer is not None and rec.eager and rec.outer is None and cell.type.is_static
+    return cell if there else None
+
+
+def _beside(tensor: Any, cell: Cell) -> Any:
+    """`_detached` of a computed tensor: its cell has the same buffer."""
+    made = [cell_class()(cell.type, cell.buffer)]
+    structure = None, [_detaching(cell.type)], {}
+    return tensors.wrap_view(tensor, cell, made, structure, _detached)
+
+
+@lru_cache
+def _detaching(type: TensorType) -> tuple[Node, ...]:
+    """The chain of a detached tensor."""
+    node = Node(ops.detach, (Value(type),), [type])
+    return (node,)
 
 
 @function(view=True, register=False)

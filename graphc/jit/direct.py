@@ -13,10 +13,11 @@ from typing import Any
 from graphc.backends.base import Split, build_split
 from graphc.backends.llvm.memory import heap
 from graphc.backends.llvm.settings import settings
-from graphc.frontends import modes
-from graphc.frontends.record import Cell, cell_class, recorder
+from graphc.frontends.record import Cell, InferenceCell, recorder
 from graphc.ir.graph import Graph, symbols_of
-from graphc.tensor import Tensor
+from graphc.tensor import Storage, Tensor
+
+alloc, new = heap.alloc, object.__new__
 
 
 class Weights:
@@ -59,12 +60,16 @@ class DirectCalls:
         self._bound: Weights | None = None
         self._splits: dict[tuple[bool, bool], Split] = {}
 
-    def run(self, args: Sequence[Any]) -> list[Cell] | None:
-        """The results, computed; None where the call is to be recorded."""
+    def run(self, args: Sequence[Any]) -> list[Tensor] | None:
+        """The results, computed; None where the call is to be recorded.
+
+        A call of a small graph is hardly more than this, so what it does stands here in line.
+        """
         rec = recorder()
         if not self.possible or not rec.eager or rec.outer is not None or rec.options.verify:
             return None
-        records = modes.grad_enabled()
+        modes = rec.modes
+        records = modes.grad and not modes.inference
         addresses, cells = [], []
         for tensor, type in zip(args, self.types):
             cell = computed(tensor)
@@ -77,19 +82,28 @@ class DirectCalls:
             weights = self._bound = self._bind()
         if weights is None or (records and weights.require_grad):
             return None
-        exact = rec.options.exact
-        key = exact, settings.winograd
+        key = rec.options.exact, settings.winograd
         split = self._splits.get(key)
         if split is None:
-            places = range(len(self.types) - len(self.weights), len(self.types))
-            split = self._splits[key] = build_split(
-                self.graph, places, exact=exact, winograd=settings.winograd
-            )
-        operands = addresses + weights.operands(split)
-        buffers = [heap.alloc(nbytes) for _, nbytes in self.results]
-        split.late.run(operands, [buffer.address for buffer in buffers])
-        make = cell_class()
-        return [make(type, buffer) for (type, _), buffer in zip(self.results, buffers)]
+            split = self._splits[key] = self._build(rec.options.exact)
+        make = InferenceCell if modes.inference else Cell
+        made, outputs = [], []
+        for type, nbytes in self.results:
+            buffer = alloc(nbytes)
+            outputs.append(buffer.address)
+            cell = new(make)
+            cell.type, cell.buffer = type, buffer
+            storage = new(Storage)
+            storage.cell = cell
+            result = new(Tensor)
+            result._storage = storage
+            made.append(result)
+        split.late.run([*addresses, *weights.operands(split)], outputs)
+        return made
+
+    def _build(self, exact: bool) -> Split:
+        places = range(len(self.types) - len(self.weights), len(self.types))
+        return build_split(self.graph, places, exact=exact, winograd=settings.winograd)
 
     def _bind(self) -> Weights | None:
         """Looks the weights up; None where one is not computed or of another type now."""

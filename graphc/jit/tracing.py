@@ -235,7 +235,8 @@ class TracedModule:
                 self._direct = DirectCalls(self.run_graph, list(self.weights.values()))
             found = self._direct.run(args)
             if found is not None:
-                return restore(self.out_structure, iter([wrap(cell) for cell in found]))
+                structure = self.out_structure
+                return found[0] if structure is None else restore(structure, iter(found))
         given: list[Tensor] = []
         structure = flatten([list(args), kwargs], given)
         if structure != self.in_structure:

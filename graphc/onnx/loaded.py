@@ -132,8 +132,7 @@ class OnnxModel(TracedModule):
                 bind_sizes(Graph(graph.params[: len(key)], (), ()), key, sizes)
                 graph = at_sizes(graph, sizes)
             direct = self._direct_calls[key] = DirectCalls(graph, self._bind(module))
-        found = direct.run(args)
-        return None if found is None else [wrap(cell) for cell in found]
+        return direct.run(args)
 
     def __repr__(self) -> str:
         inputs, outputs = ", ".join(self.input_names), ", ".join(self.output_names)

@@ -1,6 +1,7 @@
 """Adam and its kin: averages of gradients and of their squares, with bias correction."""
 
 import graphc as torch
+from graphc.frontends.updates import update
 from graphc.optim.per_parameter import (
     PerParameterOptimizer,
     can_go_together,
@@ -12,7 +13,7 @@ from graphc.optim.per_parameter import (
     decayed,
     number,
 )
-from graphc.optim.together import AdamOptions, adam, write_all
+from graphc.optim.together import adam, adam_options
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 
@@ -104,23 +105,23 @@ class Adam(PerParameterOptimizer):
             return False
         self._start_missing(params, group)
         states = [self.state[param] for param in params]
-        if len({float(state["step"]) for state in states}) != 1:
+        steps = {id(state["step"]): state["step"] for state in states}  # one object, as a rule
+        if len({counters.read(step) for step in steps.values()}) != 1:
             return False
         step = max(counters.advance(state) for state in states)
         averages = [state["exp_avg"] for state in states]
         squares = [state["exp_avg_sq"] for state in states]
         largest = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
         (beta1, beta2), lr, decay = group["betas"], group["lr"], number(group["weight_decay"])
-        options = AdamOptions(
+        options = adam_options(
             beta1, beta2, group["eps"], group["amsgrad"], group["maximize"],
             group["decoupled_weight_decay"], decay,
         )  # fmt: skip
-        made = adam(
-            params, [param.grad for param in params], averages, squares, largest, options,
-            1 - lr * decay, (1 - beta2**step) ** 0.5, -lr / (1 - beta1**step),
+        grads = [param.grad for param in params]
+        update(
+            adam, (params, averages, squares, largest), (params, grads, averages, squares, largest),
+            options, 1 - lr * decay, (1 - beta2**step) ** 0.5, -lr / (1 - beta1**step),
         )  # fmt: skip
-        for targets, values in zip((params, averages, squares, largest), made, strict=True):
-            write_all(targets, values)
         return True
 
     def _update(self, param, grad, state, group, step):

@@ -1,8 +1,12 @@
 """Optimizers that update each parameter from its own gradient and state."""
 
+import numpy as np
+
 import graphc as torch
+from graphc.frontends.modes import default_device
 from graphc.frontends.record import recorder
 from graphc.optim.optimizer import Optimizer
+from graphc.tensor import from_array
 
 # What options meant in checkpoints that are older than the options.
 _BEFORE = {
@@ -60,22 +64,53 @@ def count_dtype():
 class _Counters:
     """Counts on: one new 0-d tensor for all parameters that are at the same step.
 
-    The value is kept as a Python number too, so that bias corrections wait for no tensor.
+    The value is kept as a Python number too, so that bias corrections wait for no tensor, and the
+    next step need not look: `last` is what this optimizer's last step kept.
     """
 
-    def __init__(self):
-        self._next = {}
+    def __init__(self, last=None):
+        self._next, self._made = {}, {}
+        self.last = last
+
+    def read(self, counter):
+        """Return the number in a counter."""
+        last = self.last
+        if last is not None and last.tensor is counter and last.is_current():
+            return last.count
+        return float(counter)
 
     def advance(self, state):
         """Replace ``state["step"]`` by its successor; return that as a Python number."""
         old = state["step"]
         known = self._next.get(id(old))
         if known is None:
-            count = float(old) + 1
+            key = self.read(old) + 1, old.dtype
+            if key not in self._made:
+                self._made[key] = _Count(*key)
             # The old tensor is kept too: its id must not be used again meanwhile.
-            known = self._next[id(old)] = old, count, torch.tensor(count, dtype=old.dtype)
-        state["step"] = known[2]
-        return known[1]
+            known = self._next[id(old)] = old, self._made[key]
+        made = self.last = known[1]
+        state["step"] = made.tensor
+        return made.count
+
+
+class _Count:
+    """A counter that was made, with its number."""
+
+    def __init__(self, count, dtype):
+        self._is_exact = count < 1 << 24 and dtype in (torch.float32, torch.float64)
+        if self._is_exact and default_device() == "cpu":
+            self.tensor = from_array(np.asarray(count, dtype.numpy))  # a third of torch.tensor
+        else:
+            self.tensor = torch.tensor(count, dtype=dtype)
+        self.count, self._storage = count, self.tensor._storage
+        self._version = self._storage.version
+
+    def is_current(self):
+        """Whether it holds the number: nobody wrote to it since, and numpy does not see it."""
+        storage = self.tensor._storage
+        unwritten = storage is self._storage and storage.version == self._version
+        return unwritten and storage.export is None and self._is_exact
 
 
 def _as_real(value):
@@ -93,6 +128,7 @@ class PerParameterOptimizer(Optimizer):
     """
 
     _counts_steps = True
+    _last_count = None
 
     def _keeps_state(self, group):
         return True
@@ -143,13 +179,14 @@ class PerParameterOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        counters = _Counters()
+        counters = _Counters(self._last_count)
         with torch.set_grad_enabled(bool(self.defaults.get("differentiable", False))):
             for group in self.param_groups:
                 params = [param for param in group["params"] if param.grad is not None]
                 if not self._step_together(params, group, counters):
                     for param in params:
                         self._step_one(param, group, counters)
+        self._last_count = counters.last
         recorder().step_ends()
         return loss
 
@@ -193,7 +230,7 @@ def can_go_together(params, group):
     """Whether one recorded step may update all of these: real, dense, and not differentiated."""
     if group["differentiable"] or isinstance(group["lr"], torch.Tensor):
         return False
-    return bool(params) and not any(param.is_complex() for param in params)
+    return bool(params) and "c" not in [param.dtype.kind for param in params]
 
 
 def decayed(param, grad, group):

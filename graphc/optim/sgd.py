@@ -1,5 +1,6 @@
 """Stochastic gradient descent."""
 
+from graphc.frontends.updates import update
 from graphc.optim.per_parameter import (
     PerParameterOptimizer,
     can_go_together,
@@ -9,7 +10,7 @@ from graphc.optim.per_parameter import (
     decayed,
     number,
 )
-from graphc.optim.together import SgdOptions, sgd, write_all
+from graphc.optim.together import sgd, sgd_options
 
 __all__ = ["SGD"]
 
@@ -89,18 +90,18 @@ class SGD(PerParameterOptimizer):
                 if any(buffer is not None for buffer in buffers):
                     return False
                 buffers = []
-        options = SgdOptions(
+        options = sgd_options(
             group["momentum"], group["dampening"], number(group["weight_decay"]),
             group["nesterov"], group["maximize"],
         )  # fmt: skip
         grads = [param.grad for param in params]
-        made, moved = sgd(params, grads, buffers, options, -group["lr"])
-        if buffers:
-            write_all(buffers, moved)
-        else:
-            for param, buffer in zip(params, moved, strict=False):
+        if group["momentum"] != 0 and not buffers:
+            made, moved = sgd(params, grads, buffers, options, -group["lr"])
+            for param, new, buffer in zip(params, made, moved, strict=True):
                 self.state[param]["momentum_buffer"] = buffer
-        write_all(params, made)
+                param._write(new)
+        else:
+            update(sgd, (params, buffers), (params, grads, buffers), options, -group["lr"])
         return True
 
     def _update(self, param, grad, state, group, step):

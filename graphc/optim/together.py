@@ -7,6 +7,7 @@ the Python between them is gone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from graphc.frontends.function import function
 from graphc.functional.pointwise import add, addcdiv, addcmul, div, lerp, maximum, mul, sqrt
@@ -14,7 +15,7 @@ from graphc.functional.pointwise import add, addcdiv, addcmul, div, lerp, maximu
 
 @dataclass(frozen=True)
 class AdamOptions:
-    """What does not change from step to step."""
+    """What does not change from step to step. Made by `adam_options`: equal ones are one object."""
 
     beta1: float
     beta2: float
@@ -23,6 +24,9 @@ class AdamOptions:
     maximize: bool
     decoupled: bool
     weight_decay: float
+
+
+adam_options = lru_cache(typed=True)(AdamOptions)
 
 
 @function(register=False)
@@ -57,13 +61,16 @@ def adam(params, grads, averages, squares, largest, options, decay, correction, 
 
 @dataclass(frozen=True)
 class SgdOptions:
-    """What does not change from step to step."""
+    """What does not change from step to step. Made by `sgd_options`: equal ones are one object."""
 
     momentum: float
     dampening: float
     weight_decay: float
     nesterov: bool
     maximize: bool
+
+
+sgd_options = lru_cache(typed=True)(SgdOptions)
 
 
 @function(register=False)
@@ -85,9 +92,3 @@ def sgd(params, grads, buffers, options, rate):
             grad = add.body(grad, buffer, alpha=options.momentum) if options.nesterov else buffer
         made[0].append(add.body(param, grad, alpha=rate))
     return made
-
-
-def write_all(targets, values):
-    """Writes each value into its target."""
-    for target, value in zip(targets, values, strict=True):
-        target._write(value)

@@ -282,3 +282,15 @@ def test_memory_is_freed_by_reference_counts():
         assert heap.allocated <= before
     finally:
         gc.enable()
+
+
+def test_a_flush_of_nothing_keeps_the_tape_but_ends_static_recording():
+    rec = recorder()
+    rec.flush()
+    tape = rec.tape
+    rec.flush()
+    assert rec.tape is tape
+    rec.go_static()
+    assert rec.tape.static
+    rec.flush()
+    assert not rec.tape.static

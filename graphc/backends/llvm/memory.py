@@ -51,7 +51,11 @@ class Buffer:
         raise TypeError("a buffer comes from an allocator's alloc")
 
     def __del__(self) -> None:
-        self._allocator._take_back(self.address, self._size)
+        allocator, size = self._allocator, self._size
+        allocator.allocated -= size
+        allocator._free[size].append(self.address)
+        if size > _SLAB_LIMIT:
+            allocator._note_free(size)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -158,13 +162,11 @@ class HeapAllocator:
         self.reserved += nbytes
         return address
 
-    def _take_back(self, address: int, size: int) -> None:
-        self.allocated -= size
-        self._free[size].append(address)
-        if size > _SLAB_LIMIT:
-            self._kept += size
-            if self._kept > self.keep_bytes:
-                self._drop_half()
+    def _note_free(self, size: int) -> None:
+        """A block that is no part of a slab came back."""
+        self._kept += size
+        if self._kept > self.keep_bytes:
+            self._drop_half()
 
     def _drop_half(self) -> None:
         """Give back the older half of each class: what no longer recurs is soon gone."""

@@ -184,7 +184,10 @@ class Module(CallHooks, StateDict, Tree):
 
     def __getattr__(self, name):
         state = self.__dict__
-        for kind in ("_parameters", "_buffers", "_modules"):
+        members = state.get("_parameters")  # most often
+        if members is not None and name in members:
+            return members[name]
+        for kind in ("_buffers", "_modules"):
             members = state.get(kind)
             if members is not None and name in members:
                 return members[name]
