@@ -202,6 +202,32 @@ def test_text_is_small(emit):
     assert len(kernel.text.splitlines()) < 900
 
 
+WIDE = {
+    "wide": square(3, 128, 250, 4, 3, padding=1),
+    "wide, with a rest of channels": square(2, 83, 250, 3, 3, padding=1, stride=2),
+    "wide groups of f64": square(2, 160, 260, 3, 3, groups=2, dtype="f64"),
+    "wide f16": square(2, 120, 250, 2, 3, padding=1, dtype="f16"),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_gradients_of_wide_weights_leave_their_tiles_as_weights(name):
+    """Sums of few positions do not wait in memory for the next images; the bits are the same."""
+    p, target = WIDE[name], get_target()
+    random = np.random.default_rng(7)
+    x = guarded((p.batch, p.in_channels, *p.size), NUMPY[p.dtype])
+    grad = guarded((p.batch, p.out_channels, *p.out_size), NUMPY[p.dtype])
+    x[:], grad[:] = random.standard_normal(x.shape), random.standard_normal(grad.shape)
+    shape = (p.out_channels, p.in_channels // p.groups, *p.kernel)
+    at_once, by_visits = guarded(shape, NUMPY[p.dtype]), guarded(shape, NUMPY[p.dtype])
+    kernel = conv_grad_weight(p, target)
+    assert kernel.scratch_bytes < by_visits.size // p.groups * (8 if p.dtype == "f64" else 4)
+    Compiled(kernel, target)(x, grad, at_once, chunk=2)
+    visits = Compiled(conv_grad_weight(replace(p, batch=None), target), target)
+    visits(x, grad, by_visits, sizes=[p.batch])
+    np.testing.assert_array_equal(at_once, by_visits)
+
+
 @pytest.mark.parametrize("name", ["strided", "wide groups", "several panels and bands", "f16"])
 def test_weights_packed_ahead_give_the_same_bits(name):
     p, target = PROBLEMS[name], get_target()
