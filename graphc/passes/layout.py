@@ -182,7 +182,7 @@ class _Walk:
         attrs = {key: value for key, value in node.attrs.items() if key != "groups"}
         x, w = self.moved(x, first(len(kernel))), self.plain(w)
         if packing.winograd:
-            u = winograd_weight(w, width=packing.width)
+            u = winograd_weight(w, width=packing.width, back=False)
             made = conv_winograd(x, u, outputs=outputs, padding=attrs["padding"])
         elif node.op.name == "conv":
             made = conv_last(x, packed(w, packing.width), outputs=outputs, **attrs)
