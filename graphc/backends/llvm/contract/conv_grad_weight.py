@@ -252,6 +252,12 @@ class WeightGradKernel:
 
         emitter.loop(*panels, 1, in_panel)
 
+    @property
+    def _tap_strides(self) -> list[int]:
+        """Elements of the copy of x from one tap to the next, in each dimension."""
+        steps = (self.layout.plane, self.layout.row, self.layout.pixel)
+        return [tap * step for tap, step in zip(self.c.tap_step, steps)]
+
     def _panel_at(self, panel: Index) -> Index:
         """Where a panel of the gradient lies in its copy, which may hold one panel only."""
         return 0 if self.at_once is not None else self.entry.mul(panel, self.panel)
@@ -270,25 +276,28 @@ class WeightGradKernel:
             (routine.values["rows"], c.source_step[1] * layout.row),
             (c.target[2], c.source_step[2] * layout.pixel),
         )
+        taps = [(y, x) for y in range(schedule.taps[0]) for x in range(schedule.taps[1])]
         places = [
-            vector.address("%c", row * self.sum_row + v * vector.lanes)
+            vector.address("%c", row * self.sum_row + number * self.columns + v * vector.lanes)
+            for number in range(len(taps))
             for row in range(schedule.rows)
             for v in range(schedule.vectors)
         ]
+        _, down, across = self._tap_strides
+        a_rows = [y * down + x * across + row for y, x in taps for row in range(schedule.rows)]
         start = [vector.load(place) if self.at_once is None else vector.zero for place in places]
         masks = [None] * schedule.vectors
-        operands = Operands("%a", "%b", list(range(schedule.rows)), self.columns, masks)
+        operands = Operands("%a", "%b", a_rows, self.columns, masks)
         for place, value in zip(places, contract(emitter, vector, operands, nest, start)):
             vector.store(value, place)
-        routine.define(self.builder, f"grad{schedule.rows}x{schedule.vectors}")
+        routine.define(self.builder, f"grad{len(a_rows)}x{schedule.vectors}")
         return routine
 
     def _tiles(self, images: Index, rows: Index, panels: Range, blocks: Range) -> None:
         emitter, c, vector = self.entry, self.c, self.vector
         layout, schedule = self.layout, self.schedule
         end = emitter.minimum(emitter.mul(blocks[1], schedule.block), c.source_channels)
-        steps = (layout.plane, layout.row, layout.pixel)
-        strides = [tap * step for tap, step in zip(c.tap_step, steps)]
+        strides = self._tap_strides
 
         def tile(panel: Index, tap: tuple[Index, Index], channel: Index) -> None:
             block = emitter.floor_div(channel, schedule.block)
@@ -316,10 +325,12 @@ class WeightGradKernel:
                 tile(panel, (number, place), channel)
 
             def across(depth: Index, height: Index) -> None:
-                emitter.loop(0, c.kernel[2], 1, lambda width, _none: at(depth, height, width))
+                step = schedule.taps[1]
+                emitter.loop(0, c.kernel[2], step, lambda width, _none: at(depth, height, width))
 
             def down(depth: Index, _none: Sequence[str]) -> None:
-                emitter.loop(0, c.kernel[1], 1, lambda height, _none: across(depth, height))
+                step = schedule.taps[0]
+                emitter.loop(0, c.kernel[1], step, lambda height, _none: across(depth, height))
 
             emitter.loop(0, c.kernel[0], 1, down)
 
