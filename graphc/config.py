@@ -13,6 +13,8 @@ cache        whether compiled code is kept on disk              [GRAPHC_CACHE]
 cache_dir    where                                              [GRAPHC_CACHE_DIR]
 cache_bytes  the size that each cache on disk is kept under
 num_threads  threads of a computation; 0 means one a core       [GRAPHC_NUM_THREADS]
+winograd     whether traced modules, and functions compiled with exact=False, may take Winograd's
+             algorithm, which rounds in other places            [GRAPHC_WINOGRAD]
 """
 
 from __future__ import annotations
