@@ -81,6 +81,10 @@ def build(
     verify = settings.verify if verify is None else verify
     with _collector_waits():
         core = core_graph(graph, dims=dims, verify=verify)
+        if not exact and settings.backend != "reference":
+            from .llvm.layouts import choose_algorithms
+
+            core = choose_algorithms(core, dims=dims, verify=verify)
         return _compiled(core, exact, name, dims, verify)
 
 

@@ -31,7 +31,7 @@ class KernelGroup:
     """A group of the plan, its nodes in the order of the graph, and the kernels made for it.
 
     reads: values that it takes from memory; writes: values that it leaves there. Most groups are
-    one kernel; a second one combines partial results.
+    one kernel; others pack weights for it or combine partial results.
     """
 
     number: int
@@ -47,7 +47,10 @@ class KernelGroup:
 
     @property
     def kind(self) -> str:
-        return self.kernels[0].kind if self.kernels else self.group.kind
+        from graphc.backends.llvm.assemble import PACKING
+
+        kinds = [kernel.kind for kernel in self.kernels if kernel.kind != PACKING]
+        return kinds[0] if kinds else self.group.kind
 
     @property
     def locs(self) -> list[str]:

@@ -214,7 +214,8 @@ def compile(
     fullgraph        a look at a value within is an error
     recompile_limit  more compiles than this are an error (of each part, where looks split it)
     verify           "structure" or "numeric": every step of a compile is checked
-    exact            the bits are those of eager mode
+    exact            the bits are those of eager mode; False allows algorithms that are faster and
+                     round in other places: Winograd's, for convolutions and gradients of inputs
     """
     if model is None:
         return functools.partial(

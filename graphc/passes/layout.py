@@ -189,7 +189,7 @@ class _Walk:
             w = OPS["reshape"](w, shape=(outputs, *kernel))
             made = conv_depthwise_last(x, OPS["permute"](w, perm=(*range(1, rank + 1), 0)), **attrs)
         elif packing.winograd:
-            u = winograd_weight(w, width=packing.width)
+            u = winograd_weight(w, width=packing.width, back=False)
             made = conv_winograd(x, u, outputs=outputs, padding=attrs["padding"])
         elif node.op.name == "conv":
             made = conv_last(x, packed(w, packing.width), outputs=outputs, **attrs)

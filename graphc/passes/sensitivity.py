@@ -34,7 +34,7 @@ SUMS = frozenset(
 _EXACT = frozenset(
     "reshape permute expand slice pad flip concat window iota full const gather dynamic_slice "
     "dynamic_update sort searchsorted compact reduce_max reduce_min arg_reduce detach copy_to "
-    "nextafter graft".split()
+    "nextafter graft turned".split()
 ) | frozenset(EXACT)
 _COMPLEX_ARITHMETIC = frozenset(["mul", "div", "fma", "sqrt", "abs", "sign"])
 

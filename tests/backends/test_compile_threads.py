@@ -169,3 +169,33 @@ def test_on_one_thread_a_kernel_is_one_call_with_the_same_bits():
     pool.set_num_threads(1)
     (one,) = compile_graph(graph)(*inputs)
     assert one.tobytes() == several.tobytes()
+
+
+CONVOLUTION = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+
+
+@pytest.mark.parametrize("batch", ["5", "n"])
+@pytest.mark.parametrize("back", [False, True], ids=["forward", "gradient"])
+def test_weights_of_convolutions_are_packed_once_for_all_threads(back, batch):
+    def convolved(x, w):
+        if back:
+            return o.conv_grad_input(x, w, size=(6, 6), **CONVOLUTION)
+        return o.conv(x, w, **CONVOLUTION)
+
+    graph = trace(convolved, parse_type(f"f32[{batch}, 40, 6, 6]"), parse_type("f32[40, 40, 3, 3]"))
+    rng = np.random.default_rng(5)
+    inputs = [rng.standard_normal(shape, np.float32) for shape in ((5, 40, 6, 6), (40, 40, 3, 3))]
+    executable = assert_same_bits(graph, inputs)
+    pack, main = executable.kernels
+    assert (pack.kind, main.kind) == ("packed weights", "conv_grad_input" if back else "conv")
+    scratch = [call.scratch for call in executable.compiler.calls]
+    assert scratch[1] < inputs[1].nbytes
+
+
+def test_weights_of_one_image_are_packed_by_the_channels_that_use_them():
+    graph = trace(
+        lambda x, w: o.conv(x, w, **CONVOLUTION),
+        parse_type("f32[1, 40, 6, 6]"),
+        parse_type("f32[40, 40, 3, 3]"),
+    )
+    assert [kernel.kind for kernel in prepare(graph).reports] == ["conv"]

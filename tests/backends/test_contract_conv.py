@@ -15,6 +15,8 @@ from graphc.backends.llvm.contract import (
     conv_grad_weight,
     pack_weights,
 )
+from graphc.backends.llvm.contract.conv_problem import forward
+from graphc.backends.llvm.contract.conv_schedule import schedule_weight_grad
 from graphc.backends.llvm.target import get_target
 from tests.backends.contract_runner import LEVELS, Compiled, aligned, guarded
 
@@ -200,6 +202,60 @@ def test_text_is_small(emit):
     # Many phases are one loop over a table.
     kernel = emit(square(None, 3, 96, 224, 16, stride=16), get_target())
     assert len(kernel.text.splitlines()) < 900
+
+
+WIDE = {
+    "wide": square(3, 128, 250, 4, 3, padding=1),
+    "wide, with a rest of channels": square(2, 83, 250, 3, 3, padding=1, stride=2),
+    "wide groups of f64": square(2, 160, 260, 3, 3, groups=2, dtype="f64"),
+    "wide f16": square(2, 120, 250, 2, 3, padding=1, dtype="f16"),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_gradients_of_wide_weights_leave_their_tiles_as_weights(name):
+    """Sums of few positions do not wait in memory for the next images; the bits are the same."""
+    p, target = WIDE[name], get_target()
+    random = np.random.default_rng(7)
+    x = guarded((p.batch, p.in_channels, *p.size), NUMPY[p.dtype])
+    grad = guarded((p.batch, p.out_channels, *p.out_size), NUMPY[p.dtype])
+    x[:], grad[:] = random.standard_normal(x.shape), random.standard_normal(grad.shape)
+    shape = (p.out_channels, p.in_channels // p.groups, *p.kernel)
+    at_once, by_visits = guarded(shape, NUMPY[p.dtype]), guarded(shape, NUMPY[p.dtype])
+    kernel = conv_grad_weight(p, target)
+    assert kernel.scratch_bytes < by_visits.size // p.groups * (8 if p.dtype == "f64" else 4)
+    Compiled(kernel, target)(x, grad, at_once, chunk=2)
+    visits = Compiled(conv_grad_weight(replace(p, batch=None), target), target)
+    visits(x, grad, by_visits, sizes=[p.batch])
+    np.testing.assert_array_equal(at_once, by_visits)
+
+
+FEW = {
+    "one channel": (square(3, 1, 20, 9, 3, padding=1), (3, 3)),
+    "one channel, large kernels": (square(3, 1, 40, 9, 5, padding=2), (1, 5)),
+    "three channels, strided": (square(2, 3, 64, 12, 3, padding=1, stride=2), (1, 3)),
+    "dilated": (square(2, 2, 20, 12, 3, padding=2, dilation=2), (1, 3)),
+    "groups": (square(2, 4, 40, 9, 3, padding=1, groups=2), (1, 3)),
+    "many channels": (square(2, 64, 64, 5, 3, padding=1), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_gradients_of_few_channels_hold_several_taps_in_a_tile(name):
+    """Chains of one tap alone wait for each other; the bits are those of single taps."""
+    (p, taps), wide, target = FEW[name], get_target("avx512"), get_target()
+    assert schedule_weight_grad(forward(p), wide, wide.lanes(32), 4).taps == taps
+    check(p, target)
+    schedule = schedule_weight_grad(forward(p), target, target.lanes(32), 4)
+    random = np.random.default_rng(8)
+    x = guarded((p.batch, p.in_channels, *p.size), np.float32)
+    grad = guarded((p.batch, p.out_channels, *p.out_size), np.float32)
+    x[:], grad[:] = random.standard_normal(x.shape), random.standard_normal(grad.shape)
+    made = [guarded((p.out_channels, p.in_channels // p.groups, *p.kernel)) for _ in range(2)]
+    for out, joined in zip(made, (schedule.taps, (1, 1))):
+        kernel = conv_grad_weight(p, target, schedule=replace(schedule, taps=joined))
+        Compiled(kernel, target)(x, grad, out)
+    np.testing.assert_array_equal(*made)
 
 
 @pytest.mark.parametrize("name", ["strided", "wide groups", "several panels and bands", "f16"])

@@ -8,13 +8,15 @@ import pytest
 import graphc as torch
 import graphc.nn as nn
 from graphc import config
-from graphc.backends.llvm.channels_last import packing_of
+from graphc.backends.llvm.channels_last import packing_of, winograd_alone
 from graphc.backends.llvm.compile import compile_graph
+from graphc.backends.llvm.contract.turn import turned
 from graphc.backends.llvm.contract.winograd import (
     WinogradProblem,
     conv_winograd,
     schedule_winograd,
 )
+from graphc.backends.llvm.contract.winograd_weight import winograd_weight
 from graphc.backends.llvm.target import get_target
 from graphc.ir import ops
 from graphc.ir.build import trace
@@ -138,6 +140,86 @@ def test_where_it_does_not_serve_or_pay(types, options):
     graph = trace(lambda x, w: convolution(x, w, **options), *map(parse_type, types))
     found = packing_of(graph.nodes[-1], get_target("avx512"), winograd=True)
     assert isinstance(found, Packing) and not found.winograd
+
+
+@pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
+@pytest.mark.parametrize("outputs, channels", [(32, 16), (70, 5), (3, 33)])
+def test_weights_of_gradients_are_those_of_flipped_kernels(outputs, channels, target):
+    width = 2 * target.lanes(32)
+    random = np.random.default_rng(2)
+    w = guarded((channels, outputs, 3, 3))
+    w[:] = random.standard_normal(w.shape)
+    flipped = guarded((outputs, channels, 3, 3))
+    flipped[:] = w.swapaxes(0, 1)[:, :, ::-1, ::-1]
+    shape = (-(-outputs // width), 6, 6, channels, width)
+    found, want = guarded(shape), guarded(shape)
+    Compiled(winograd_weight(outputs, channels, width, target, back=True), target)(w, found)
+    Compiled(winograd_weight(outputs, channels, width, target), target)(flipped, want)
+    assert found.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("shape", [(2, 32, 16), (3, 19, 270), (1, 5, 3), (2, 130, 7)])
+def test_turned_matrices(shape, dtype, target):
+    x = guarded(shape, np.float32 if dtype == "f32" else np.float64)
+    x[:] = np.random.default_rng(3).standard_normal(shape)
+    for batch, sizes in ((shape[0], []), (None, [shape[0]])):
+        out = guarded((shape[0], shape[2], shape[1]), x.dtype)
+        Compiled(turned(batch, *shape[1:], dtype, target), target)(x, out, sizes=sizes, chunk=1)
+        np.testing.assert_array_equal(out, x.swapaxes(1, 2))
+
+
+def step_of(exact):
+    """A compiled training step of two convolutions, and its model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1), nn.Flatten(), nn.Linear(32 * 256, 4),
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    @torch.compile(exact=exact)
+    def step(x):
+        loss = (model(x) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, model
+
+
+def test_training_takes_it_where_other_bits_are_allowed():
+    x = torch.randn(8, 16, 16, 16)
+    trained = {}
+    for name, exact, allowed in (("exact", True, True), ("off", False, False), ("on", False, True)):
+        step, model = step_of(exact)
+        with config.patch(winograd=allowed):
+            losses = [step(x).item() for _ in range(2)]
+        trained[name] = [losses, *[p.detach().numpy() for p in model.parameters()]]
+    bits = {name: [np.asarray(v).tobytes() for v in found] for name, found in trained.items()}
+    assert bits["off"] == bits["exact"] != bits["on"]
+    for found, want in zip(trained["on"], trained["exact"]):
+        assert np.abs(np.subtract(found, want)).max() <= 1e-4 * max(1.0, np.abs(want).max())
+
+
+def test_a_gradient_that_crops_stays_plain():
+    def back(ct, w):
+        return ops.conv_grad_input(
+            ct, w, size=(16, 16), stride=(1, 1), padding=((3, 1), (1, 1)), dilation=(1, 1), groups=1
+        )
+
+    graph = trace(back, parse_type("f32[16, 64, 18, 16]"), parse_type("f32[64, 64, 3, 3]"))
+    assert winograd_alone(graph.nodes[-1], get_target("avx512")) is None
+
+
+def test_small_work_stays_plain():
+    """Where each call transforms the weight, few images do not pay for it."""
+    graph = trace(convolution, parse_type("f32[1, 256, 8, 8]"), parse_type("f32[256, 256, 3, 3]"))
+    assert winograd_alone(graph.nodes[-1], get_target("avx512")) is None
+    graph = trace(convolution, parse_type("f32[16, 256, 8, 8]"), parse_type("f32[256, 256, 3, 3]"))
+    assert winograd_alone(graph.nodes[-1], get_target("avx512"))
 
 
 def test_traced_modules_take_it_and_config_forbids_it():

@@ -80,7 +80,8 @@ def conv_depthwise_last(maker: Maker) -> Item:
 def winograd_weight(maker: Maker) -> Item:
     dtype = maker.pick("f").dtype
     w = maker.fresh(dtype, (maker.random.choice((3, 8)), 2, 3, 3), -2, 2)
-    return maker.emit(composite.winograd_weight, w, width=maker.random.choice((4, 8, 16)))
+    width, back = maker.random.choice((4, 8, 16)), maker.random.choice((False, True))
+    return maker.emit(composite.winograd_weight, w, width=width, back=back)
 
 
 @step("conv_winograd")
@@ -89,6 +90,13 @@ def conv_winograd(maker: Maker) -> Item:
     channels, outputs = random.choice((3, 8, 16)), random.choice((3, 16))
     x = maker.fresh(dtype, (1, random.choice((4, 5)), 6, channels), -2, 2)
     w = maker.fresh(dtype, (outputs, channels, 3, 3), -2, 2)
-    u = maker.emit(composite.winograd_weight, w, width=random.choice((8, 16, 32)))
+    u = maker.emit(composite.winograd_weight, w, width=random.choice((8, 16, 32)), back=False)
     padding = tuple([(random.choice((0, 1)), 1) for _ in range(2)])
     return maker.emit(composite.conv_winograd, x, u, outputs=outputs, padding=padding)
+
+
+@step("turned")
+def turned(maker: Maker) -> Item:
+    sizes = [maker.random.choice((1, 2, 7, 16, 19)) for _ in range(2)]
+    x = maker.fresh(maker.pick("f").dtype, (maker.random.choice((1, 3)), *sizes), -2, 2)
+    return maker.emit(composite.turned, x)

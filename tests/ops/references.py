@@ -276,7 +276,8 @@ def _conv_depthwise_last(x, w, **attrs):
     return np.moveaxis(made, 1, -1)
 
 
-def _winograd_weight(w, width):
+def _winograd_weight(w, width, back):
+    w = np.flip(w.swapaxes(0, 1), (2, 3)) if back else w
     made = np.einsum("ik,ockl,jl->ocij", KERNEL, w, KERNEL)
     count = -(-len(w) // width)
     wide = np.zeros((count * width, *made.shape[1:]), w.dtype)
@@ -422,6 +423,7 @@ STRUCTURAL = {
     "conv_depthwise_last": _conv_depthwise_last,
     "winograd_weight": _winograd_weight,
     "conv_winograd": _conv_winograd,
+    "turned": lambda x: x.swapaxes(1, 2),
     "copy_to": lambda x, device: x,
     "softmax": lambda x, axis: scipy.special.softmax(x, axis),
     "log_softmax": lambda x, axis: scipy.special.log_softmax(x, axis),

@@ -36,6 +36,7 @@ NOT_SYMBOLIC = {
     "conv_winograd-1": (4, 6, 9),
     "winograd_weight-0": (3, 40),  # its kernel, and its panels
     "winograd_weight-1": (3, 8),
+    "winograd_weight-2": (3, 40),
 }
 
 

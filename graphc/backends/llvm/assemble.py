@@ -14,7 +14,13 @@ from graphc.backends.llvm.emit.kernel import print_kernel
 from graphc.backends.llvm.emit.printer import Buffer
 from graphc.backends.llvm.emit.program import Call, Copy, Program
 from graphc.backends.llvm.emit.values import knows
-from graphc.backends.llvm.native import NATIVE_KERNELS, claims, native_frame, native_operands
+from graphc.backends.llvm.native import (
+    NATIVE_KERNELS,
+    NativeCall,
+    claims,
+    native_frame,
+    native_operands,
+)
 from graphc.backends.llvm.regions import buffer_bytes, form_regions, lifetimes_of
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim, Facts, product, symbol
@@ -41,6 +47,8 @@ from graphc.passes.products import prepare_products
 
 from . import channels_last, ordering, products  # noqa: F401  (they register kernels)
 
+#: The kind of a kernel that only packs an operand of the next one.
+PACKING = "packed weights"
 #: Ops with blocks, each a program that the node's kernel calls.
 CONTROL = frozenset(["if", "while", "scan"])
 _ANCHORS = frozenset([*REDUCTIONS, *SCATTERS, "cumulative"])
@@ -213,7 +221,8 @@ class Compiler:
 
     def _native(self, node: Node, before: frozenset[Value], after: Epilogue | None) -> None:
         build = NATIVE_KERNELS[node.op.name]
-        nodes, writes = (node,), frozenset(node.outputs)
+        nodes: tuple[Node, ...] = (node,)
+        writes: frozenset[Buffer] = frozenset(node.outputs)
         if after is None:
             built = build(node, self.target)
         else:
@@ -221,22 +230,10 @@ class Compiler:
             nodes += after.nodes
             written = frozenset([value for value, _ in after.outputs])
             writes = written | writes if after.kept else written
-        kernel = built.kernel
-        call = Call(
-            kernel.name,
-            kernel.functions,
-            kernel.declares,
-            tuple(built.buffers),
-            built.sizes,
-            kernel.units if built.units is None else built.units,
-            1,
-            kernel.scratch_bytes if built.scratch is None else built.scratch,
-            frozenset(built.buffers) - writes | before,
-            writes,
-            built.work,
-            built.points,
-            built.point_ns,
-        )
+        if built.before is not None:
+            made = frozenset([built.before.buffers[-1]])
+            self._add(_call(built.before, made, before), PACKING, nodes, None)
+        call = _call(built, writes, before)
         kind = node.op.name if after is None else f"{node.op.name}, map"
         self._add(call, kind, nodes, None)
 
@@ -305,6 +302,26 @@ class Compiler:
             copies,
             self.options.fork,
         )
+
+
+def _call(built: NativeCall, writes: frozenset[Buffer], before: frozenset[Value]) -> Call:
+    """The call of a native kernel that writes these buffers, after those checks."""
+    kernel = built.kernel
+    return Call(
+        kernel.name,
+        kernel.functions,
+        kernel.declares,
+        tuple(built.buffers),
+        built.sizes,
+        kernel.units if built.units is None else built.units,
+        1,
+        kernel.scratch_bytes if built.scratch is None else built.scratch,
+        frozenset(built.buffers) - writes | before,
+        writes,
+        built.work,
+        built.points,
+        built.point_ns,
+    )
 
 
 def _rebound(call: Call, places: dict[Buffer, Buffer], before: frozenset[Value]) -> Call:

@@ -14,6 +14,7 @@ from graphc.backends.llvm.contract import (
 )
 from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
+from graphc.backends.llvm.contract.turn import turned
 from graphc.backends.llvm.contract.winograd import (
     SOME_IMAGES,
     WinogradProblem,
@@ -38,11 +39,14 @@ from graphc.ir.graph import Node
 from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
 from graphc.passes.layout import Packing
+from graphc.passes.winograd import back_padding
 
 #: Rows of a product whose right matrix is packed.
 LEAST_ROWS = 4
 #: Part of the cycles of the plain convolution that Winograd's algorithm may take.
 WINOGRAD_GAIN = 0.85
+#: Cycles of turning an element around, and of transforming a kernel of 3 x 3.
+TURN_CYCLES, WEIGHT_CYCLES = 1.0, 32.0
 _NONE = ((0, 0), (0, 0))  # of padding
 
 
@@ -73,17 +77,53 @@ def packing_of(node: Node, target: Target, winograd: bool = False) -> Packing | 
 
 
 def _winograd_width(node: Node, target: Target) -> int | None:
-    """Channels of a panel where Winograd's algorithm computes a convolution faster."""
-    (n, channels, *size), w = [value.type.shape for value in node.inputs]
-    attrs, lanes = node.attrs, target.lanes(32)
-    plain = node.op.name == "conv" and set(attrs["stride"]) | set(attrs["dilation"]) == {1}
-    if not plain or w[2:] != (3, 3) or node.outputs[0].type.dtype is not F32 or channels % lanes:
+    """Channels of a panel where Winograd's algorithm computes a convolution faster, by a weight
+    that is transformed ahead."""
+    problem = _winograd_of(node, target) if node.op.name == "conv" else None
+    return None if problem is None else _gaining(problem, target, 0.0)
+
+
+def winograd_alone(node: Node, target: Target) -> int | None:
+    """The same where the weight is transformed, and the input and result turned, in each call;
+    for gradients of inputs too."""
+    if node.op.name not in ("conv", "conv_grad_input"):
         return None
-    problem = WinogradProblem(static(n), channels, w[0], tuple(size), attrs["padding"])
+    problem = _winograd_of(node, target)
+    if problem is None:
+        return None
+    images, (height, width) = problem.batch or SOME_IMAGES, problem.size
+    x = problem.channels * height * width
+    result = problem.outputs * problem.out_size[0] * problem.out_size[1]
+    more = images * (x + result) * TURN_CYCLES
+    return _gaining(problem, target, more + problem.channels * problem.outputs * WEIGHT_CYCLES)
+
+
+def _winograd_of(node: Node, target: Target) -> WinogradProblem | None:
+    """The convolution that the node is, if the algorithm has a kernel for it."""
+    x, w = [value.type for value in node.inputs]
+    attrs, lanes = node.attrs, target.lanes(32)
+    sizes = (*x.shape[1:], *w.shape, *node.outputs[0].type.shape[1:])
+    if len(x.shape) != 4 or not all([isinstance(d, int) and d > 0 for d in sizes]):
+        return None
+    plain = attrs["groups"] == 1 and set(attrs["stride"]) | set(attrs["dilation"]) == {1}
+    if not plain or w.shape[2:] != (3, 3) or w.dtype is not F32 or x.shape[1] % lanes:
+        return None
+    back, padding = node.op.name == "conv_grad_input", attrs["padding"]
+    outputs = node.outputs[0].type.shape[1]
+    if back:
+        padding = back_padding(padding)
+    if min([min(pair) for pair in padding]) < 0:  # which would crop
+        return None
+    return WinogradProblem(static(x.shape[0]), x.shape[1], outputs, x.shape[2:], padding)
+
+
+def _gaining(problem: WinogradProblem, target: Target, more: float) -> int | None:
+    """Channels of a panel where the algorithm and `more` cycles are faster than the plain way."""
+    lanes = target.lanes(32)
     schedule = schedule_winograd(problem, target, lanes)
-    images = problem.batch or SOME_IMAGES
-    multiplies = images * channels * w[0] * 9 * problem.out_size[0] * problem.out_size[1]
-    if schedule.cycles > WINOGRAD_GAIN * multiplies / lanes:
+    images, (height, width) = problem.batch or SOME_IMAGES, problem.out_size
+    multiplies = images * problem.channels * problem.outputs * 9 * height * width
+    if schedule.cycles + more > WINOGRAD_GAIN * multiplies / lanes:
         return None
     return schedule.vectors * lanes
 
@@ -140,6 +180,22 @@ def _conv_grad_input_last(node: Node, target: Target, after: Epilogue | None = N
     return _call(node, target, after, conv_grad_input_last)
 
 
+def _turns(node: Node, target: Target) -> bool:
+    (_, m, n), dtype = node.inputs[0].type.shape, node.outputs[0].type.dtype
+    return isinstance(m, int) and isinstance(n, int) and m * n > 0 and dtype in (F32, F64)
+
+
+@native_kernel("turned", fits=_turns)
+def _turned(node: Node, target: Target) -> NativeCall:
+    (x,), (out,) = node.inputs, node.outputs
+    batch, m, n = x.type.shape
+    kernel = turned(static(batch), m, n, out.type.dtype.name, target)
+    given = [batch for _ in kernel.sizes]
+    one = m * n * 0.25
+    work = one * (batch if isinstance(batch, int) else SOME_IMAGES)
+    return NativeCall(kernel, (base_of(x), out), given, work, points=batch, point_ns=one)
+
+
 def _winograd_problem(node: Node) -> WinogradProblem:
     n, *size, channels = node.inputs[0].type.shape
     outputs, padding = node.attrs["outputs"], node.attrs["padding"]
@@ -193,8 +249,9 @@ def _weight_fits(node: Node, target: Target) -> bool:
 @native_kernel("winograd_weight", fits=_weight_fits)
 def _winograd_weight(node: Node, target: Target) -> NativeCall:
     (w,), (u,) = node.inputs, node.outputs
-    outputs, channels = w.type.shape[:2]
-    kernel = winograd_weight(outputs, channels, node.attrs["width"], target)
+    back = node.attrs["back"]
+    outputs, channels = w.type.shape[1::-1] if back else w.type.shape[:2]
+    kernel = winograd_weight(outputs, channels, node.attrs["width"], target, back=back)
     return NativeCall(kernel, (base_of(w), u), work=outputs * channels * 4.0)
 
 

@@ -1,20 +1,25 @@
-"""What this backend wants of a graph whose weights are kept: layouts, and packed weights."""
+"""What this backend wants of a graph: layouts and packed weights where weights are kept, and the
+algorithms that are faster where other bits are allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from graphc.backends.llvm.channels_last import packing_of, product_width
+from graphc.backends.llvm.channels_last import packing_of, product_width, winograd_alone
 from graphc.backends.llvm.products import panel_columns
+from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
+from graphc.ir.dims import Facts
 from graphc.ir.graph import Graph
 from graphc.passes.layout import ChannelsLast
 from graphc.passes.pack_constants import pack_constants
 from graphc.passes.pack_products import PackProducts
 from graphc.passes.pipeline import Context, Pipeline, function_pass
+from graphc.passes.winograd import Winograd
 
 _CLAIMED = frozenset(
-    "conv_last conv_grad_input_last conv_depthwise_last conv_winograd winograd_weight".split()
+    "conv_last conv_grad_input_last conv_depthwise_last conv_winograd winograd_weight "
+    "turned".split()
 )
 
 
@@ -40,3 +45,20 @@ def choose_layouts(
     )
     context = Context(claimed=_CLAIMED)
     return Pipeline(passes, verify).run(graph, context)
+
+
+def choose_algorithms(
+    graph: Graph,
+    *,
+    dims: Mapping[str, Facts] | None = None,
+    verify: str | None = None,
+    target: Target | None = None,
+    winograd: bool | None = None,
+) -> Graph:
+    """The CORE graph with the convolutions by Winograd's algorithm that it computes faster, though
+    it rounds in other places (None asks `settings.winograd`)."""
+    cpu = target or get_target()
+    if not (settings.winograd if winograd is None else winograd):
+        return graph
+    passes = (Winograd(lambda node: winograd_alone(node, cpu)),)
+    return Pipeline(passes, verify).run(graph, Context(claimed=_CLAIMED, dims=dims or {}))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.kernel import Kernel
+from graphc.backends.llvm.emit.printer import Buffer
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim
 from graphc.ir.graph import Node, Value
@@ -28,16 +29,18 @@ class NativeCall:
     points and point_ns say the same where sizes are symbolic.
     units and scratch (bytes of one thread) are given where they are symbolic sizes that the
     kernel itself does not tell.
+    before: a call that prepares its last buffer for this one, where each thread would have to.
     """
 
     kernel: Kernel
-    buffers: Sequence[Value]
+    buffers: Sequence[Buffer]
     sizes: Sequence[AnyDim] = ()
     work: float = 10_000.0
     units: AnyDim | None = None
     scratch: AnyDim | None = None
     points: AnyDim = 0
     point_ns: float = 0.0
+    before: NativeCall | None = None
 
 
 Build = Callable[..., NativeCall]

@@ -9,10 +9,12 @@ from graphc.backends.llvm.contract import (
     ConvProblem,
     GemmProblem,
     Kernel,
+    PackedWeights,
     conv,
     conv_grad_input,
     conv_grad_weight,
     gemm,
+    pack_weights,
 )
 from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
 from graphc.backends.llvm.contract.gemm_schedule import best_panel, schedule_gemm
@@ -25,10 +27,13 @@ from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Node, Value
 from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
+from graphc.passes.loop.ir import Partial
 from graphc.passes.products import MatrixProduct, matrix_product
 
 #: Multiply-adds a nanosecond, for estimates.
 RATE = 20.0
+#: Bytes of weights packed in a nanosecond.
+PACK_RATE = 8.0
 
 _SAME_BITS = {"u64": "i64", "u32": "i32", "u16": "i16"}
 
@@ -48,18 +53,21 @@ def _gemm(problem: GemmProblem, target: Target, after: Epilogue | None) -> Kerne
 
 @lru_cache(maxsize=256)
 def _convolution(
-    name: str, problem: ConvProblem, target: Target, after: Epilogue | None = None
+    name: str, problem: ConvProblem, target: Target, packed: bool, after: Epilogue | None
 ) -> Kernel:
-    if after is None:
-        return _CONVOLUTIONS[name](problem, target)
-    return _CONVOLUTIONS[name](problem, target, epilogue=finish(after, target))
+    emit = conv_grad_input if name == "conv_grad_input" else conv
+    last = None if after is None else finish(after, target)
+    return emit(problem, target, packed_weights=packed, epilogue=last)
 
 
-_CONVOLUTIONS = {
-    "conv": conv,
-    "conv_grad_input": conv_grad_input,
-    "conv_grad_weight": conv_grad_weight,
-}
+@lru_cache(maxsize=256)
+def _packing(problem: ConvProblem, target: Target, back: bool) -> PackedWeights | None:
+    """The kernel that packs weights ahead of a convolution; None where that does so itself.
+
+    Each thread would pack all of them, unless a unit of its work is some channels of one image.
+    """
+    found = pack_weights(problem, target, for_grad_input=back)
+    return None if found is None or found.used_once else found
 
 
 def _product(node: Node) -> MatrixProduct:
@@ -190,19 +198,29 @@ def written_by(node: Node, after: Epilogue | None) -> list[Value]:
 def _conv(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
     x, w = node.inputs
     problem = conv_problem(node, x.type.shape, w.type.shape)
-    buffers = (base_of(x), base_of(w), *written_by(node, after))
-    kernel = _convolution(node.op.name, problem, target, after)
-    return conv_call(node, kernel, problem, x.type.shape[0], buffers)
+    return _with_weights(node, problem, target, after)
 
 
 @native_kernel("conv_grad_input", frame=_conv_frame)
 def _conv_grad_input(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
-    grad, w = node.inputs
-    out = node.outputs[0]
-    problem = conv_problem(node, out.type.shape, w.type.shape)
-    buffers = (base_of(grad), base_of(w), *written_by(node, after))
-    kernel = _convolution(node.op.name, problem, target, after)
-    return conv_call(node, kernel, problem, out.type.shape[0], buffers)
+    problem = conv_problem(node, node.outputs[0].type.shape, node.inputs[1].type.shape)
+    return _with_weights(node, problem, target, after)
+
+
+def _with_weights(
+    node: Node, problem: ConvProblem, target: Target, after: Epilogue | None
+) -> NativeCall:
+    """The call of a convolution or of its input's gradient, and the one that packs its weights."""
+    x, w = [base_of(value) for value in node.inputs]
+    packing = _packing(problem, target, node.op.name == "conv_grad_input")
+    kernel = _convolution(node.op.name, problem, target, packing is not None, after)
+    batch = node.inputs[0].type.shape[0]
+    if packing is None:
+        return conv_call(node, kernel, problem, batch, (x, w, *written_by(node, after)))
+    panels = Partial("packed", F32, packing.bytes // F32.itemsize, 1)
+    pack = NativeCall(packing.kernel, (w, panels), work=packing.bytes / PACK_RATE)
+    call = conv_call(node, kernel, problem, batch, (x, panels, *written_by(node, after)))
+    return replace(call, before=pack)
 
 
 @native_kernel("conv_grad_weight")
@@ -211,5 +229,5 @@ def _conv_grad_weight(node: Node, target: Target) -> NativeCall:
     out = node.outputs[0]
     problem = conv_problem(node, x.type.shape, out.type.shape)
     buffers = (base_of(x), base_of(grad), out)
-    kernel = _convolution(node.op.name, problem, target)
+    kernel = conv_grad_weight(problem, target)
     return conv_call(node, kernel, problem, x.type.shape[0], buffers)

@@ -36,7 +36,7 @@ class Settings:
     cache_bytes  the size that each cache on disk is kept under
     num_threads  threads of the pool; 0 means one a core            GRAPHC_NUM_THREADS
     spin         polls of a worker without work before it sleeps
-    winograd     whether traced modules may take Winograd's algorithm: see `config`
+    winograd     whether Winograd's algorithm may be taken: see `config`
                                                                     GRAPHC_WINOGRAD (0 or 1)
     verify       whether LLVM's verifier runs over all IR text      GRAPHC_VERIFY_IR (0 or 1)
     """

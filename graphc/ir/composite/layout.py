@@ -176,3 +176,22 @@ class conv_depthwise_last(Composite):
         ),
         Case("f64[1, 7, 9]", "f64[3, 9]", stride=(1,), padding=((1, 1),), dilation=(1,)),
     )  # fmt: skip
+
+
+@op("turned")
+class turned(Composite):
+    """x[batch, m, n] as [batch, n, m] in memory: whoever reads the result reads it in its order.
+
+    A permute is how its reader reads, which costs a reduction along what lies far apart more than
+    the copy does.
+    """
+
+    x: Float
+
+    def expand(x):
+        if len(x.type.shape) != 3:
+            raise ShapeError(f"turned takes a batch of matrices, not {x.type.text}")
+        return ops.permute(x, perm=(0, 2, 1))
+
+    no_onnx = "goes out as its expansion"
+    samples = (Case("f32[2, 19, 37]"), Case("f64[1, 5, 3]"))

@@ -14,7 +14,7 @@ import numpy as np
 from .. import ops
 from ..errors import ShapeError
 from ..op import op
-from ..schema import Case, Float, IntAttr, IntPairs
+from ..schema import Case, Flag, Float, IntAttr, IntPairs
 from .base import Composite
 from .layout import first, packed, unpacked
 
@@ -49,20 +49,27 @@ def _both_sides(matrix: np.ndarray, x, axes: tuple[int, int]):
 
 @op("winograd_weight")
 class winograd_weight(Composite):
-    """w [o, c, 3, 3] as the weight [panel, 6, 6, c, width] of `conv_winograd`."""
+    """w [o, c, 3, 3] as the weight [panel, 6, 6, c, width] of `conv_winograd`.
+
+    back: of w [c, o, 3, 3], whose convolution's gradient of x is meant: the kernels are flipped.
+    """
 
     w: Float
     width: IntAttr
+    back: Flag
 
-    def expand(w, width):
+    def expand(w, width, back):
         if len(w.type.shape) != 4 or w.type.shape[2:] != (3, 3) or width < 1:
             raise ShapeError(f"winograd_weight of {w.type.text} in panels of {width}")
+        if back:
+            w = ops.flip(ops.permute(w, perm=(1, 0, 2, 3)), axes=(2, 3))
         return packed(_both_sides(KERNEL, w, (2, 3)), width)
 
     no_onnx = "goes out as its expansion"
     samples = (
-        Case("f32[40, 5, 3, 3]", width=32),
-        Case("f64[8, 3, 3, 3]", width=8),
+        Case("f32[40, 5, 3, 3]", width=32, back=False),
+        Case("f64[8, 3, 3, 3]", width=8, back=False),
+        Case("f32[5, 40, 3, 3]", width=32, back=True),
     )
 
 

@@ -40,12 +40,14 @@ MOST_IDLE = 1.15
 @dataclass(frozen=True, slots=True)
 class PackedWeights:
     """
-    kernel  operands w, packed; its units are panels
-    bytes   size of `packed`, which needs an alignment of 64
+    kernel     operands w, packed; its units are panels
+    bytes      size of `packed`, which needs an alignment of 64
+    used_once  whether a kernel that packs for itself does no more, on several threads either
     """
 
     kernel: Kernel
     bytes: int
+    used_once: bool
 
 
 def conv(
@@ -149,7 +151,7 @@ def pack_weights(
     if _form(problem, target, for_grad_input) != "direct":
         return None
     kernel = _direct(problem, target, for_grad_input, False, None, None)
-    return PackedWeights(kernel.weight_kernel(), kernel.packed_bytes)
+    return PackedWeights(kernel.weight_kernel(), kernel.packed_bytes, kernel.packs_each)
 
 
 @lru_cache(maxsize=256)

@@ -22,6 +22,11 @@ from graphc.backends.llvm.contract.tile import Nest, Operands, contract
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
+# Bytes of the copies of all images and of one panel of all gradients, for which a tile adds up
+# all of a batch: a panel is read for each tile, so it should stay in the second cache.
+MOST_AT_ONCE = 8 << 20
+MOST_PANEL = 256 << 10
+
 # (first, end) of a range of panels or blocks
 Range = tuple[Index, Index]
 
@@ -53,17 +58,37 @@ class WeightGradKernel:
         self.blocks = self.layout.blocks
         self.positions = c.target[0] * self.band_rows * c.target[2]
         self.x_image = self.blocks * self.layout.one_block
-        self.panel = schedule.images * self.positions * self.columns
+        self.at_once = self._is_at_once()
+        self.images = schedule.images if self.at_once is None else self.at_once
+        self.panel = self.images * self.positions * self.columns
         padded = -(-c.source_channels // schedule.rows) * schedule.rows
         self.sum_row = self.taps * self.columns
         self.sum_panel = padded * self.sum_row
         self._place_scratch()
 
+    def _is_at_once(self) -> int | None:
+        """The batch, where all of it is copied before the first tile; else None.
+
+        A tile then adds up all images, so sums wait for no other visit: a block of them is turned
+        into weights while it is in the first cache. Weights of many channels would otherwise go
+        to memory and back with each visit, which takes longer than few positions compute.
+        """
+        schedule = self.schedule
+        if self.batch == 0 or not isinstance(self.batch, int):
+            return None
+        if schedule.bands > 1 or not schedule.by_output or 0 in self.c.target:
+            return None
+        grad = self.batch * self.positions * self.columns
+        copies = self.batch * self.x_image + grad
+        fits = copies * self.sums.bytes <= MOST_AT_ONCE and grad * self.sums.bytes <= MOST_PANEL
+        return self.batch if fits else None
+
     def _place_scratch(self) -> None:
+        at_once = self.at_once is not None
         sizes = {
-            "x": self.schedule.images * self.x_image,
-            "grad": self.panels * self.panel,
-            "sums": self.panels * self.sum_panel,
+            "x": self.images * self.x_image,
+            "grad": self.panel * (1 if at_once else self.panels),
+            "sums": self.schedule.block * self.sum_row if at_once else self.panels * self.sum_panel,
         }
         align = 64 // self.sums.bytes
         self.offsets, at = {}, 0
@@ -92,6 +117,9 @@ class WeightGradKernel:
             panels, blocks = (low, high), (0, self.blocks)
             if not self.schedule.by_output:
                 panels, blocks = (0, self.panels), (low, high)
+            if self.at_once is not None:
+                self._panels(which, self.at_once, panels)
+                return
             count = {"count": self.panels * self.sum_panel}
             clear.call(emitter, (self._scratch("sums"),), count)
             self._images(which, panels, blocks)
@@ -113,7 +141,35 @@ class WeightGradKernel:
             scratch_bytes=self.scratch_bytes,
         )
 
-    # The sum over images
+    # All images at once
+
+    def _panels(self, group: Index, images: int, panels: Range) -> None:
+        """The weights of some panels: copies of all images, then block after block."""
+        emitter, c = self.entry, self.c
+        rows = (0, c.target[1])
+
+        def place(image: Index) -> Index:
+            return emitter.add(emitter.mul(image, c.groups), group)
+
+        def copy(image: Index, _carried: Sequence[str]) -> None:
+            self._pack_x(place(image), image, rows, (0, self.blocks))
+
+        def panel(at: Index, _carried: Sequence[str]) -> None:
+            def turn(image: Index, _none: Sequence[str]) -> None:
+                self._pack_grad(place(image), image, rows, (at, emitter.add(at, 1)))
+
+            def block(which: Index, _none: Sequence[str]) -> None:
+                blocks = (which, emitter.add(which, 1))
+                self._tiles(images, c.target[1], (at, emitter.add(at, 1)), blocks)
+                self._finish(group, (at, emitter.add(at, 1)), blocks)
+
+            emitter.loop(0, images, 1, turn)
+            emitter.loop(0, self.blocks, 1, block)
+
+        emitter.loop(0, images, 1, copy)
+        emitter.loop(*panels, 1, panel)
+
+    # The sum over images, a few at a time
 
     def _images(self, group: Index, panels: Range, blocks: Range) -> None:
         emitter, schedule, c = self.entry, self.schedule, self.c
@@ -175,7 +231,7 @@ class WeightGradKernel:
             channel = emitter.add(emitter.mul(image_group, c.target_channels), first)
             pixel = emitter.add(emitter.mul(channel, plane), emitter.mul(row, c.target[2]))
             position = emitter.add(emitter.mul(step, per_image), emitter.mul(depth, count))
-            place = emitter.add(emitter.mul(panel, self.panel), emitter.mul(position, self.columns))
+            place = emitter.add(self._panel_at(panel), emitter.mul(position, self.columns))
             there = vector.address(self._scratch("grad"), place)
 
             def some(at: Index, _carried: Sequence[str]) -> None:
@@ -196,10 +252,20 @@ class WeightGradKernel:
 
         emitter.loop(*panels, 1, in_panel)
 
+    @property
+    def _tap_strides(self) -> list[int]:
+        """Elements of the copy of x from one tap to the next, in each dimension."""
+        steps = (self.layout.plane, self.layout.row, self.layout.pixel)
+        return [tap * step for tap, step in zip(self.c.tap_step, steps)]
+
+    def _panel_at(self, panel: Index) -> Index:
+        """Where a panel of the gradient lies in its copy, which may hold one panel only."""
+        return 0 if self.at_once is not None else self.entry.mul(panel, self.panel)
+
     def _tile_function(self) -> Subroutine:
         """Pointers a (x), b (a panel of the gradient), c (sums); counts of images and rows."""
         c, schedule, layout = self.c, self.schedule, self.layout
-        images = 1 if schedule.images == 1 else None
+        images = 1 if self.images == 1 else self.at_once
         rows = c.target[1] if schedule.bands == 1 else None
         routine = Subroutine(("a", "b", "c"), {"images": images, "rows": rows})
         emitter = routine.emitter
@@ -210,34 +276,40 @@ class WeightGradKernel:
             (routine.values["rows"], c.source_step[1] * layout.row),
             (c.target[2], c.source_step[2] * layout.pixel),
         )
+        taps = [(y, x) for y in range(schedule.taps[0]) for x in range(schedule.taps[1])]
         places = [
-            vector.address("%c", row * self.sum_row + v * vector.lanes)
+            vector.address("%c", row * self.sum_row + number * self.columns + v * vector.lanes)
+            for number in range(len(taps))
             for row in range(schedule.rows)
             for v in range(schedule.vectors)
         ]
-        start = [vector.load(place) for place in places]
+        _, down, across = self._tap_strides
+        a_rows = [y * down + x * across + row for y, x in taps for row in range(schedule.rows)]
+        start = [vector.load(place) if self.at_once is None else vector.zero for place in places]
         masks = [None] * schedule.vectors
-        operands = Operands("%a", "%b", list(range(schedule.rows)), self.columns, masks)
+        operands = Operands("%a", "%b", a_rows, self.columns, masks)
         for place, value in zip(places, contract(emitter, vector, operands, nest, start)):
             vector.store(value, place)
-        routine.define(self.builder, f"grad{schedule.rows}x{schedule.vectors}")
+        routine.define(self.builder, f"grad{len(a_rows)}x{schedule.vectors}")
         return routine
 
     def _tiles(self, images: Index, rows: Index, panels: Range, blocks: Range) -> None:
         emitter, c, vector = self.entry, self.c, self.vector
         layout, schedule = self.layout, self.schedule
         end = emitter.minimum(emitter.mul(blocks[1], schedule.block), c.source_channels)
-        steps = (layout.plane, layout.row, layout.pixel)
-        strides = [tap * step for tap, step in zip(c.tap_step, steps)]
+        strides = self._tap_strides
 
         def tile(panel: Index, tap: tuple[Index, Index], channel: Index) -> None:
             block = emitter.floor_div(channel, schedule.block)
             within = emitter.remainder(channel, block, schedule.block)
             a_at = emitter.add(emitter.mul(block, layout.one_block), within)
             a = vector.address(self._scratch("x"), emitter.add(a_at, tap[1]))
-            b = vector.address(self._scratch("grad"), emitter.mul(panel, self.panel))
-            c_at = emitter.mul(panel, self.sum_panel)
-            c_at = emitter.add(c_at, emitter.mul(channel, self.sum_row))
+            b = vector.address(self._scratch("grad"), self._panel_at(panel))
+            if self.at_once is None:
+                c_at = emitter.mul(panel, self.sum_panel)
+                c_at = emitter.add(c_at, emitter.mul(channel, self.sum_row))
+            else:
+                c_at = emitter.mul(within, self.sum_row)
             c_at = emitter.add(c_at, emitter.mul(tap[0], self.columns))
             into = vector.address(self._scratch("sums"), c_at)
             assert self.tile is not None
@@ -253,10 +325,12 @@ class WeightGradKernel:
                 tile(panel, (number, place), channel)
 
             def across(depth: Index, height: Index) -> None:
-                emitter.loop(0, c.kernel[2], 1, lambda width, _none: at(depth, height, width))
+                step = schedule.taps[1]
+                emitter.loop(0, c.kernel[2], step, lambda width, _none: at(depth, height, width))
 
             def down(depth: Index, _none: Sequence[str]) -> None:
-                emitter.loop(0, c.kernel[1], 1, lambda height, _none: across(depth, height))
+                step = schedule.taps[0]
+                emitter.loop(0, c.kernel[1], step, lambda height, _none: across(depth, height))
 
             emitter.loop(0, c.kernel[0], 1, down)
 
@@ -277,7 +351,7 @@ class WeightGradKernel:
         high = emitter.mul(end, self.taps)
         total = c.source_channels * self.taps
         least = total
-        if not schedule.by_output and self.blocks > 1:
+        if (self.at_once is not None or not schedule.by_output) and self.blocks > 1:
             least = (c.source_channels - (self.blocks - 1) * schedule.block) * self.taps
         exact = least < side
         turn = transposer(self.builder, vector, self.sums, into=self.stored, exact=exact)
@@ -285,14 +359,17 @@ class WeightGradKernel:
         def panel(at: Index, _carried: Sequence[str]) -> None:
             first = emitter.mul(at, self.columns)
             exist = emitter.minimum(emitter.sub(c.target_channels, first), self.columns)
-            source = vector.address(self._scratch("sums"), emitter.mul(at, self.sum_panel))
+            source = self._scratch("sums")
+            if self.at_once is None:
+                source = vector.address(source, emitter.mul(at, self.sum_panel))
             row = emitter.add(emitter.mul(group, c.target_channels), first)
             out = vector.address("%out", emitter.mul(row, total), self.stored)
 
             def some(place: Index, _none: Sequence[str]) -> None:
                 if not exact:
                     place = emitter.minimum(place, emitter.sub(high, side))
-                here = vector.address(source, emitter.mul(place, self.columns))
+                within = place if self.at_once is None else emitter.sub(place, low)
+                here = vector.address(source, emitter.mul(within, self.columns))
                 counts: dict[str, Index] = {
                     "rows": emitter.minimum(emitter.sub(high, place), side) if exact else side,
                     "count": exist,

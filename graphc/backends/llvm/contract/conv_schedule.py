@@ -84,6 +84,7 @@ def bands_of(c: Correlation, height: int, item_bytes: int) -> int:
 class WeightGradSchedule:
     """
     rows       input channels in a tile
+    taps       taps of the kernel in a tile, down and across: one, a row of them or a plane
     vectors    vectors of output channels in a tile
     block      input channels that lie together in the copy of the input
     bands      bands of rows that an image is cut into
@@ -97,6 +98,7 @@ class WeightGradSchedule:
     bands: int
     images: int
     by_output: bool
+    taps: tuple[int, int] = (1, 1)
 
 
 def schedule_weight_grad(
@@ -106,21 +108,21 @@ def schedule_weight_grad(
     side = min(lanes, 32 // item_bytes)
     block = -(-min(c.source_channels, 16) // side) * side
     panels = -(-c.target_channels // lanes)
-    best: tuple[float, int, int] | None = None
+    best: tuple[float, int, int, tuple[int, int]] | None = None
     for most, vectors in tile_choices(target):
+        # The last panel is as wide as the others.
+        wide = -(-panels // vectors)
         for rows in range(1, min(most, block, c.source_channels) + 1):
             if block % rows and rows != c.source_channels:
                 continue
-            full, rest = divmod(panels, vectors)
-            cost = full * tile_cost(rows, vectors)
-            if rest:
-                # The last panel is as wide as the others.
-                cost += tile_cost(rows, vectors)
-            cost *= -(-c.source_channels // rows)
-            if best is None or cost < best[0]:
-                best = (cost, rows, vectors)
+            for taps in _tap_choices(c, rows, most):
+                joined = taps[0] * taps[1]
+                cost = wide * tile_cost(rows * joined, vectors) / joined
+                cost *= -(-c.source_channels // rows)
+                if best is None or cost < best[0]:
+                    best = (cost, rows, vectors, taps)
     assert best is not None
-    _, rows, vectors = best
+    _, rows, vectors, taps = best
     depth, height, width = c.target
     x_row = c.copy[0] * c.copy[2] * c.source_channels * c.source_step[1] * item_bytes
     y_row = depth * width * c.target_channels * item_bytes
@@ -133,4 +135,16 @@ def schedule_weight_grad(
         images = max(1, min(512 // positions, 2 * BAND_BYTES // image_bytes))
     out_panels = -(-c.target_channels // (vectors * lanes))
     by_output = out_panels >= 4 or out_panels >= -(-c.source_channels // block)
-    return WeightGradSchedule(rows, vectors, block, bands, images, by_output)
+    return WeightGradSchedule(rows, vectors, block, bands, images, by_output, taps)
+
+
+def _tap_choices(c: Correlation, rows: int, most: int) -> list[tuple[int, int]]:
+    """The taps that a tile of `rows` channels may hold.
+
+    Where these are all there are, few multiply-adds of one tap alone would wait for each other.
+    """
+    if rows < c.source_channels:
+        return [(1, 1)]
+    _, height, width = c.kernel
+    choices = dict.fromkeys([(1, 1), (1, width), (height, width)])
+    return [taps for taps in choices if taps[0] * taps[1] * rows in range(1, max(most, rows) + 1)]

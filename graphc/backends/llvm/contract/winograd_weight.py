@@ -19,9 +19,14 @@ from graphc.ir.composite.winograd import PATCH
 TAPS = 9
 
 
-def winograd_weight(outputs: int, channels: int, width: int, target: Target) -> Kernel:
+def winograd_weight(
+    outputs: int, channels: int, width: int, target: Target, *, back: bool = False
+) -> Kernel:
     """Operands w [outputs, channels, 3, 3] and u [panel, 6, 6, channel, width], f32; a unit is a
-    panel. What a panel has no output for is zero."""
+    panel. What a panel has no output for is zero.
+
+    back: w is [channels, outputs, 3, 3], with kernels that are flipped.
+    """
     builder, operands = KernelBuilder(), ("w", "u")
     emitter = entry_emitter(operands, ())
     stored = element("f32")
@@ -31,24 +36,35 @@ def winograd_weight(outputs: int, channels: int, width: int, target: Target) -> 
     clear = zero_filler(builder, vector)
     columns = channels * TAPS
 
+    def gather(first: Index, exist: Index, c: Index) -> None:
+        """The kernels of a panel as rows [channel][tap], columns outputs: those of all channels,
+        or, where the outputs of one lie together, of the channel c."""
+        count, apart = (TAPS, TAPS) if back else (columns, columns)
+        source = vector.address("%w", emitter.mul(emitter.mul(c, outputs), TAPS))
+        source = vector.address(source, emitter.mul(first, apart))
+        into = vector.address("%scratch", emitter.mul(c, TAPS * width))
+
+        def rows(start: Index, _none: Sequence[str]) -> None:
+            counts: dict[str, Index] = {
+                "rows": emitter.minimum(emitter.sub(exist, start), side),
+                "count": count,
+                "from_stride": apart,
+                "to_stride": width,
+            }
+            here = vector.address(source, emitter.mul(start, apart))
+            turn.call(emitter, (here, vector.address(into, start)), counts)
+
+        emitter.loop(0, exist, side, rows)
+
     def panel(at: Index, _none: Sequence[str]) -> None:
         first = emitter.mul(at, width)
         exist = emitter.minimum(emitter.sub(outputs, first), width)
         if outputs % width:
             clear.call(emitter, ("%scratch",), {"count": columns * width})
-        source = vector.address("%w", emitter.mul(first, columns))
-
-        def rows(start: Index, _none: Sequence[str]) -> None:
-            counts: dict[str, Index] = {
-                "rows": emitter.minimum(emitter.sub(exist, start), side),
-                "count": columns,
-                "from_stride": columns,
-                "to_stride": width,
-            }
-            here = vector.address(source, emitter.mul(start, columns))
-            turn.call(emitter, (here, vector.address("%scratch", start)), counts)
-
-        emitter.loop(0, exist, side, rows)
+        if back:
+            emitter.loop(0, channels, 1, lambda c, _none: gather(first, exist, c))
+        else:
+            gather(first, exist, 0)
         to = vector.address("%u", emitter.mul(at, PATCH * PATCH * channels * width))
 
         def channel(c: Index, _none: Sequence[str]) -> None:
@@ -58,7 +74,7 @@ def winograd_weight(outputs: int, channels: int, width: int, target: Target) -> 
 
     def transform(c: Index, v: Index, to: str) -> None:
         taps = []
-        for tap in range(TAPS):
+        for tap in reversed(range(TAPS)) if back else range(TAPS):
             row = emitter.add(emitter.mul(c, TAPS), tap)
             place = emitter.add(emitter.mul(row, width), v)
             taps.append(vector.load(vector.address("%scratch", place)))
