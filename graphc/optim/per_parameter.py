@@ -190,6 +190,19 @@ class PerParameterOptimizer(Optimizer):
         recorder().step_ends()
         return loss
 
+    def state_dict(self):
+        """Return the state as `Optimizer.state_dict`; each counter of steps is a tensor of its own.
+
+        Who loads it may count on in place.
+        """
+        seen = set()
+        for state in self.state.values():
+            step = state.get("step")
+            if id(step) in seen and isinstance(step, torch.Tensor):
+                state["step"] = step.clone()
+            seen.add(id(step))
+        return super().state_dict()
+
     def _step_together(self, params, group, counters):
         """Update all of a group at once, if this optimizer can: tell whether it did."""
         return False

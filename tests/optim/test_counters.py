@@ -76,3 +76,14 @@ def test_a_half_counter_sticks_where_its_numbers_end():
     for _ in range(3):
         step(weights, optimizer)
     assert counters(optimizer)[0].item() == 2048
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_a_state_dict_has_a_counter_for_each_parameter(make):
+    weights, optimizer, _ = stepped(make, 3)
+    states = optimizer.state_dict()["state"]
+    states[0]["step"] += 1
+    assert [state["step"].item() for state in states.values()] == [4, 3]
+    assert [c.item() for c in counters(optimizer)] == [4, 3]
+    step(weights, optimizer)
+    assert [c.item() for c in counters(optimizer)] == [5, 4]
