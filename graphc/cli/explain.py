@@ -92,9 +92,9 @@ def _summary(console: Console, name: str, report: Explanation) -> None:
     )
     if took is not None:
         console.line(
-            f"  measured: {time_text(took)}, {100 * report.floor_s / took:.2g} % of that limit"
+            f"  measured: {time_text(took)}, {100 * report.floor_s / took:.3g} % of that limit"
             + (
-                " (what fits into a cache moves faster than memory)"
+                " (a cache is faster than memory, and Winograd's algorithm multiplies less)"
                 if report.floor_s > took
                 else ""
             )
