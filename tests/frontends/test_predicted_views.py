@@ -7,7 +7,7 @@ from graphc.frontends import predict
 
 
 @pytest.fixture
-def taken(monkeypatch):
+def taken(monkeypatch, fresh_recorder):
     """Counts the views that were predicted."""
     counts, take = [0], predict.take_view
 

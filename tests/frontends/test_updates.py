@@ -11,7 +11,7 @@ RATES = (
 
 
 @pytest.fixture
-def taken(monkeypatch):
+def taken(monkeypatch, fresh_recorder):
     """Counts the updates that were predicted."""
     counts, take = [0], updates._taken
 
