@@ -5,14 +5,17 @@ few such runs the entry is compiled a second time, in two halves (`backends.base
 packs the weights, and what each run computes. The bits stay. A run with other weights takes the
 first code again.
 
-Whether weights are the same is a comparison of cells: what a cell holds does not change, as long as
-somebody holds the cell (who lets numpy see its memory copies it then).
+Whether weights are the same is a comparison of cells: what a cell holds does not change (memory
+that numpy sees gets a new cell). The cells are not held here: when a weight goes, so does what was
+packed.
 """
 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +79,15 @@ def _multiplies(node: Node) -> int:
     return count
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Weights that are packed: their cells, the memory of the panels, and what `late` takes."""
+
+    cells: list[weakref.ref[Cell]]
+    memory: list[Any]
+    operands: list[int]
+
+
 class KeptWeights:
     """Watches the weights of an entry. `run` is called by one thread or several."""
 
@@ -85,22 +97,22 @@ class KeptWeights:
         self._split: Split | None = None
         self._seen: list[int] = []  # ids of the cells of the last run: held by nobody here
         self._times = 0
-        self._bound: tuple[list[Cell], list[Any], list[int]] | None = None
+        self._bound: Bound | None = None
 
     def run(self, operands: Sequence[Cell], outputs: Sequence[int]) -> bool:
         """Computes the outputs with packed weights; False where they are not packed."""
         cells = [operands[k] for k in self.places]
         bound = self._bound
-        if bound is None or not all(map(is_, cells, bound[0])):
+        if bound is None or not all(map(is_, cells, [ref() for ref in bound.cells])):
             bound = self._watched(cells)
             if bound is None:
                 return False
         given = [operands[k].buffer.address for k in self.others]
         assert self._split is not None
-        self._split.late.run(given + bound[2], outputs)
+        self._split.late.run(given + bound.operands, outputs)
         return True
 
-    def _watched(self, cells: list[Cell]) -> tuple[list[Cell], list[Any], list[int]] | None:
+    def _watched(self, cells: list[Cell]) -> Bound | None:
         """Counts runs with the same weights; packs them when they have come often."""
         self._bound = None  # what was packed is given back
         seen = [id(cell) for cell in cells]
@@ -115,5 +127,10 @@ class KeptWeights:
             winograd = settings.winograd and not self.exact
             self._split = build_split(self.graph, self.places, exact=self.exact, winograd=winograd)
         memory, operands = self._split.pack([cell.buffer.address for cell in cells])
-        self._bound = bound = cells, memory, operands
+        refs = [weakref.ref(cell, self._release) for cell in cells]
+        self._bound = bound = Bound(refs, memory, operands)
         return bound
+
+    def _release(self, _cell: Any) -> None:
+        """A weight is gone: what was packed is of no use."""
+        self._bound = None

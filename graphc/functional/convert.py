@@ -73,7 +73,7 @@ def exported(self: Tensor) -> np.ndarray:
         others = storage.leaf is not None or _references(storage) > _references_of_one()
         if others or storage.cell.requires_grad:
             buffer = buffer_of(array_of(buffer, storage.cell.type))
-            storage.show(buffer)
+        storage.show(buffer)  # (a new cell even on the same memory, which numpy may write from now)
         export = Export(buffer, storage.cell.type)
         storage.export = weakref.ref(export)
     else:

@@ -2,9 +2,10 @@
 
 Kernels of convolutions read and write channels-last memory without turning anything around. So
 each convolution that the backend wants becomes one of a permuted input, its result a permute of
-that; and the permutes sink through pointwise ops, reductions and movement, until they
-meet the next convolution's and cancel. The graph stays as it was where more would be moved by the
-permutes that are left than the kernels of its convolutions would have moved.
+that; and the permutes sink through pointwise ops, movement, and reductions that do not care for the
+order, until they meet the next convolution's and cancel. The graph stays as it was where more would
+be moved by the permutes that are left than the kernels of its convolutions would have moved. Bits
+stay, but for those of Winograd's algorithm.
 """
 
 from __future__ import annotations
@@ -124,6 +125,14 @@ def _count(value: Value) -> int:
     return count
 
 
+def _any_order(node: Node, perm: Perm) -> bool:
+    """Whether a reduction over the turned axes has the same bits: an extreme, or one over last axes
+    that stay where they are."""
+    axes, rank = node.attrs["axes"], len(perm)
+    stay = axes == tuple(range(rank - len(axes), rank)) and all([perm[i] == i for i in axes])
+    return stay or node.op.name in ("reduce_max", "reduce_min")
+
+
 class _Walk:
     """Builds the graph anew; values may exist in another order of their axes.
 
@@ -168,7 +177,7 @@ class _Walk:
         if perms and isinstance(node.op, Pointwise) and len(node.outputs) == 1:
             inputs = [self.moved(value, perms[0]) for value in node.inputs]
             self._turn(node, self._emit(node, inputs, node.attrs), perms[0])
-        elif perms and name in _REDUCTIONS:
+        elif name in _REDUCTIONS and perms and _any_order(node, perms[0]):
             self._reduce(node, perms[0])
         elif perms and name == "concat":
             inputs = [self.moved(value, perms[0]) for value in node.inputs]

@@ -1,6 +1,8 @@
 """Weights that stay the same from run to run are packed; every way to change them is noticed."""
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -57,6 +59,48 @@ def test_they_are_packed_after_some_runs_and_the_bits_stay(packings, compiled):
         assert run(function, images(k % 2)).tobytes() == wanted[k % 2]
     assert packings["packed"] == 1  # (the code may be that of another test)
     assert not packings["winograd"]
+
+
+HEADS = {
+    "mean": lambda y: y.mean((2, 3)),
+    "sum over channels": lambda y: y.sum(1),
+    "extreme": lambda y: y.amax((2, 3)),
+    "product": lambda y: (y + 1).prod(1),
+    "softmax": lambda y: y.softmax(1),
+    "variance": lambda y: y.var((0, 2, 3)),
+    "pool": nn.AvgPool2d(3, 2),
+    "adaptive pool": nn.AdaptiveAvgPool2d((3, 5)),
+    "groups": nn.GroupNorm(4, 40),
+    "layer norm": nn.LayerNorm([40, 33, 31]),
+    "instance norm": nn.InstanceNorm2d(40),
+    "larger": lambda y: nn.functional.interpolate(y, scale_factor=2, mode="bilinear"),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_follows_a_convolution_keeps_its_bits(packings, head):
+    """Channels last must not reach into sums, whose order is that of the axes."""
+    body = nn.Sequential(nn.Conv2d(8, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 40, 3, padding=1))
+    x = torch.tensor(np.random.default_rng(0).standard_normal((2, 8, 33, 31), np.float32))
+
+    def network(x):
+        return HEADS[head](torch.relu(body(x)))
+
+    found = [run(network, x).tobytes() for _ in range(kept.OFTEN + 1)]
+    assert packings["packed"] == 1
+    assert set(found) == {found[0]}
+    with torch.no_grad(), config.patch(winograd=False):
+        assert torch.jit.trace(network, (x,))(x).numpy().tobytes() == found[0]
+
+
+def test_weights_that_nobody_holds_are_given_back():
+    model, x = network(), images()
+    for _ in range(kept.OFTEN + 1):
+        run(model, x)
+    memory = [weakref.ref(tensor._read().buffer) for tensor in model.parameters()]
+    del model
+    gc.collect()
+    assert not [ref for ref in memory if ref() is not None]
 
 
 def double(tensor):

@@ -51,7 +51,7 @@ def pooled(x, w, v, w2):
     y = ops.window(y, sizes=(3, 3), strides=(2, 2), dilations=(1, 1))
     y = ops.reshape(y, shape=(*y.type.shape[:4], 9))
     y = ops.reduce_max(y, axes=(4,))
-    return ops.reduce_sum(conv(y, w2), axes=(2, 3))
+    return ops.reduce_max(conv(y, w2), axes=(2, 3))
 
 
 def joined(x, w, v, w2):
@@ -72,9 +72,13 @@ def flattened(x, w, v, w2):
 NETWORKS = [residual_block, pooled, joined, flattened]
 
 
-def graph_of(function, batch="2"):
+def types(batch="2"):
     texts = (f"f32[{batch}, 8, 8, 8]", "f32[8, 8, 3, 3]", "f32[8]", "f32[8, 8, 3, 3]")
-    return trace(function, *[parse_type(text) for text in texts])
+    return [parse_type(text) for text in texts]
+
+
+def graph_of(function, batch="2"):
+    return trace(function, *types(batch))
 
 
 def names(graph):
@@ -107,8 +111,11 @@ def test_permutes_stay_at_the_ends_only():
     made = channels_last(graph_of(residual_block), packing)
     assert len(activations(made)) == 2
     made = channels_last(graph_of(pooled), packing)
-    total = made.results[0].node  # a reduction over the positions needs none after it
-    assert [total.op.name, total.inputs[0].node.op.name] == ["reduce_sum", "conv_last"]
+    largest = made.results[0].node  # a reduction over the positions needs none after it
+    assert [largest.op.name, largest.inputs[0].node.op.name] == ["reduce_max", "conv_last"]
+    summed = trace(lambda *xs: ops.reduce_sum(residual_block(*xs), axes=(2, 3)), *types())
+    total = channels_last(summed, packing).results[0].node
+    assert total.attrs["axes"] == (2, 3)  # the order of a sum is that of its axes
 
 
 def test_sizes_may_be_symbols():
