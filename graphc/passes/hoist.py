@@ -47,7 +47,8 @@ def hoist(graph: Graph, weights: Sequence[int]) -> Halves:
         else:
             late.append(node)
     crossing, copied = _cross(graph, late, origin)
-    nodes = [node for node in graph.nodes if node in copied or node.outputs[0] not in origin]
+    stays = copied.union(late)
+    nodes = [node for node in graph.nodes if node in stays]
     read = {value for node in nodes for value in node.inputs} | set(graph.results)
     needed = [place for place, param in enumerate(held) if param in read]
     params = [*others, *[held[place] for place in needed]]

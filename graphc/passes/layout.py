@@ -233,10 +233,10 @@ class _Walk:
 
     def _as_view(self, node: Node, perm: Perm) -> None:
         """The result of a movement op is a view: what reads it may as well read it turned."""
-        (out, *others), shape = node.outputs, node.inputs[0].type.shape
-        after = out.type.shape
-        if others:
+        if len(node.outputs) != 1:
             return
+        (out,), shape = node.outputs, node.inputs[0].type.shape
+        after = out.type.shape
         if node.op.name == "window":
             perm = (*perm, *range(len(perm), len(after)))
         elif node.op.name == "reshape":

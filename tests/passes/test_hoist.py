@@ -84,3 +84,13 @@ def test_the_order_of_weights_among_the_operands_is_free():
         lambda w, x, v: (x * w + ops.tanh(v), v), "f32[3]", "f32[3]", "f32[3]", weights=[0, 2]
     )
     assert halves.weights == [0, 1]
+
+
+def test_effects_stay_in_each_call():
+    def checked(x, w):
+        scale = ops.exp(w)
+        ops.assert_op(ops.le(ops.reduce_sum(w, axes=(0,)), ops.full(1e9, w.type.dtype)), text="no")
+        return x * scale
+
+    halves = cut(checked, "f32[3]", "f32[3]", weights=[1])
+    assert "assert" in names(halves.late) and "exp" in names(halves.early)

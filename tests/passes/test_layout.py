@@ -118,6 +118,17 @@ def test_permutes_stay_at_the_ends_only():
     assert total.attrs["axes"] == (2, 3)  # the order of a sum is that of its axes
 
 
+def test_effects_read_what_is_turned():
+    def checked(x, w, v, w2):
+        y = conv(x, w)
+        ops.assert_op(ops.le(y, ops.full_like(1e9, y)), text="too large")
+        return ops.reduce_max(conv(y, w2), axes=(2, 3))
+
+    made = channels_last(graph_of(checked), packing)
+    verify(made)
+    assert names(made).count("conv_last") == 2 and "assert" in names(made)
+
+
 def test_sizes_may_be_symbols():
     graph = graph_of(residual_block, batch="n")
     made = channels_last(graph, packing)
