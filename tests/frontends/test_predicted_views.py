@@ -7,16 +7,9 @@ from graphc.frontends import predict
 
 
 @pytest.fixture
-def taken(monkeypatch, fresh_recorder):
+def taken(counting):
     """Counts the views that were predicted."""
-    counts, take = [0], predict.take_view
-
-    def counted(*args):
-        counts[0] += 1
-        return take(*args)
-
-    monkeypatch.setattr(predict, "take_view", counted)
-    return counts
+    return counting(predict, "take_view")
 
 
 def test_writes_go_both_ways(taken):

@@ -11,21 +11,25 @@ RATES = (
 
 
 @pytest.fixture
-def taken(monkeypatch, fresh_recorder):
+def taken(counting):
     """Counts the updates that were predicted."""
-    counts, take = [0], updates._taken
-
-    def counted(*args):
-        counts[0] += 1
-        return take(*args)
-
-    monkeypatch.setattr(updates, "_taken", counted)
-    return counts
+    return counting(updates, "_taken")
 
 
 def problem():
     weights = [torch.linspace(-1, 1, n, requires_grad=True) for n in (3, 5)]
     return weights, lambda: sum([(w * w.sin()).sum() for w in weights]).backward()
+
+
+def trained(steps):
+    """A problem and its optimizer, whose updates are predicted by now."""
+    weights, backward = problem()
+    optimizer = torch.optim.SGD(weights, lr=0.125)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        backward()
+        optimizer.step()
+    return weights, backward, optimizer
 
 
 def by_hand(weights, buffers, rate):
@@ -67,12 +71,7 @@ def test_adam_with_numbers_of_each_step_is_predicted(taken):
 
 
 def test_exported_memory_shows_predicted_updates(taken):
-    weights, backward = problem()
-    optimizer = torch.optim.SGD(weights, lr=0.125)
-    for _ in range(15):
-        optimizer.zero_grad()
-        backward()
-        optimizer.step()
+    weights, backward, optimizer = trained(15)
     seen, before = weights[0].detach().numpy(), taken[0]
     for _ in range(15):
         optimizer.zero_grad()
@@ -83,12 +82,7 @@ def test_exported_memory_shows_predicted_updates(taken):
 
 
 def test_a_backward_that_saved_a_weight_learns_of_a_predicted_update(taken):
-    weights, backward = problem()
-    optimizer = torch.optim.SGD(weights, lr=0.125)
-    for _ in range(15):
-        optimizer.zero_grad()
-        backward()
-        optimizer.step()
+    weights, backward, optimizer = trained(15)
     before = taken[0]
     backward()
     loss = (weights[0] * weights[0]).sum()
