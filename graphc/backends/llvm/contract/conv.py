@@ -202,14 +202,14 @@ def _emit(
 def _form(problem: ConvProblem, target: Target, transposed: bool) -> str:
     """Which kernel serves: "pointwise", "planes" or "direct"."""
     lanes = target.lanes(element(problem.dtype).accumulator.bits)
-    channels = problem.in_channels if transposed else problem.out_channels
-    if channels // problem.groups <= max(1, lanes // 4):
-        return "planes"
     plain = set(problem.kernel) | set(problem.stride) == {1} and problem.groups == 1
     positions = math.prod(problem.size)
     filled = -(-positions // lanes) * lanes <= MOST_IDLE * positions
     if plain and filled and not any(any(pair) for pair in problem.padding):
         return "pointwise"
+    channels = problem.in_channels if transposed else problem.out_channels
+    if channels // problem.groups < max(2, lanes // 2):  # of whose lanes half would be idle
+        return "planes"
     return "direct"
 
 
