@@ -17,7 +17,7 @@ from graphc.frontends.record import Cell, InferenceCell, recorder
 from graphc.ir.graph import Graph, symbols_of
 from graphc.tensor import Storage, Tensor
 
-alloc, new = heap.alloc, object.__new__
+new = object.__new__
 
 
 class Weights:
@@ -89,7 +89,7 @@ class DirectCalls:
         make = InferenceCell if modes.inference else Cell
         made, outputs = [], []
         for type, nbytes in self.results:
-            buffer = alloc(nbytes)
+            buffer = heap.alloc(nbytes)
             outputs.append(buffer.address)
             cell = new(make)
             cell.type, cell.buffer = type, buffer

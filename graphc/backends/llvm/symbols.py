@@ -14,14 +14,25 @@ LIBRARY = frozenset({"memcpy", "memmove", "memset"})
 
 C_API_FUNCTIONS = frozenset(
     {
+        "PyErr_Fetch",
         "PyErr_Format",
         "PyErr_Occurred",
+        "PyErr_Restore",
+        "PyErr_WriteUnraisable",
         "PyEval_RestoreThread",
         "PyEval_SaveThread",
         "PyLong_AsLongLong",
+        "PyLong_AsSsize_t",
         "PyLong_AsVoidPtr",
         "PyLong_FromLongLong",
+        "PyLong_FromSsize_t",
+        "PyObject_CallFunctionObjArgs",
+        "PyObject_ClearWeakRefs",
+        "PyObject_Free",
+        "PyType_GenericAlloc",
+        "Py_DecRef",
         "Py_IncRef",
+        "_Py_NewReference",
     }
 )
 C_API_DATA = frozenset({"PyExc_TypeError", "_Py_NoneStruct"})
