@@ -60,19 +60,21 @@ class Storage:
     `export` is None, or a function that says whether somebody outside can see the memory.
     """
 
-    cell: Cell
-    version = 0
-    unseen = 0  # how many of the writes went through `.data`, which has versions of its own
-    leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
-    leaf_cell: Cell | None = None  # its cell, if it shows the whole: its views may outlive it
-    export: Callable[[], Any] | None = None
-    # Of exported memory: the value that the program last gave to it, where that has a derivative,
-    # and a copy of what the memory held then.
-    history: Cell | None = None
-    shown: Cell | None = None
+    __slots__ = (
+        "__weakref__", "cell", "export", "history", "leaf", "leaf_cell", "shown", "unseen",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, cell: Cell) -> None:
-        self.cell = cell
+        self.cell, self.version = cell, 0
+        self.unseen = 0  # how many of the writes went through `.data`, with versions of its own
+        self.leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
+        self.leaf_cell: Cell | None = None  # its cell, if it shows all: its views may outlive it
+        self.export: Callable[[], Any] | None = None
+        # Of exported memory: the value that the program last gave to it, where that has a
+        # derivative, and a copy of what the memory held then.
+        self.history: Cell | None = None
+        self.shown: Cell | None = None
 
     def exported(self) -> bool:
         if self.export is None:
@@ -182,26 +184,24 @@ def _mark(old: Cell, fresh: Cell) -> None:
 
 
 new = object.__new__
-INTERNAL = frozenset(
-    ("_base", "_cell", "_chain", "_detached", "_grad", "_leaf", "_origin", "_seen", "_storage")
-)
 
 
 class Tensor:
     """A multi-dimensional array whose operations are recorded, and computed when looked at."""
 
+    __slots__ = (
+        "__dict__", "__weakref__", "_base", "_cell", "_chain", "_detached", "_grad", "_leaf",
+        "_origin", "_seen", "_storage",
+    )  # fmt: skip
     _storage: Storage
-    _chain: views.Chain = ()
-    _cell: Cell | None = None  # of a view or a leaf: its own cell, for the storage's version _seen
-    _seen = 0
-    _base: Cell | None = None  # of a view of a leaf: the leaf's cell that _cell was made from
-    _leaf = False
-    _grad: Any = None
-    _detached: Detached | None = None  # of `.detach()`, `.data`, and their views
-    _origin: Origin | None = None  # of the results of split, of views made under no_grad, ...
+    _chain: views.Chain
+    _cell: Cell | None  # of a view or a leaf: its own cell, for the storage's version _seen
+    _base: Cell | None  # of a view of a leaf: the leaf's cell that _cell was made from
+    _detached: Detached | None  # of `.detach()`, `.data`, and their views
+    _origin: Origin | None  # of the results of split, of views made under no_grad, ...
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return new(cls)
+        return blank(cls)
 
     def __init__(self, data: Any = (), **kwargs: Any) -> None:
         if getattr(self, "_storage", None) is None:
@@ -213,7 +213,7 @@ class Tensor:
     @staticmethod
     def _make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
         """A tensor of class `cls` on the storage of `data`, a leaf."""
-        made = new(cls)
+        made = blank(cls)
         adopt(made, data.detach() if data.requires_grad else data)
         if require_grad:
             made.requires_grad_(True)
@@ -581,9 +581,12 @@ class Size(tuple):
         return Size(found) if isinstance(index, slice) else found
 
 
-def user_attributes(tensor: Tensor) -> dict[str, Any]:
-    """What the user set on a tensor."""
-    return {name: value for name, value in tensor.__dict__.items() if name not in INTERNAL}
+def blank(cls: type) -> Any:
+    """A tensor that has no storage yet."""
+    made = new(cls)
+    made._chain, made._seen, made._leaf = (), 0, False
+    made._cell = made._base = made._grad = made._detached = made._origin = None
+    return made
 
 
 def adopt(tensor: Tensor, other: Tensor) -> None:
@@ -595,7 +598,7 @@ def adopt(tensor: Tensor, other: Tensor) -> None:
 
 def wrap(cell: Cell, cls: type = Tensor) -> Any:
     """A tensor with a storage of its own."""
-    made = new(cls)
+    made = blank(cls)
     made._storage = Storage(cell)
     return made
 
@@ -621,7 +624,7 @@ def wrap_view(owner: Tensor, read: Cell, made: list[Cell], extra: Any, function:
                 )
             parts.append(wrap(cell))
             continue
-        part = new(Tensor)
+        part = blank(Tensor)
         if not views.is_static(chain):
             chain = views.concrete(chain, cell.tape.sizes)
         part._storage, part._chain = storage, owner._chain + chain
@@ -690,7 +693,6 @@ def method(name: str) -> Callable:
 
 
 tensors.cls = Tensor
-tensors.storage = Storage
 tensors.cell = staticmethod(Tensor._read)
 tensors.wrap = staticmethod(wrap)
 tensors.wrap_view = staticmethod(wrap_view)

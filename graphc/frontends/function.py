@@ -36,7 +36,6 @@ class _Tensors:
     cell: Callable[[Any], Cell]
     wrap: Callable[..., Any]
     wrap_view: Callable[..., Any]
-    storage: Any = None
     predicted: Callable[..., Any] | None = None  # of `predict`: a call that is expected
 
 

@@ -15,8 +15,6 @@ from . import modes, record
 from .function import Call, Function, tensors
 from .record import CUT_WHERE_IT_RECURS, LEARNED, Cell, Recorder, recorder
 
-new = object.__new__
-
 
 def slot_of(rec: Recorder, cell: Any) -> int:
     """The slot of a cell on this tape, or of one that becomes a parameter as before; else -1."""
@@ -36,9 +34,9 @@ def slot_of(rec: Recorder, cell: Any) -> int:
 
 def take_cell(rec: Recorder, tape: Any, state: Any) -> Cell:
     """The recording goes on to a state that is known; returns the cell of its output."""
-    cell = new(state.cell_class)
+    cell = state.cell_class(state.types[0])
     cells = tape.cells
-    cell.type, cell.tape, cell.slot = state.types[0], tape, len(cells)
+    cell.tape, cell.slot = tape, len(cells)
     if state.grads[0]:
         cell.requires_grad, cell.grad_fn = True, tape
     try:
@@ -52,10 +50,7 @@ def take_cell(rec: Recorder, tape: Any, state: Any) -> Cell:
 
 def take(rec: Recorder, tape: Any, state: Any) -> Any:
     """The recording goes on to a state that is known; returns the tensor of its output."""
-    storage = new(tensors.storage)
-    storage.cell = take_cell(rec, tape, state)
-    made = new(tensors.cls)
-    made._storage = storage
+    made = tensors.wrap(take_cell(rec, tape, state))
     if state.depth >= CUT_WHERE_IT_RECURS:
         rec.cut_if_long()
     return made
@@ -101,7 +96,7 @@ def of_one(function: Function) -> Callable[[Any], Any]:
 
 def of_two(function: Function) -> Callable[[Any, Any], Any]:
     """`function` of two tensors, predicted."""
-    plain, storage_class, local = tensors.cls, tensors.storage, record.of_thread
+    plain, local = tensors.cls, record.of_thread
 
     def entering(a: Any, b: Any) -> Any:
         """Where one of them is not on the tape yet."""
@@ -151,8 +146,8 @@ def of_two(function: Function) -> Callable[[Any, Any], Any]:
             made = function(a, b)
             learn(rec, tape, state, expected)
             return made
-        cell = new(following.cell_class)
-        cell.type, cell.tape, cell.slot = following.types[0], tape, count
+        cell = following.cell_class(following.types[0])
+        cell.tape, cell.slot = tape, count
         if following.grads[0]:
             cell.requires_grad, cell.grad_fn = True, tape
         try:
@@ -161,10 +156,7 @@ def of_two(function: Function) -> Callable[[Any, Any], Any]:
         except BaseException:  # an interrupt in between: the step did not happen
             del cells[rec.state.slots :]
             raise
-        storage = new(storage_class)
-        storage.cell = cell
-        made = new(plain)
-        made._storage = storage
+        made = tensors.wrap(cell)
         if following.depth >= CUT_WHERE_IT_RECURS:
             rec.cut_if_long()
         return made

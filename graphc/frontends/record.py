@@ -44,24 +44,22 @@ class Cell:
     `grad_fn` is None for constants and leaves, else where its derivative comes from.
     """
 
-    buffer: Any = None
-    grad_fn: Any = None
-    hooks: Any = None
-    retain: Any = None  # runs after the hooks: what `retain_grad` asked for
-    written: Any = None  # shared with its views: whether the memory was written since
-    owner: Any = None  # of a leaf: a weak reference to its tensor
-    requires_grad: Any = False  # or ENDS
-    inference = False  # made in inference mode: it cannot be saved for a backward
-    slot = -1
-    tape: Tape | None = None
-    type: TensorType
+    __slots__ = (
+        "__weakref__", "buffer", "grad_fn", "hooks", "inference", "owner", "requires_grad",
+        "retain", "slot", "tape", "type", "written",
+    )  # fmt: skip
 
     def __init__(self, type: TensorType, buffer: Any = None, requires_grad: Any = False) -> None:
-        self.type = type
-        if buffer is not None:
-            self.buffer = buffer
-        if requires_grad:
-            self.requires_grad = requires_grad
+        self.type, self.buffer = type, buffer
+        self.requires_grad = requires_grad  # or ENDS
+        self.inference = False  # made in inference mode: it cannot be saved for a backward
+        self.slot = -1
+        self.tape: Tape | None = None
+        self.grad_fn: Any = None
+        self.hooks: Any = None
+        self.retain: Any = None  # runs after the hooks: what `retain_grad` asked for
+        self.written: Any = None  # shared with its views: whether the memory was written since
+        self.owner: Any = None  # of a leaf: a weak reference to its tensor
 
     @property
     def is_leaf(self) -> bool:
@@ -75,7 +73,11 @@ class Cell:
 class InferenceCell(Cell):
     """A cell that was made in inference mode."""
 
-    inference = True
+    __slots__ = ()
+
+    def __init__(self, type: TensorType, buffer: Any = None, requires_grad: Any = False) -> None:
+        super().__init__(type, buffer, requires_grad)
+        self.inference = True
 
 
 def cell_class() -> type[Cell]:
@@ -163,6 +165,8 @@ class Number:
 
 class Recorder:
     """One thread's recording. `eager` recorders flush; a tracing one only collects a graph."""
+
+    __slots__ = ("__dict__", "__weakref__", "modes", "state", "tape")
 
     def __init__(self, eager: bool = True) -> None:
         self.root = State(None, None)

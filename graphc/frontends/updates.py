@@ -19,8 +19,6 @@ from .function import Call, Function, _stays_constant, tensors
 from .predict import slot_of
 from .record import Cell, Recorder, State, recorder
 
-new = object.__new__
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
@@ -119,8 +117,8 @@ def _taken(rec: Recorder, known: Known, numbers: Sequence[float]) -> list[Cell]:
         params.append(cell)
     slot, make = len(cells) + len(params), last.cell_class
     for type in last.types:
-        cell = new(make)
-        cell.type, cell.tape, cell.slot = type, tape, slot
+        cell = make(type)
+        cell.tape, cell.slot = tape, slot
         slot += 1
         made.append(cell)
     try:

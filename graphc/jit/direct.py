@@ -15,9 +15,7 @@ from graphc.backends.llvm.memory import heap
 from graphc.backends.llvm.settings import settings
 from graphc.frontends.record import Cell, InferenceCell, recorder
 from graphc.ir.graph import Graph, symbols_of
-from graphc.tensor import Storage, Tensor
-
-new = object.__new__
+from graphc.tensor import Tensor, wrap
 
 
 class Weights:
@@ -91,13 +89,7 @@ class DirectCalls:
         for type, nbytes in self.results:
             buffer = heap.alloc(nbytes)
             outputs.append(buffer.address)
-            cell = new(make)
-            cell.type, cell.buffer = type, buffer
-            storage = new(Storage)
-            storage.cell = cell
-            result = new(Tensor)
-            result._storage = storage
-            made.append(result)
+            made.append(wrap(make(type, buffer)))
         split.late.run([*addresses, *weights.operands(split)], outputs)
         return made
 
