@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..ir.graph import Attrs, Graph, Node, Value
 from ..ir.types import TensorType
 from . import execute, modes, symbolic
 from .locate import user_location, user_site
+from .steps import steps
 
 log = logging.getLogger("graphc.sizes")
 
@@ -166,7 +166,7 @@ class Number:
 class Recorder:
     """One thread's recording. `eager` recorders flush; a tracing one only collects a graph."""
 
-    __slots__ = ("__dict__", "__weakref__", "modes", "state", "tape")
+    __slots__ = ("__dict__", "__weakref__", "eager", "modes", "state", "tape", "written")
 
     def __init__(self, eager: bool = True) -> None:
         self.root = State(None, None)
@@ -333,6 +333,13 @@ class Recorder:
         state = self.state.edges.get(key)
         if state is None:
             state = self._extend(key, slots, build)
+        before = self.state
+        made = steps.take(self, state)
+        before.next = state
+        return made
+
+    def take(self, state: State) -> list[Cell]:
+        """The recording goes on to a state that follows; the cells of its outputs."""
         tape = self.tape
         cells = tape.cells
         made = []
@@ -346,7 +353,6 @@ class Recorder:
             made.append(cell)
         try:
             cells += made
-            self.state.next = state
             self.state = state
         except BaseException:  # an interrupt in between: the step did not happen
             del cells[self.state.slots :]
@@ -459,8 +465,7 @@ class Recorder:
             return
         tape.state = state
         self.tape, self.state = Tape(self), self.root
-        counts = list(map(getrefcount, cells))
-        live = tuple([i for i, n in enumerate(counts) if n > _UNUSED and cells[i].buffer is None])
+        live = steps.held(cells)
         if live:
             self.flushes += 1
             entry = state.entries.get((live, tape.freed)) or self._entry(state, live, tape.freed)
@@ -511,13 +516,6 @@ def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:
     return found
 
 
-def _calibrate() -> int:
-    """What getrefcount says of a cell that only its tape holds, on this interpreter."""
-    cells = [Cell(TensorType(F64)), Cell(TensorType(F64))]
-    return max(map(getrefcount, cells))
-
-
-_UNUSED = _calibrate()
 of_thread = _thread = threading.local()  # its `recorder`, once there is one
 
 

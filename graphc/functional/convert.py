@@ -319,7 +319,7 @@ PROPERTIES = {
     "names": lambda self: (None,) * len(self._type.shape),
     "_version": lambda self: _version(self),
     "output_nr": lambda self: 0,
-    "retains_grad": lambda self: getattr(self, "_retain", False),
+    "retains_grad": lambda self: self._retain,
 }
 
 

@@ -23,7 +23,8 @@ from ..ir.build import Builder
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from ..ir.types import TensorType
-from ..tensor import Tensor, blank, origin_of_view
+from ..tensor import Tensor, blank
+from ..viewing import origin_of_view
 from .index_basic import basic
 
 
