@@ -58,7 +58,7 @@ class Function:
     ) -> None:
         self.body, self.view, self.floats, self.ints, self.sizes = body, view, floats, ints, sizes
         self.parts = parts
-        self.predictable = not (sizes or ints or parts)
+        self.predictable = not (sizes or parts)
         self.name = body.__name__
         update_wrapper(self, body)
 

@@ -30,7 +30,7 @@ class Layout:
 #: Results of the functions that stand here.
 RESULTS = {
     "cell_of": "ptr", "slot_of": "i64", "make_cell": "ptr", "make_tensor": "ptr", "equal": "i1",
-    "refreshed": "ptr", "mark": "i1",
+    "refreshed": "ptr", "mark": "i1", "address_of": "i64",
 }  # fmt: skip
 
 
@@ -77,7 +77,9 @@ def _cell_of(to: Layout) -> str:
     f.begin("leaf")
     f.branch(_is_current(f, storage), "kept", "written")
     f.begin("kept")
-    f.result(f"ptr {f.get('%tensor', 'Tensor._cell')}")
+    own = f.get("%tensor", "Tensor._cell")
+    f.when(f.is_constant(own, "None"), "unusual")
+    f.result(f"ptr {own}")
     f.begin("written")
     f.unless(whole, "unusual")
     f.result(f"ptr {f.call('refreshed', 'ptr %tensor', f'ptr {storage}')}")

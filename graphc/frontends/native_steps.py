@@ -469,11 +469,8 @@ def load(tensor: type, storage: type) -> dict[str, Callable[..., Any]]:
     address = ctypes.addressof(memory)
     code = jit.load(module_text(to), EXPORTS, {"constants": address}, target=host_target())
     code.keep()
-    _for_ever.append((objects, memory))
+    jit.keep_for_ever((objects, memory))
     return {name: cpython.builtin(code[name], name, code) for name in EXPORTS}
-
-
-_for_ever: list[Any] = []
 
 
 @cache

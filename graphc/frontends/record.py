@@ -166,7 +166,17 @@ class Number:
 class Recorder:
     """One thread's recording. `eager` recorders flush; a tracing one only collects a graph."""
 
-    __slots__ = ("__dict__", "__weakref__", "eager", "modes", "state", "tape", "written")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "eager",
+        "modes",
+        "options",
+        "outer",
+        "state",
+        "tape",
+        "written",
+    )
 
     def __init__(self, eager: bool = True) -> None:
         self.root = State(None, None)

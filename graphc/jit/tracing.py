@@ -13,6 +13,7 @@ from graphc.frontends.locate import user_line, warn_at_user_line
 from graphc.frontends.record import (
     Cell,
     Recorder,
+    of_thread,
     path_graph,
     pop_recorder,
     push_recorder,
@@ -230,13 +231,25 @@ class TracedModule:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the graph on other inputs of the same types."""
+        direct = self._direct
+        if direct is not None and direct.single and not kwargs:
+            description = direct.description
+            if description is not None:  # most often: a call is hardly more than this
+                try:
+                    rec = of_thread.recorder
+                except AttributeError:
+                    rec = recorder()
+                found = direct.call(description, rec, args)
+                if found is not None:
+                    return found
         if self._takes_tensors and not kwargs and len(args) == self.n_inputs:
-            if self._direct is None:
-                self._direct = DirectCalls(self.run_graph, list(self.weights.values()))
-            found = self._direct.run(args)
+            single = self.out_structure is None
+            if direct is None:
+                weights = list(self.weights.values())
+                direct = self._direct = DirectCalls(self.run_graph, weights, single)
+            found = direct.run(args)
             if found is not None:
-                structure = self.out_structure
-                return found[0] if structure is None else restore(structure, iter(found))
+                return found[0] if single else restore(self.out_structure, iter(found))
         given: list[Tensor] = []
         structure = flatten([list(args), kwargs], given)
         if structure != self.in_structure:

@@ -100,6 +100,23 @@ def test_traces_and_values_are_those_of_python(program, python, monkeypatch):
     assert recorder().compiled == before
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a @ b, lambda a, b: a / 3,
+        lambda a, b: a * 2.5, lambda a, b: a**2, lambda a, b: -a, lambda a, b: a.tanh(),
+        nn.functional.linear, lambda a, b: a.sum(0), lambda a, b: a.view(9),
+    ],
+)  # fmt: skip
+def test_operators_functions_and_methods_are_predicted(operation, monkeypatch):
+    a, b = torch.ones(3, 3), torch.full((3, 3), 2.0)
+    for _ in range(OFTEN):
+        wanted = operation(a, b).tolist()
+    count = predictions(monkeypatch)
+    recorder().flush()
+    assert operation(a, b).tolist() == wanted and len(count) == 1
+
+
 def model_and_step(update=torch.optim.SGD, **options):
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))

@@ -12,7 +12,6 @@ import gc
 import sys
 import weakref
 from functools import cache
-from typing import Any
 
 from graphc.backends.llvm import cpython, jit
 from graphc.backends.llvm.memory import (
@@ -275,7 +274,6 @@ take:
 """
 
 TEXT = _DECLARATIONS + _ALLOCATE + _ALLOC + _DEALLOC + _DRAIN
-_for_ever: list[Any] = []  # buffers may go when the modules are gone already
 
 
 def install(allocator: HeapAllocator) -> None:
@@ -293,7 +291,7 @@ def install(allocator: HeapAllocator) -> None:
     for name in ("__array_interface__", "__repr__", "array"):
         setattr(made, name, Buffer.__dict__[name])
     callees = allocator.block_of, allocator.drop_half
-    _for_ever.append((code, words, made, callees))
+    jit.keep_for_ever((words, made, callees))
     words[RESERVE], words[OVERFLOW] = id(callees[0]), id(callees[1])
     words[TYPE] = id(made)
     allocator.drain = cpython.builtin(code["drain"], "drain", code, of_one=True)
@@ -322,7 +320,7 @@ def _type(dealloc: int) -> type:
     )
     name = b"graphc.backends.llvm.memory.Buffer"
     spec = _Spec(name, _SIZE_OF_OBJECT, 0, _DEFAULT | _NOT_BY_CALL, slots)
-    _for_ever.append((all_members, doc, slots, spec, name))
+    jit.keep_for_ever((all_members, doc, slots, spec, name))
     make = ctypes.pythonapi.PyType_FromSpec
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p]
     return make(ctypes.addressof(spec))

@@ -22,6 +22,8 @@ C_API = {
     "PyDict_SetItem": ("i32", "ptr, ptr, ptr"),
     "PyDict_Size": ("i64", "ptr"),
     "PyErr_Clear": ("void", ""),
+    "PyEval_RestoreThread": ("void", "ptr"),
+    "PyEval_SaveThread": ("ptr", ""),
     "PyFloat_AsDouble": ("double", "ptr"),
     "PyList_Append": ("i32", "ptr, ptr"),
     "PyList_GetItem": ("ptr", "ptr, i64"),
@@ -30,8 +32,10 @@ C_API = {
     "PyList_SetSlice": ("i32", "ptr, i64, i64, ptr"),
     "PyList_Size": ("i64", "ptr"),
     "PyLong_AsSsize_t": ("i64", "ptr"),
+    "PyLong_AsVoidPtr": ("ptr", "ptr"),
     "PyLong_FromSsize_t": ("ptr", "i64"),
     "PyLong_FromVoidPtr": ("ptr", "ptr"),
+    "PyObject_GetAttr": ("ptr", "ptr, ptr"),
     "PyObject_IsTrue": ("i32", "ptr"),
     "PyObject_RichCompareBool": ("i32", "ptr, ptr, i32"),
     "PyTuple_GetItem": ("ptr", "ptr, i64"),
@@ -53,7 +57,7 @@ DECLARATIONS += "declare ptr @PyObject_CallMethodObjArgs(ptr, ptr, ...)\n"
 def offset_of(cls: type, name: str) -> int:
     """Where a slot of a class lies in its instances. Raises TypeError where that is not plain."""
     instance, marker = object.__new__(cls), object()
-    setattr(instance, name, marker)
+    object.__setattr__(instance, name, marker)  # (the class may be frozen)
     size = cls.__basicsize__ // 8
     words = (ctypes.c_void_p * size).from_address(id(instance))
     found = [i for i in range(TYPE_OF // 8 + 1, size) if words[i] == id(marker)]

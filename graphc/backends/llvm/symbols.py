@@ -44,6 +44,7 @@ C_API_FUNCTIONS = frozenset(
         "PyObject_CallMethodObjArgs",
         "PyObject_ClearWeakRefs",
         "PyObject_Free",
+        "PyObject_GetAttr",
         "PyObject_IsTrue",
         "PyObject_RichCompareBool",
         "PyTuple_GetItem",
