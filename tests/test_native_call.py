@@ -1,6 +1,8 @@
 """Calls of traced functions and modules in compiled code: values, guards, references, threads."""
 
+import copy
 import gc
+import inspect
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from graphc.backends.llvm.settings import settings
 from graphc.frontends.record import Cell, recorder
 from graphc.jit import direct
 from graphc.jit.native_call import Description, native_call
+from graphc.jit.tracing import TracedModule
 from graphc.tensor import Storage, Tensor
 
 
@@ -32,6 +35,7 @@ def traced(function, *args):
     with torch.no_grad():
         made = torch.jit.trace(function, args)
         made(*args)
+        made(*args)
         assert made._direct.description is not None
     return made
 
@@ -39,7 +43,7 @@ def traced(function, *args):
 @pytest.fixture
 def native(monkeypatch):
     """Counts the calls that compiled code did."""
-    found, original = [], native_call()
+    found, original = [], native_call(TracedModule)
 
     def counted(*args):
         made = original(*args)
@@ -47,7 +51,10 @@ def native(monkeypatch):
         return made
 
     def count(trace):
+        """Calls go by way of `TracedModule._call`, which asks `DirectCalls`."""
+        trace.native = None
         monkeypatch.setattr(trace._direct, "call", counted)
+        monkeypatch.setattr(TracedModule, "__call__", TracedModule._call)
         return found
 
     return count
@@ -75,6 +82,39 @@ def test_sizes_of_all_kinds(shape, native):
     with torch.no_grad():
         assert call(*xs).tolist() == five(*xs).tolist()
     assert count == [True]
+
+
+def test_the_builtin_calls_python_with_all_it_was_given():
+    xs = tensors(4)
+    call = traced(five, *xs)
+    assert call.native is call._direct.description
+    call(*xs)
+    assert type(type(call).__call__).__name__ == "method_descriptor"
+    assert str(inspect.signature(call)) == "(*args, **kwargs)"
+    with pytest.raises(TypeError, match="other arguments than it was traced with"):
+        call(*xs[:4], e=xs[4])
+    by_name = torch.jit.trace(lambda a, b: a - b, (), example_kwarg_inputs={"a": xs[0], "b": xs[1]})
+    assert by_name(a=xs[0], b=xs[1]).tolist() == (xs[0] - xs[1]).tolist()
+
+
+def test_a_trace_that_was_called_can_be_copied():
+    xs = tensors(4)
+    call = traced(five, *xs)
+    for other in (copy.copy(call), copy.deepcopy(call)):
+        with torch.no_grad():
+            for _ in range(3):
+                assert other(*xs).tolist() == five(*xs).tolist()
+
+
+def test_a_thread_without_a_recorder_calls():
+    xs = tensors(4)
+    call, found = traced(five, *xs), []
+    with torch.no_grad():
+        wanted = five(*xs).tolist()
+    thread = threading.Thread(target=lambda: found.append([call(*xs).tolist() for _ in range(3)]))
+    thread.start()
+    thread.join()
+    assert found == [[wanted] * 3]
 
 
 def test_several_results_and_modules_with_weights():

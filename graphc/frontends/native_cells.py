@@ -30,7 +30,7 @@ class Layout:
 #: Results of the functions that stand here.
 RESULTS = {
     "cell_of": "ptr", "slot_of": "i64", "make_cell": "ptr", "make_tensor": "ptr", "equal": "i1",
-    "refreshed": "ptr", "mark": "i1", "address_of": "i64",
+    "refreshed": "ptr", "mark": "i1", "address_of": "i64", "run": "ptr",
 }  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class Weights:
 class DirectCalls:
     """Runs one graph of static sizes on the CPU. `weights` follow the arguments."""
 
+    traced: Any = None  # the class of traced modules, which calls in compiled code too
+
     def __init__(self, graph: Graph, weights: Sequence[Tensor], single: bool = False) -> None:
         """single: `native_call` gives the one result itself."""
         self.single = single
@@ -71,7 +73,7 @@ class DirectCalls:
         """The results, computed; None where the call is to be recorded."""
         rec = recorder()
         if self.description is not None:
-            found = self.call(self.description, rec, tuple(args))
+            found = self.call(self.description, rec, *args)
             if found is not None:
                 return [found] if self.single else found
         if not self.possible or not rec.eager or rec.outer is not None or rec.options.verify:
@@ -116,7 +118,7 @@ class DirectCalls:
         types = self.types[: len(self.types) - len(self.weights)]
         operands = weights.operands(split)
         if is_possible(split.late, len(types) + len(operands), len(self.results)):
-            self.call = native_call()
+            self.call = native_call(self.traced)
             self.description = Description(
                 split.late, types, self.results, operands, weights.versions, exact=exact,
                 winograd=winograd, weights_require_grad=weights.require_grad, single=self.single,

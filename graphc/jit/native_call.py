@@ -1,9 +1,10 @@
-"""A call of a graph on computed tensors in compiled code: one builtin for all graphs.
+"""A call of a graph on computed tensors in compiled code: builtins for all graphs.
 
-It is given a description of the graph's code and weights, and does what `direct.DirectCalls.run`
-does: looks whether all is usual, finds the operands' memory, takes memory for the results and the
-arena, calls the code and wraps the results. Where something is unusual, or a check of the graph
-fails, it gives None, and Python does the call.
+They are given a description of the graph's code and weights, and do what `direct.DirectCalls.run`
+does: look whether all is usual, find the operands' memory, take memory for the results and the
+arena, call the code and wrap the results. Where something is unusual, or a check of the graph
+fails, `call` gives None, and Python does the call; `traced`, the `__call__` of traced modules,
+has it done.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from graphc.backends.llvm import cpython, jit
 from graphc.backends.llvm.compile import Executable
-from graphc.backends.llvm.memory import heap
+from graphc.backends.llvm.memory import Buffer, HeapAllocator, heap
 from graphc.backends.llvm.native_buffer import RAW_ADDRESS
 from graphc.backends.llvm.object_text import DECLARATIONS, TYPE_OF, FunctionText, offset_of, table
 from graphc.backends.llvm.settings import Settings, settings
@@ -23,11 +24,16 @@ from graphc.backends.llvm.target import host_target
 from graphc.frontends import native_cells, native_steps
 from graphc.frontends.execute import BuildOptions
 from graphc.frontends.native_cells import Layout
+from graphc.frontends.record import of_thread
 from graphc.ir.types import TensorType
 from graphc.tensor import Storage, Tensor
 
 #: Beyond that many words a table is left to Python: it lies on the stack.
 MOST_WORDS = 1024
+CALL_DOC = """__call__($self, /, *args, **kwargs)
+--
+
+Runs the graph on other inputs of the same types."""
 #: Words of a description, in order.
 _WORDS = (
     "arguments", "results", "words", "code", "exact", "winograd", "releases", "arena", "arena_at",
@@ -101,10 +107,15 @@ def _word(f: FunctionText, name: str, type: str = "i64") -> str:
 def _address_of(to: Layout) -> str:
     """`i64 @address_of(buffer)`: of its memory, whatever made it; -1 where it has none."""
     f = to.function("internal i64 @address_of(ptr %buffer)")
-    f.branch(f.has_type("%buffer", "Buffer"), "native", "other")
+    f.branch(f.has_type("%buffer", "NativeBuffer"), "native", "other")
     f.begin("native")
     f.result(f"i64 {f.load('%buffer', RAW_ADDRESS, 'i64')}")
     f.begin("other")
+    f.branch(f.has_type("%buffer", "Buffer"), "python", "foreign")
+    f.begin("python")  # from before there was compiled code
+    pointer = f.call("PyLong_AsVoidPtr", f"ptr {f.get('%buffer', 'Buffer.address')}")
+    f.result(f"i64 {f.value(f'ptrtoint ptr {pointer} to i64')}")
+    f.begin("foreign")
     number = f.call("PyObject_GetAttr", "ptr %buffer", f"ptr {f.constant('address')}")
     f.when(f.same(number, "null"), "none")
     address = f.value(f"ptrtoint ptr {f.call('PyLong_AsVoidPtr', f'ptr {number}')} to i64")
@@ -116,17 +127,60 @@ def _address_of(to: Layout) -> str:
 
 
 def _call(to: Layout) -> str:
-    """`call(description, recorder, args)`."""
+    """`call(description, recorder, *args)`: the result, or results; None where Python has to."""
     f = to.function("ptr @call(ptr %self, ptr %given, i64 %n)")
-    description, rec, args = [f.load("%given", 8 * i) for i in range(3)]
-    address = f.call("PyLong_AsVoidPtr", f"ptr {f.get(description, 'Description.address')}")
+    description, rec = [f.load("%given", 8 * i) for i in range(2)]
+    args, count = f.at("%given", 16), f.value("sub i64 %n, 2")
+    result = f.call("run", f"ptr {description}", f"ptr {rec}", f"ptr {args}", f"i64 {count}")
+    f.result(f"ptr {result}")
+    return f.text
+
+
+def _traced(to: Layout) -> str:
+    """`TracedModule.__call__`: the same, where the module has a description; else its `_call`."""
+    f = to.function("ptr @traced(ptr %self, ptr %given, i64 %n, ptr %names)")
+    f.unless(f.same("%names", "null"), "python")
+    description = f.get("%self", "TracedModule.native")
+    f.when(f.same(description, "null"), "python")
+    f.when(f.is_constant(description, "None"), "python")
+    thread, name = f.constant("of_thread"), f.constant("recorder")
+    rec = f.call("PyObject_GetAttr", f"ptr {thread}", f"ptr {name}")
+    f.when(f.same(rec, "null"), "first")
+    f.call("Py_IncRef", f"ptr {description}")  # another thread may replace it
+    result = f.call("run", f"ptr {description}", f"ptr {rec}", "ptr %given", "i64 %n")
+    f.call("Py_DecRef", f"ptr {description}")
+    f.call("Py_DecRef", f"ptr {rec}")
+    f.when(f.is_constant(result, "None"), "left")
+    f.result(f"ptr {result}")
+    f.begin("left")
+    f.call("Py_DecRef", f"ptr {result}")
+    f.go("python")
+    f.begin("first")  # the thread has no recorder yet
+    f.call("PyErr_Clear")
+    f.go("python")
+    f.begin("python")
+    method = f.call("PyObject_GetAttr", "ptr %self", f"ptr {f.constant('_call')}")
+    f.when(f.same(method, "null"), "failed")
+    made = f.call("PyObject_Vectorcall", f"ptr {method}", "ptr %given", "i64 %n", "ptr %names")
+    f.call("Py_DecRef", f"ptr {method}")
+    f.result(f"ptr {made}")
+    f.begin("failed")
+    f.result("ptr null")
+    return f.text
+
+
+def _run(to: Layout) -> str:
+    """`ptr @run(description, recorder, args, count)`; `args` is an array."""
+    f = to.function("internal ptr @run(ptr %description, ptr %rec, ptr %args, i64 %given)")
+    rec = "%rec"
+    address = f.call("PyLong_AsVoidPtr", f"ptr {f.get('%description', 'Description.address')}")
     f.line(f"%words = getelementptr i8, ptr {address}, i64 0")
     held, buffers = f.array("ptr", MOST_WORDS), f.array("ptr", MOST_WORDS)
     count, made, arena = f.local("i64", "0"), f.local("i64", "0"), f.local("ptr", "null")
     operands = f.array("i64", MOST_WORDS)
     records = _is_usual(f, rec)
     n, m = _word(f, "arguments"), _word(f, "results")
-    f.unless(f.compare("eq", f.call("PyTuple_Size", f"ptr {args}"), n), "unusual")
+    f.unless(f.compare("eq", "%given", n), "unusual")
     refused = f.value(f"and i1 {records}, {f.compare('ne', _word(f, 'weights_grad'), '0')}")
     f.when(refused, "unusual")
     _weights_are_current(f)
@@ -135,8 +189,7 @@ def _call(to: Layout) -> str:
     types = _word(f, "types", "ptr")
     with f.loop(n) as i:
         at = f.value(f"shl i64 {i}, 3")
-        tensor = f.call("PyTuple_GetItem", f"ptr {args}", f"i64 {i}")
-        cell = _computed(f, tensor)
+        cell = _computed(f, f.load("%args", at))
         f.unless(f.same(f.get(cell, "Cell.type"), f.load(types, at)), "release")
         plain = f.is_constant(f.get(cell, "Cell.requires_grad"), "False")
         f.unless(f.value(f"or i1 {plain}, {f.value(f'xor i1 {records}, true')}"), "release")
@@ -304,23 +357,28 @@ def _release(f: FunctionText, held: str, buffers: str, count: str, made: str, ar
 
 
 @cache
-def native_call() -> Callable[[Description, Any, tuple], Any]:
-    """The builtin: (description, recorder, args) -> result, results, or None."""
+def native_call(traced: type) -> Callable[..., Any]:
+    """The builtin `call`. `traced`, the class of traced modules, gets the other as `__call__`."""
     heap.use_native()
     assert heap.allocate_address, "see `is_possible`"
     to = native_cells.layout(Tensor, Storage)
     for cls in (Description, BuildOptions, Settings):
         for name in cls.__slots__:
             to.fields[f"{cls.__name__}.{name}"] = offset_of(cls, name)
-    to.objects.update({"settings": settings, "Buffer": heap.native_type, "address": "address"})
+    to.fields["TracedModule.native"] = offset_of(traced, "native")
+    to.objects.update({"settings": settings, "of_thread": of_thread})
+    to.objects.update({"NativeBuffer": heap.native_type, "Buffer": Buffer})
+    to.fields["Buffer.address"] = offset_of(Buffer, "address", HeapAllocator().alloc(1))
+    to.objects.update({name: name for name in ("address", "recorder", "_call")})
     objects = list(to.objects.values())
     memory = table(objects)
     head = f"@constants = external global [{len(objects)} x ptr]\n" + DECLARATIONS
     head += "declare ptr @allocate(i64)\ndeclare ptr @memcpy(ptr, ptr, i64)\n"
-    parts = (*native_cells.PARTS, _address_of, _call)
+    parts = (*native_cells.PARTS, _address_of, _run, _call, _traced)
     imports = {"constants": ctypes.addressof(memory), "allocate": heap.allocate_address}
     text = head + "\n".join([part(to) for part in parts])
-    code = jit.load(text, ["call"], imports, target=host_target())
+    code = jit.load(text, ["call", "traced"], imports, target=host_target())
     code.keep()
+    traced.__call__ = cpython.method(traced, code["traced"], "__call__", CALL_DOC)
     jit.keep_for_ever((objects, memory))
     return cpython.builtin(code["call"], "call", code)

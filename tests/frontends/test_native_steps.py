@@ -5,6 +5,7 @@ import sys
 import threading
 import tracemalloc
 import weakref
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,33 +13,22 @@ import graphc as torch
 from graphc import nn
 from graphc.frontends import native_cells, native_steps, predict
 from graphc.frontends.record import Cell, recorder
-from graphc.frontends.steps import Steps, steps
+from graphc.frontends.steps import steps
 from graphc.ir.errors import GraphcError
-from graphc.tensor import Storage, Tensor, _wrap
+from graphc.tensor import Storage, Tensor
 
 OFTEN = 30  # from then on all is predicted
 
 
 @pytest.fixture(autouse=True)
-def native():
+def native(fresh_recorder):
     torch.zeros(1).add(1).tolist()  # something is compiled
     assert steps.is_native
     recorder().flush()
 
 
-@pytest.fixture
-def python(monkeypatch):
-    """Puts Python's functions in the place of the compiled ones."""
-
-    def switch():
-        for name in native_steps.EXPORTS:
-            made = _wrap if name == "wrap" else getattr(Steps, name)
-            monkeypatch.setattr(steps, name, made)
-
-    return switch
-
-
-def predictions(monkeypatch):
+@contextmanager
+def predictions():
     """Counts calls of the compiled function that gave something."""
     found, compiled = [], steps.predict
 
@@ -48,8 +38,11 @@ def predictions(monkeypatch):
             found.append(args[1].name)
         return made
 
-    monkeypatch.setattr(steps, "predict", counted)
-    return found
+    steps.predict = counted
+    try:
+        yield found
+    finally:
+        steps.predict = compiled
 
 
 def trace_of_now():
@@ -81,7 +74,7 @@ def writes():
 
 
 @pytest.mark.parametrize("program", [arithmetic, views, writes])
-def test_traces_and_values_are_those_of_python(program, python, monkeypatch):
+def test_traces_and_values_are_those_of_python(program, python_steps):
     def run():
         recorder().flush()
         made = program()
@@ -90,12 +83,11 @@ def test_traces_and_values_are_those_of_python(program, python, monkeypatch):
 
     for _ in range(OFTEN):
         compiled = run()
-    count = predictions(monkeypatch)
     before = recorder().compiled
-    assert run() == compiled and recorder().compiled == before
+    with predictions() as count:
+        assert run() == compiled and recorder().compiled == before
     assert count
-    monkeypatch.undo()
-    python()
+    python_steps()
     assert [run() for _ in range(3)] == [compiled] * 3
     assert recorder().compiled == before
 
@@ -108,13 +100,14 @@ def test_traces_and_values_are_those_of_python(program, python, monkeypatch):
         nn.functional.linear, lambda a, b: a.sum(0), lambda a, b: a.view(9),
     ],
 )  # fmt: skip
-def test_operators_functions_and_methods_are_predicted(operation, monkeypatch):
+def test_operators_functions_and_methods_are_predicted(operation):
     a, b = torch.ones(3, 3), torch.full((3, 3), 2.0)
     for _ in range(OFTEN):
         wanted = operation(a, b).tolist()
-    count = predictions(monkeypatch)
-    recorder().flush()
-    assert operation(a, b).tolist() == wanted and len(count) == 1
+        recorder().flush()
+    with predictions() as count:
+        assert operation(a, b).tolist() == wanted
+    assert len(count) == 1
 
 
 def model_and_step(update=torch.optim.SGD, **options):
@@ -143,7 +136,7 @@ UPDATES = [
 
 @pytest.mark.parametrize(("update", "options"), UPDATES)
 @pytest.mark.parametrize("whole", [False, True], ids=["eager", "compiled"])
-def test_training_has_the_bits_of_python(update, options, whole, python):
+def test_training_has_the_bits_of_python(update, options, whole, python_steps):
     def train():
         model, step = model_and_step(update, **options)
         step = torch.compile(step) if whole else step
@@ -152,7 +145,7 @@ def test_training_has_the_bits_of_python(update, options, whole, python):
 
     compiled = train()
     assert compiled[0][-1] < compiled[0][0]
-    python()
+    python_steps()
     assert train() == compiled
 
 
@@ -213,7 +206,7 @@ def test_an_update_between_forward_and_backward_is_noticed():
             loss.backward()
 
 
-def test_memory_that_numpy_sees_is_left_to_python():
+def test_memory_that_numpy_sees_is_left_to_python_steps():
     x = torch.zeros(4)
     for _ in range(OFTEN):
         (x + 1).tolist()
@@ -228,7 +221,7 @@ def test_memory_that_numpy_sees_is_left_to_python():
         assert array.tolist() == [n - 1.0] * 4
 
 
-def test_sizes_that_become_symbols_are_left_to_python():
+def test_sizes_that_become_symbols_are_left_to_python_steps():
     wanted = [[2.0 * n] * n for n in range(2, 40)]
     assert [(torch.full((n,), float(n)) * 2).tolist() for n in range(2, 40)] == wanted
 
@@ -364,7 +357,7 @@ def test_a_tensor_lives_as_long_as_it_is_held():
         assert tensor() is None and cell() is None
 
 
-def test_errors_are_those_of_python():
+def test_errors_are_those_of_python_steps():
     x, y = torch.ones(3), torch.ones(4)
     for _ in range(OFTEN):
         (x + x).tolist()

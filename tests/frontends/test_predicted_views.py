@@ -9,7 +9,7 @@ from graphc.frontends.steps import steps
 
 
 @pytest.fixture
-def taken(monkeypatch):
+def taken(monkeypatch, fresh_recorder):
     """Counts the views that were predicted, by compiled code or by Python."""
     torch.zeros(1).add(1).tolist()  # something is compiled
     found, compiled, of_python = [0], steps.predict, predict.take_view

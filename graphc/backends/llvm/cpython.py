@@ -20,7 +20,7 @@ from graphc.backends.llvm import jit
 from graphc.backends.llvm.target import host_target
 
 ENTRY = "entry"  # the name of the function that `entry_text` defines
-_METH_FASTCALL, _METH_O = 0x80, 0x08
+_METH_FASTCALL, _METH_O, _METH_KEYWORDS = 0x80, 0x08, 0x02
 _TESTED = ((3, 11), (3, 14))
 
 _COUNT_MESSAGE = "a compiled graph takes %zd arguments, but %zd are given"
@@ -144,6 +144,17 @@ def builtin(address: int, name: str, code: object, of_one: bool = False) -> Call
     flags = _METH_O if of_one else _METH_FASTCALL
     definition = PyMethodDef(name.encode(), address, flags, None)
     return _new_builtin()(ctypes.addressof(definition), _Owner(code, definition), None)
+
+
+def method(cls: type, address: int, name: str, doc: str) -> Any:
+    """A method for a class whose code, at `address`, takes (self, arguments, how many, names of
+    those by keyword, or null), as METH_FASTCALL and METH_KEYWORDS have it. It is never unloaded."""
+    flags = _METH_FASTCALL | _METH_KEYWORDS
+    definition = PyMethodDef(name.encode(), address, flags, doc.encode())
+    jit.keep_for_ever((definition, name, doc))
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)
+    new_method = make(("PyDescr_NewMethod", ctypes.pythonapi))
+    return new_method(cls, ctypes.addressof(definition))
 
 
 @cache

@@ -38,6 +38,7 @@ C_API = {
     "PyObject_GetAttr": ("ptr", "ptr, ptr"),
     "PyObject_IsTrue": ("i32", "ptr"),
     "PyObject_RichCompareBool": ("i32", "ptr, ptr, i32"),
+    "PyObject_Vectorcall": ("ptr", "ptr, ptr, i64, ptr"),
     "PyTuple_GetItem": ("ptr", "ptr, i64"),
     "PyTuple_New": ("ptr", "i64"),
     "PyTuple_SetItem": ("i32", "ptr, i64, ptr"),
@@ -54,10 +55,15 @@ DECLARATIONS = "".join(
 DECLARATIONS += "declare ptr @PyObject_CallMethodObjArgs(ptr, ptr, ...)\n"
 
 
-def offset_of(cls: type, name: str) -> int:
-    """Where a slot of a class lies in its instances. Raises TypeError where that is not plain."""
-    instance, marker = object.__new__(cls), object()
-    object.__setattr__(instance, name, marker)  # (the class may be frozen)
+def offset_of(cls: type, name: str, instance: Any = None) -> int:
+    """Where a slot of a class lies in its instances. Raises TypeError where that is not plain.
+
+    instance: one whose slot holds what no other holds; else a new one is made.
+    """
+    marker = object() if instance is None else getattr(instance, name)
+    if instance is None:
+        instance = object.__new__(cls)
+        object.__setattr__(instance, name, marker)  # (the class may be frozen)
     size = cls.__basicsize__ // 8
     words = (ctypes.c_void_p * size).from_address(id(instance))
     found = [i for i in range(TYPE_OF // 8 + 1, size) if words[i] == id(marker)]

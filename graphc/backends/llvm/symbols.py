@@ -47,6 +47,7 @@ C_API_FUNCTIONS = frozenset(
         "PyObject_GetAttr",
         "PyObject_IsTrue",
         "PyObject_RichCompareBool",
+        "PyObject_Vectorcall",
         "PyTuple_GetItem",
         "PyTuple_New",
         "PyTuple_SetItem",
