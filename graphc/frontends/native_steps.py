@@ -355,15 +355,18 @@ def _mark(to: Layout) -> str:
     known = f.get("%cell", "Cell.written")
     f.branch(f.is_constant(known, "None"), "new", "set")
     f.begin("new")
+    f.call("Py_IncRef", "ptr %cell")  # the allocation may run anything
     made = f.call("PyType_GenericAlloc", f"ptr {f.constant('Written')}", "i64 0")
     f.when(f.same(made, "null"), "failed")
     f.fill("%by", made, "Written.by")
     f.put_owned(made, "%cell", "Cell.written")
+    f.call("Py_DecRef", "ptr %cell")
     f.result("i1 true")
     f.begin("set")
     f.put("%by", known, "Written.by")
     f.result("i1 true")
     f.begin("failed")
+    f.call("Py_DecRef", "ptr %cell")
     f.result("i1 false")
     return f.text
 
@@ -378,6 +381,7 @@ def _write(to: Layout) -> str:
     none, done = f.constant("None"), f.local("i64", "0")
     false = f.constant("False")
     eager = f.call("PyObject_IsTrue", f"ptr {f.get(rec, 'Recorder.eager')}")
+    kept = [f.local("ptr", "null") for _ in range(3)]  # what one write holds
     with f.loop(f.call("PyList_Size", f"ptr {cells}")) as i:
         f.store(f"i64 {i}", done)
         cell = f.call("PyList_GetItem", f"ptr {cells}", f"i64 {i}")
@@ -393,10 +397,13 @@ def _write(to: Layout) -> str:
         for one, field in ((old, "inference"), (cell, "inference"), (old, "requires_grad"),
                            (cell, "requires_grad")):  # fmt: skip
             f.unless(f.same(f.get(one, f"Cell.{field}"), false), "unusual")
-        for held in (old, storage):
+        for place, held in zip(kept, (old, storage)):
             f.call("Py_IncRef", f"ptr {held}")
-        _write_one(f, rec, tensor, storage, old, cell, eager)
-        for held in (old, storage):
+            f.store(f"ptr {held}", place)
+        _write_one(f, rec, storage, old, cell, eager, kept[2])
+        for place in kept:
+            held = f.load(place)
+            f.store("ptr null", place)
             f.call("Py_DecRef", f"ptr {held}")
         f.store(f"i64 {f.value(f'add i64 {i}, 1')}", done)
     f.go("unusual")
@@ -404,19 +411,23 @@ def _write(to: Layout) -> str:
     number = f.call("PyLong_FromSsize_t", f"i64 {f.load(done, 0, 'i64')}")
     f.result(f"ptr {number}")
     f.begin("failed")
+    for place in kept:
+        f.call("Py_DecRef", f"ptr {f.load(place)}")  # (null is nothing to it)
     f.result("ptr null")
     return f.text
 
 
 def _write_one(
-    f: FunctionText, rec: str, tensor: str, storage: str, old: str, cell: str, eager: str
+    f: FunctionText, rec: str, storage: str, old: str, cell: str, eager: str, mark: str
 ) -> None:
-    """As `Storage.write(cell, cell)`; goes to "failed" with an error set."""
+    """As `Storage.write(cell, cell)`; goes to "failed" with an error set. `mark` is where the
+    caller finds what it gives up."""
     none = f.constant("None")
-    identity = f.call("PyLong_FromVoidPtr", f"ptr {f.get(cell, 'Cell.tape')}")
-    f.when(f.same(identity, "null"), "failed")
     by = f.call("PyTuple_New", "i64 2")
     f.when(f.same(by, "null"), "failed")
+    f.store(f"ptr {by}", mark)
+    identity = f.call("PyLong_FromVoidPtr", f"ptr {f.get(cell, 'Cell.tape')}")
+    f.when(f.same(identity, "null"), "failed")
     slot = f.get(cell, "Cell.slot")
     f.call("Py_IncRef", f"ptr {slot}")
     f.call("PyTuple_SetItem", f"ptr {by}", "i64 0", f"ptr {identity}")
@@ -432,7 +443,6 @@ def _write_one(
     f.when(f.same(own, none), written)
     f.unless(f.call("mark", f"ptr {own}", f"ptr {by}"), "failed")
     f.label(written)
-    f.call("Py_DecRef", f"ptr {by}")
     held, set_ = f.new_label("held"), f.new_label("set")
     f.branch(f.compare("ne", eager, "0", "i32"), set_, held)
     f.begin(held)

@@ -90,7 +90,8 @@ class State:
 
     __slots__ = (
         "after", "cell_class", "depth", "edges", "entries", "extra", "grads", "hits", "is_param",
-        "key", "next", "nodes", "numbers", "operands", "parent", "patterns", "refused", "site",
+        "key", "next", "nodes", "numbers", "operands", "params", "parent", "patterns", "refused",
+        "site",
         "slots", "types", "unshared", "values",
     )  # fmt: skip
 
@@ -114,6 +115,8 @@ class State:
         self.numbers: dict[Any, list] = {}
         self.next: State = self  # the state that followed last time: the prediction
         self.operands: Any = None  # (function, slots..., mode) of a step that `Function` predicts
+        # The edges that are parameters, by whether they require grad, and by type.
+        self.params: dict[Any, dict[TensorType, State]] | None = None
         self.after: Any = None  # the update that followed last time: see `updates`
         # Where the program was: the user's lines, innermost first. Of a parameter: all such places.
         self.site: Any = None
@@ -287,6 +290,9 @@ class Recorder:
             state = State(before, key, (), (Value(wanted),), (grad is True,), is_param=True)
             state.site = set()
             before.edges[key] = state
+            if before.params is None:
+                before.params = {}
+            before.params.setdefault(grad, {})[wanted] = state
             if wanted is not type:
                 before.patterns += (state,)
         state.site.add(site)
@@ -510,6 +516,8 @@ def forget(guesses: Sequence[State]) -> None:
         parent.unshared = True
         parent.patterns = tuple([s for s in parent.patterns if s is not state])
         parent.edges.pop(state.key, None)
+        if parent.params is not None:
+            parent.params.get(state.key[2], {}).pop(state.key[1], None)
 
 
 def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:

@@ -369,6 +369,58 @@ def test_errors_are_those_of_python_steps():
     assert (x + x).tolist() == [2.0] * 3
 
 
+def _without_memory(capi, at, call, *args):
+    """Calls with one allocation that fails: the result, or MemoryError."""
+    capi.set_nomemory(at, at + 1)
+    try:
+        return call(*args)
+    except MemoryError:
+        return MemoryError
+    finally:
+        capi.remove_mem_hooks()
+
+
+def test_any_allocation_may_fail():
+    capi = pytest.importorskip("_testcapi")
+    x, y, w = torch.ones(4), torch.full((4,), 2.0), torch.ones(4)
+    with torch.no_grad():
+        traced = torch.jit.trace(lambda a, b: a * b + a, (x, y))
+        for _ in range(3):
+            traced(x, y)
+    for _ in range(OFTEN):
+        (x + y).tolist()
+    rec, add, found = recorder(), torch.add, {"predict": [], "traced": [], "slots": [], "write": []}
+    args, tensors, none = (x, y), [x, y], {}
+
+    def attempts():
+        for at in range(12):
+            rec.flush()
+            made = _without_memory(capi, at, steps.predict, rec, add, args, none)
+            found["predict"].append(type(made))
+            assert len(rec.tape.cells) == rec.state.slots
+            del made
+            found["slots"].append(type(_without_memory(capi, at, steps.slots, rec, tensors)))
+            assert len(rec.tape.cells) == rec.state.slots
+            rec.flush()
+            cells = [(x + y)._storage.cell]
+            found["write"].append(_without_memory(capi, at, steps.write, rec, cells, [w]))
+            with torch.no_grad():
+                made = _without_memory(capi, at, traced, x, y)
+                found["traced"].append(made if made is MemoryError else made.tolist())
+            del made, cells
+            assert (x + y).tolist() == [3.0] * 4 and w.tolist() in ([1.0] * 4, [3.0] * 4)
+
+    attempts()
+    recorder().flush()
+    before = _counts()
+    attempts()
+    recorder().flush()
+    assert _counts() == before
+    assert {type(None), Tensor} <= set(found["predict"])
+    assert MemoryError in found["traced"] and [3.0] * 4 in found["traced"]
+    assert MemoryError in found["write"] and 1 in found["write"]
+
+
 def test_python_predicts_where_slots_are_not_plain(monkeypatch):
     def refuses(cls, name):
         raise TypeError(f"{cls.__name__}.{name} is no slot")
