@@ -24,7 +24,6 @@ from ..ir.dtype import I64, U8, DType
 from ..tensor import Tensor, from_array
 from .create import _finish, empty, sizes_of
 
-
 _generators: weakref.WeakSet[Generator] = weakref.WeakSet()
 _registry = threading.Lock()  # around changes of that set
 
