@@ -20,6 +20,7 @@ from ..passes.clean import clean
 from ..passes.partition import partition
 from .by_size import BySize
 from .kept import KeptWeights, weight_places
+from .parts import Part, parts_of, refresh_leaf
 from .saved import Saved, Written, kept_nodes, saved_values, upstream
 from .steps import steps
 from .symbolic import SMALLEST, concrete_type
@@ -112,6 +113,7 @@ class Entry:
     """Runs one trace for one set of live slots."""
 
     kept: KeptWeights | None = None  # where no derivative is wanted
+    parts: Sequence[Part] = ()  # of a large update
 
     def __init__(
         self,
@@ -222,6 +224,11 @@ class Entry:
         if self.template is None and self.options.verify is None:
             places = weight_places(self.graph)
             self.kept = KeptWeights(self.graph, places, self.options.exact) if places else None
+        derived = self.template or self.freed or self.refused  # `run` needs all cells after it
+        if self.all_real and not (derived or self.kept or self.symbols):
+            self.parts = parts_of(self.graph, self.sizes, partial(build, **options))
+            if self.parts:
+                return
         try:
             self.executable = build(self.graph, dims=facts, **options)
         except UnsupportedError:
@@ -235,6 +242,12 @@ class Entry:
             return self._outputs_with_memory(tape)
         cells = tape.cells
         operands = [cells[slot].buffer for slot in self.inputs]
+        if self.parts:
+            found = {}
+            for part in self.parts:
+                made = part.run([operands[k] for k in part.params])
+                found.update(zip(part.results, made, strict=True))
+            return [found[k] for k in range(len(self.types))]
         if not self.symbols:
             buffers = [heap.alloc(n) for n in self.sizes]
             sizes: Sequence[int] = ()
@@ -263,19 +276,20 @@ class Entry:
             self.executable.run([buffer.address for buffer in operands], real, sizes)
         return buffers
 
-    def run(self, tape: Tape) -> None:
-        """Computes the live cells, and keeps what a later backward needs."""
-        buffers = self.outputs(tape)
+    def run(self, tape: Tape, last: bool = False) -> None:
+        """Computes the live cells, and keeps what a later backward needs.
+
+        last: nobody uses the tape any more, which lets go of what was read as soon as it can.
+        """
         cells = tape.cells
-        done = steps.settle(cells, self.live, buffers) if not self.symbols else 0
+        if self.parts and last:
+            self._run_in_parts(tape)
+            buffers: Sequence[Buffer] = ()
+        else:
+            buffers = self.outputs(tape)
+        done = steps.settle(cells, self.live, buffers) if buffers and not self.symbols else 0
         for slot, buffer in zip(self.live[done:], buffers[done:]):
-            cell = cells[slot]
-            if cell.buffer is not None:  # of an entry that computes more than is needed now
-                continue
-            if not cell.type.is_static:
-                cell.type = concrete_type(cell.type, tape.sizes)
-            cell.buffer = buffer  # in this order: other threads may look
-            cell.tape = None
+            _give(cells[slot], buffer, tape)
         if self.template is not None:
             kept = self.types[len(self.live) :]
             if self.symbols:
@@ -294,6 +308,19 @@ class Entry:
 
             for slot, error in self.refused:
                 cells[slot].grad_fn = NoBackward(error.again)
+
+    def _run_in_parts(self, tape: Tape) -> None:
+        """An interrupt between parts leaves the tape so that `compute_alone` can do the rest."""
+        cells: list[Any] = tape.cells
+        tape.params.clear()
+        for part in self.parts:
+            made = part.run([cells[self.inputs[k]].buffer for k in part.params])
+            for k, buffer in zip(part.results, made, strict=True):
+                _give(cells[self.live[k]], buffer, tape)
+            for k in part.last:
+                slot = self.inputs[k]
+                refresh_leaf(cells[slot])
+                cells[slot] = None
 
     def _marks(self, tape: Tape) -> list[tuple[Saved, int, Written]]:
         """For the saved values that were written, or that somebody can still write: their marks."""
@@ -316,6 +343,16 @@ def _native_steps() -> None:
 
     if settings.backend == "llvm":
         use_native_steps()
+
+
+def _give(cell: Any, buffer: Buffer, tape: Tape) -> None:
+    """A computed value to its cell, unless it has one: an entry may compute more than is needed."""
+    if cell.buffer is not None:
+        return
+    if not cell.type.is_static:
+        cell.type = concrete_type(cell.type, tape.sizes)
+    cell.buffer = buffer  # in this order: other threads may look
+    cell.tape = None
 
 
 def _that_name_sizes(graph: Graph, used: set[Value]) -> set[Value]:

@@ -485,7 +485,7 @@ class Recorder:
         if live:
             self.flushes += 1
             entry = state.entries.get((live, tape.freed)) or self._entry(state, live, tape.freed)
-            entry.run(tape)
+            entry.run(tape, last=True)
         tape.cells, tape.values = [], []
         tape.params, tape.values_at = {}, None
 

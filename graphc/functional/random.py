@@ -6,7 +6,9 @@ advances the stream, as in torch.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
@@ -22,6 +24,9 @@ from ..ir.dtype import I64, U8, DType
 from ..tensor import Tensor, from_array
 from .create import _finish, empty, sizes_of
 
+_generators: weakref.WeakSet[Generator] = weakref.WeakSet()
+_registry = threading.Lock()  # around changes of that set
+
 
 class Generator:
     """A source of random numbers: torch.Generator()."""
@@ -30,6 +35,8 @@ class Generator:
         self.device = device_class(device)
         self.stream = RandomStream()
         self.lock = threading.RLock()
+        with _registry:
+            _generators.add(self)
 
     def manual_seed(self, seed: int) -> Generator:
         """Starts the stream anew from a seed."""
@@ -65,6 +72,31 @@ class Generator:
 
 
 default_generator = Generator()
+
+_held: list[Generator] = []
+
+
+def _hold_for_fork() -> None:
+    """A child must not find a generator in the middle of a draw of a thread that it lacks."""
+    _registry.acquire()
+    _held.extend(_generators)
+    for generator in _held:
+        generator.lock.acquire()
+
+
+def _release_after_fork() -> None:
+    for generator in _held:
+        generator.lock.release()
+    _held.clear()
+    _registry.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_for_fork,
+        after_in_parent=_release_after_fork,
+        after_in_child=_release_after_fork,
+    )
 
 
 def manual_seed(seed: int) -> Generator:

@@ -10,7 +10,7 @@ from graphc.backends.llvm.contract import Kernel
 from graphc.backends.llvm.jit import compile_text, load_object
 from graphc.backends.llvm.target import TARGETS, Target, host_target, runs_here
 
-LEVELS = [target for name, target in TARGETS.items() if name != "aarch64" and runs_here(target)]
+LEVELS = [target for target in TARGETS.values() if runs_here(target)]
 
 
 _PAGE = mmap.PAGESIZE

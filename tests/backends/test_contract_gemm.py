@@ -1,4 +1,4 @@
-"""Matrix product kernels against float64 numpy, on every x86-64 level of this machine."""
+"""Matrix product kernels against float64 numpy, at every level of this machine."""
 
 import itertools
 

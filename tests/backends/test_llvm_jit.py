@@ -101,7 +101,7 @@ def test_calls_of_unknown_functions_are_refused():
     with pytest.raises(jit.CodegenError, match="call add, table, which it must not"):
         jit.load(_USES, ["use"])
     with pytest.raises(jit.CodegenError, match="floorf"):
-        jit.load(_floor(4), ["floor_all"], target=TARGETS["x86-64"])
+        jit.load_object(jit.compile_object(_floor(4), TARGETS["x86-64"]), ["floor_all"])
     with pytest.raises(jit.CodegenError, match="cannot be linked"):
         jit.load(_ADD, ["sub"])
 
@@ -174,6 +174,18 @@ def test_the_host_is_known_by_its_features(monkeypatch, features, width, masked)
     monkeypatch.setattr(targets, "host_features", lambda: features)
     host = host_target.__wrapped__()
     assert (host.vector_bytes, host.masked_bits) == (width, masked)
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "arm64"])
+@pytest.mark.parametrize("features", [{}, {"bf16": True, "sve": True}])
+def test_a_host_of_arm_has_the_vectors_of_neon(monkeypatch, machine, features):
+    monkeypatch.setattr(targets.platform, "machine", lambda: machine)
+    monkeypatch.setattr(targets, "host_features", lambda: features)
+    host = host_target.__wrapped__()
+    assert "+neon" in host.features.split(",") and host.has_bf16 == bool(features)
+    level = TARGETS["aarch64"]
+    for name in ("vector_bytes", "registers", "masked_bits", "has_fma", "has_f16c", "has_rounding"):
+        assert getattr(host, name) == getattr(level, name), name
 
 
 def test_a_setting_chooses_the_target(monkeypatch):

@@ -163,7 +163,12 @@ def test_values_in_frames_generators_and_exceptions_are_live():
 def test_values_that_nobody_holds_are_not_computed(monkeypatch):
     ran = []
     run = execute.Entry.run
-    monkeypatch.setattr(execute.Entry, "run", lambda e, tape: (ran.append(e.live), run(e, tape)))
+
+    def noted(entry, tape, last=False):
+        ran.append(entry.live)
+        run(entry, tape, last)
+
+    monkeypatch.setattr(execute.Entry, "run", noted)
     x = computed(2, 3, 1)
     y = (x * 9.25).exp()
     y.tolist()

@@ -22,7 +22,7 @@ from graphc.ir.verify import verify
 from .bounds import Ranged, bounded_run, disagreement, unit_of
 from .program import Program
 
-LEVELS = tuple(name for name in ("x86-64", "avx2", "avx512") if runs_here(TARGETS[name]))
+LEVELS = tuple(name for name, target in TARGETS.items() if runs_here(target))
 # onnxruntime's functions have classes of their own: some are polynomials of fewer terms.
 # Its sigmoid is right to some units of 1, not of the result, and silu multiplies that.
 ONNX_SLACK, ONNX_UNITS = 64.0, 4.0

@@ -14,10 +14,14 @@ from graphc.ir.build import Builder
 from graphc.ir.errors import BoundsError, DivisionError
 from graphc.ir.interpret import evaluate
 from graphc.ir.op import OPS
+from tests.backends import emulated
 
 from .op_cases import CONTROL, cases_of, control_arrays, is_elementwise
 
-LEVELS = [name for name in ("x86-64", "avx2", "avx512") if runs_here(TARGETS[name])]
+LEVELS = [
+    *[name for name, target in TARGETS.items() if runs_here(target)],
+    *emulated.LEVELS,
+]
 # Errors of pointwise functions, in units of the last place of the type (float64's evaluation has
 # an error of its own).
 ULPS = {
@@ -44,6 +48,18 @@ def own_cache(tmp_path_factory):
     settings.cache_dir = tmp_path_factory.mktemp("objects")
     yield
     settings.cache_dir = before
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """Compiles a graph for a level: in this process, or as a program for an emulator."""
+
+    def compiled(graph, level):
+        if runs_here(TARGETS[level]):
+            return compile_graph(graph, target=level)
+        return emulated.Emulated(graph, tmp_path)
+
+    return compiled
 
 
 def compilable(name):
@@ -112,9 +128,9 @@ def compare(case, found):
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", [n for n in OPS if cases_of(n) and n not in COMPLEX_ONLY])
-def test_compiled_code_gives_what_the_op_means(name, level):
+def test_compiled_code_gives_what_the_op_means(name, level, compiled):
     cases = compilable(name)
-    executable = compile_graph(joined(cases), target=level)
+    executable = compiled(joined(cases), level)
     found = executable(*[a for case in cases for a in case.arrays])
     for case in cases:
         count = len(case.graph.results)
@@ -125,10 +141,10 @@ def test_compiled_code_gives_what_the_op_means(name, level):
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", CONTROL)
-def test_control_flow(name, level):
+def test_control_flow(name, level, compiled):
     for kind in ("f32", "f64"):
         graph = CONTROL[name](kind)
-        executable = compile_graph(graph, target=level)
+        executable = compiled(graph, level)
         for seed in (0, 5):
             arrays = control_arrays(graph, seed)
             for a, b in zip(executable(*arrays), evaluate(graph, *arrays), strict=True):

@@ -54,7 +54,8 @@ PAUSE = {
     "aarch64": "call void @llvm.aarch64.isb(i32 15)",
 }
 
-_FLUSH_BITS = {"x86_64": 0x8040, "aarch64": 1 << 24 | 1 << 19}
+# The bits of that word that flush denormals, as operands and as results.
+FLUSH_BITS = {"x86_64": 0x8040, "aarch64": 1 << 24 | 1 << 19}
 
 _ACCESS = """
 define i32 @read() nounwind {
@@ -87,11 +88,11 @@ def _read() -> int:
 
 def get_flush_denormal() -> bool:
     """Whether the calling thread flushes denormals to zero."""
-    return _read() & _FLUSH_BITS[_arch()] == _FLUSH_BITS[_arch()]
+    return _read() & FLUSH_BITS[_arch()] == FLUSH_BITS[_arch()]
 
 
 def set_flush_denormal(mode: bool) -> None:
     """Make the calling thread, and the jobs that it starts, flush denormals or keep them."""
-    bits = _FLUSH_BITS[_arch()]
+    bits = FLUSH_BITS[_arch()]
     word = _read() | bits if mode else _read() & ~bits
     ctypes.CFUNCTYPE(None, ctypes.c_uint32)(_code()["write"])(word)

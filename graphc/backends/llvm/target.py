@@ -143,7 +143,7 @@ def host_target() -> Target:
             "host",
             triple,
             cpu,
-            flags or "+neon",
+            f"+neon,{flags}" if flags else "+neon",
             vector_bytes=16,
             registers=32,
             has_fma=True,
