@@ -27,6 +27,11 @@ class ConvSchedule:
     bands: int
     by_channels: bool
 
+    def band_rows(self, height: int) -> int:
+        """Rows of the largest of the bands that cut `height` rows between tiles."""
+        tiles, rest = divmod(height, self.rows)
+        return max(1, -(-tiles // self.bands) * self.rows + rest)
+
 
 def schedule_conv(
     c: Correlation, target: Target, lanes: int, item_bytes: int, across: int | None = None
