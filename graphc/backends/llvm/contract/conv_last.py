@@ -26,6 +26,8 @@ from graphc.backends.llvm.target import Target
 
 #: Terms of a sum from which an epilogue is a loop of its own over the tile.
 LONG_SUM = 256
+#: Lines that share a set of the first cache, at least.
+CACHE_WAYS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,13 @@ class InPlace:
     correlation: Correlation
 
     @staticmethod
-    def serves(c: Correlation) -> bool:
-        """Whether nothing outside of the source is read, and no tile's rows share cache sets."""
+    def serves(c: Correlation, schedule: ConvSchedule) -> bool:
+        """Whether nothing outside of the source is read, and a tile's positions do not drive each
+        other out of the sets of the first cache that they share."""
         inside = all(size <= had for size, had in zip(c.copy, c.source))
-        return inside and not any(c.border) and BandLayout(c, c.source_channels, 1).is_plain
+        read = schedule.rows * schedule.columns * math.prod(c.kernel)
+        apart = read <= CACHE_WAYS or BandLayout(c, c.source_channels, 1).is_plain
+        return inside and not any(c.border) and apart
 
     @property
     def pixel(self) -> int:
@@ -169,7 +174,7 @@ class LastKernel(DirectKernel):
 
     def _plan(self) -> None:
         c = self.c
-        if InPlace.serves(c):
+        if InPlace.serves(c, self.schedule):
             self.layout = InPlace(c)
         self.out_pixel = c.target_channels
         self.out_plane = c.target[1] * c.target[2]
