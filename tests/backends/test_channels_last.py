@@ -39,7 +39,7 @@ CASES = {
         if problem.groups == 1 and problem.dtype != "f16"
     },
     "in place": ConvProblem.square(2, 24, 40, 9, 1),
-    "rows that share cache sets": ConvProblem.square(1, 512, 20, 5, 1),
+    "rows that share cache sets": ConvProblem.square(1, 1024, 20, 5, 1),
     "bands of rows": ConvProblem(1, 20, 40, (701, 1), (1, 1), (1, 1), NONE, (1, 1)),
     "seven wide": ConvProblem.square(1, 16, 64, 7, 3, padding=1),
     "an upsampling": ConvProblem.square(2, 12, 20, 12, 4, stride=2, padding=1),
@@ -104,7 +104,7 @@ def test_the_bits_are_those_of_the_direct_kernel(name, transposed, target):
 def test_what_has_no_border_is_read_where_it_lies():
     def serves(name, columns):
         schedule = ConvSchedule(1, columns, 1, bands=1, by_channels=True)
-        return InPlace.serves(forward(CASES[name]), schedule)
+        return InPlace.serves(forward(CASES[name]), schedule, 4)
 
     assert serves("in place", 9)
     assert not serves("3x3", 9)

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
-from graphc.backends.llvm.contract.conv_pack import BandLayout, zero_filler
+from graphc.backends.llvm.contract.conv_pack import zero_filler
 from graphc.backends.llvm.contract.conv_problem import Correlation
 from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
 from graphc.backends.llvm.contract.conv_tile import ConvTiles
 from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.epilogue import Epilogue, Position
+from graphc.backends.llvm.contract.gemm_schedule import rows_apart
 from graphc.backends.llvm.contract.kernel import Subroutine
 from graphc.backends.llvm.contract.packing import row_copier
 from graphc.backends.llvm.contract.vector import Vector
@@ -26,8 +27,6 @@ from graphc.backends.llvm.target import Target
 
 #: Terms of a sum from which an epilogue is a loop of its own over the tile.
 LONG_SUM = 256
-#: Lines that share a set of the first cache, at least.
-CACHE_WAYS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,13 @@ class InPlace:
     correlation: Correlation
 
     @staticmethod
-    def serves(c: Correlation, schedule: ConvSchedule) -> bool:
+    def serves(c: Correlation, schedule: ConvSchedule, item_bytes: int) -> bool:
         """Whether nothing outside of the source is read, and a tile's positions do not drive each
         other out of the sets of the first cache that they share."""
         inside = all(size <= had for size, had in zip(c.copy, c.source))
         read = schedule.rows * schedule.columns * math.prod(c.kernel)
-        apart = read <= CACHE_WAYS or BandLayout(c, c.source_channels, 1).is_plain
-        return inside and not any(c.border) and apart
+        apart = rows_apart(c.source_step[2] * c.source_channels * item_bytes)
+        return inside and not any(c.border) and read <= apart
 
     @property
     def pixel(self) -> int:
@@ -174,7 +173,7 @@ class LastKernel(DirectKernel):
 
     def _plan(self) -> None:
         c = self.c
-        if InPlace.serves(c, self.schedule):
+        if InPlace.serves(c, self.schedule, self.sums.bytes):
             self.layout = InPlace(c)
         self.out_pixel = c.target_channels
         self.out_plane = c.target[1] * c.target[2]

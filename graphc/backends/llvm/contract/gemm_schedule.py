@@ -24,8 +24,17 @@ FEW_ROWS = 4
 # stream that the processor fetches ahead.
 STREAMED_BYTES = 8 << 20
 STREAMED_ROWS = 16
-# Bytes of a packed block of B.
+# Bytes of a packed block of B, which stays in the second cache. All of k is in one block where a
+# panel of so many bytes holds it: another visit of the output costs more than a longer panel.
 PACKED_BYTES = 512 << 10
+# A symbolic k is cut into blocks of so many.
+SYMBOLIC_K = 1024
+# A B of so many bytes is read in place: it stays in the second cache as it is.
+STAYS_BYTES = 640 << 10
+# Lines that the first cache holds of those that lie a multiple of so many bytes apart.
+CACHE_WAYS, SET_BYTES = 8, 4096
+# Rows of a transposed A of more bytes are copied, some of k at a time.
+STRIDED_BYTES = 2048
 # Units of work: rows are cut into no more blocks, and columns until there are enough.
 MOST_ROW_BLOCKS = 16
 ENOUGH_UNITS = 8
@@ -69,6 +78,11 @@ def tile_choices(target: Target) -> tuple[tuple[int, int], ...]:
     return ((4, 2), (8, 1))
 
 
+def rows_apart(stride: int) -> int:
+    """Lines so many bytes apart that do not drive each other out of the first cache."""
+    return CACHE_WAYS * (SET_BYTES // math.gcd(stride, SET_BYTES))
+
+
 def tile_cost(rows: int, vectors: int) -> float:
     """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain."""
     return max(rows * vectors, rows + vectors, 4) + 0.75
@@ -85,9 +99,13 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
     m, n = problem.m, problem.n
     work = math.prod(size or 64 for size in (problem.batch, m, n, problem.k))
     each_rest = 0.01 if work >= 1 << 22 else 0.05
+    stored = element(problem.dtype)
+    packed = problem.k is None or problem.transpose_a or stored.is_half
+    apart = None if packed else rows_apart((problem.k or 1) * stored.bytes)
     for most, vectors in tile_choices(target):
         if problem.panel % (vectors * lanes):
             continue
+        most = most if apart is None else min(most, apart)
         for rows in range(1, most + 1):
             m_pieces = [(1, rows)] if m is None else _pieces(m, rows)
             n_pieces = [(1, vectors * lanes)] if n is None else _pieces(n, vectors * lanes)
@@ -98,6 +116,9 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
             done = sum(i * r for i, r in m_pieces) * sum(i * c for i, c in n_pieces)
             # A rest costs a microkernel of its own: worth it for a gain of some percent.
             cost *= (1 + each_rest * (len(m_pieces) + len(n_pieces))) / max(done, 1)
+            # Where one tile is as wide as the output, A is read and rows are written once.
+            if n is None or n > vectors * lanes:
+                cost *= 1.01
             if best is None or cost < best[0]:
                 best = (cost, rows, vectors)
     assert best is not None
@@ -156,18 +177,20 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     if few_rows:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
-    in_place_b = few_rows or (m is not None and m <= 2 * rows) or panels
+    known_b = 0 if k is None or n is None else k * n * sums.bytes
+    stays = 0 < known_b <= STAYS_BYTES and not (stored.is_half or problem.transpose_b or few_rows)
+    in_place_b = few_rows or panels or stays or (m is not None and m <= 2 * rows)
     pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
-    k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
-    if not pack_b and not panels and k is not None and n is not None:
-        matrices = (problem.batch or 1) if problem.b_batched else 1
-        if matrices * k * n * sums.bytes > STREAMED_BYTES:
-            k_block = min(STREAMED_ROWS, k_block)
-    # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
-    a_row = m if problem.transpose_a else k
-    aliased = a_row is not None and a_row * sums.bytes % 4096 == 0
-    reused = (n is None or n >= 8 * columns) and not panels
-    pack_a = a_row is None or stored.is_half or (not few_rows and (aliased or reused))
+    if few_rows:
+        k_block = _even(k, 64)
+    elif _is_strided(problem) or stored.is_half or not (pack_b or panels or stays):
+        k_block = _even(k, 256 if sums.bytes <= 4 else 128)
+    else:
+        k_block = _even(k, SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns))
+    matrices = (problem.batch or 1) if problem.b_batched else 1
+    if not pack_b and not panels and matrices * known_b > STREAMED_BYTES:
+        k_block = min(STREAMED_ROWS, k_block)
+    pack_a = _packs_a(problem, rows, columns, k_block)
     if dot:
         row_block, column_block = _dot_blocks(problem)
     else:
@@ -182,8 +205,30 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         column_block,
         pack_a,
         pack_b,
-        columns_first=not pack_a and not pack_b,
+        columns_first=not pack_a and not pack_b and not stays,
     )
+
+
+def _is_strided(problem: GemmProblem) -> bool:
+    """Whether A is transposed, and its rows are long."""
+    bytes_ = element(problem.dtype).accumulator.bytes
+    return problem.transpose_a and (problem.m is None or problem.m * bytes_ > STRIDED_BYTES)
+
+
+def _packs_a(problem: GemmProblem, rows: int, columns: int, k_block: int) -> bool:
+    """Whether the rows of a tile are copied before use."""
+    m, n, of = problem.m, problem.n, element(problem.dtype)
+    stride = m if problem.transpose_a else problem.k
+    if stride is None or of.is_half:
+        return True
+    few_rows = m is not None and m <= FEW_ROWS and not problem.panel
+    # Lines of a transposed A are rows of k, as many as a block has.
+    lines = k_block if problem.transpose_a else rows
+    crowded = not few_rows and lines > rows_apart(max(stride, 1) * of.accumulator.bytes)
+    if not problem.transpose_a:
+        return crowded
+    reused = (n is None or n >= 8 * columns) and not problem.panel and not few_rows
+    return _is_strided(problem) and (crowded or reused)
 
 
 def _dot_blocks(problem: GemmProblem) -> tuple[int, int]:
