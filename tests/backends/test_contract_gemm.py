@@ -182,13 +182,15 @@ def test_schedules_follow_the_caches():
     def schedule(m, n, k, **more):
         return schedule_gemm(GemmProblem(m, n, k, **more), TARGETS["avx512"])
 
-    whole = schedule(512, 512, 512)
-    assert (whole.k_block, whole.pack_a, whole.pack_b) == (512, False, True)
+    whole = schedule(768, 768, 768)
+    assert (whole.k_block, whole.pack_a, whole.pack_b) == (768, False, True)
     long = schedule(512, 512, 10_000)
     assert long.k_block < 10_000
     assert long.k_block * long.vectors * 64 <= PACKED_BYTES
     assert not schedule(256, 256, 256).pack_b
-    assert schedule(512, 512, 1024).rows <= CACHE_WAYS < schedule(512, 512, 640).rows
+    assert not schedule(64, 1024, 1024).pack_b
+    assert schedule(24, 4096, 1024).k_block == 16  # of rows that come from memory
+    assert schedule(512, 32, 1024).rows <= CACHE_WAYS < schedule(512, 32, 640).rows
     assert not schedule(512, 512, 512, transpose_a=True).pack_a
     assert schedule(1024, 1024, 1024, transpose_a=True).pack_a
     assert schedule(50_000, 64, 64).vectors == 4

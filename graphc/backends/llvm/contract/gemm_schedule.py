@@ -20,19 +20,23 @@ from graphc.passes.products import MOST_PANEL, PANEL_STEP
 
 # Up to this many rows the whole of B is read in place, once.
 FEW_ROWS = 4
-# A B in place of more bytes comes from memory: few of its rows at a time, so that each is a
-# stream that the processor fetches ahead.
+# A B in place of more bytes comes from memory: for up to so many rows of A, few of its rows at a
+# time, so that each is a stream that the processor fetches ahead.
 STREAMED_BYTES = 8 << 20
+STREAMED_MOST = 32
 STREAMED_ROWS = 16
 # Bytes of a packed block of B, which stays in the second cache. All of k is in one block where a
 # panel of so many bytes holds it: another visit of the output costs more than a longer panel.
 PACKED_BYTES = 512 << 10
 # A symbolic k is cut into blocks of so many.
 SYMBOLIC_K = 1024
-# A B of so many bytes is read in place: it stays in the second cache as it is.
-STAYS_BYTES = 640 << 10
-# Lines that the first cache holds of those that lie a multiple of so many bytes apart.
-CACHE_WAYS, SET_BYTES = 8, 4096
+# A B of so many bytes is read in place: blocks of its columns stay in the second cache as they are.
+# So is a larger one of which up to so many rows of A make use.
+STAYS_BYTES = 1536 << 10
+IN_PLACE_ROWS = 64
+# Lines that a cache holds of those that lie a multiple of so many bytes apart: the first cache's
+# bytes and the second's.
+CACHE_WAYS, FIRST_BYTES, SECOND_BYTES = 8, 4 << 10, 128 << 10
 # Rows of a transposed A of more bytes are copied, some of k at a time.
 STRIDED_BYTES = 2048
 # Units of work: rows are cut into no more blocks, and columns until there are enough.
@@ -78,9 +82,10 @@ def tile_choices(target: Target) -> tuple[tuple[int, int], ...]:
     return ((4, 2), (8, 1))
 
 
-def rows_apart(stride: int) -> int:
-    """Lines so many bytes apart that do not drive each other out of the first cache."""
-    return CACHE_WAYS * (SET_BYTES // math.gcd(stride, SET_BYTES))
+def rows_apart(stride: int, span: int = FIRST_BYTES) -> int:
+    """Lines `stride` bytes apart that do not drive each other out of the first cache, or of the one
+    whose sets repeat after `span` bytes."""
+    return CACHE_WAYS * (span // math.gcd(stride, span))
 
 
 def tile_cost(rows: int, vectors: int) -> float:
@@ -116,9 +121,8 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
             done = sum(i * r for i, r in m_pieces) * sum(i * c for i, c in n_pieces)
             # A rest costs a microkernel of its own: worth it for a gain of some percent.
             cost *= (1 + each_rest * (len(m_pieces) + len(n_pieces))) / max(done, 1)
-            # Where one tile is as wide as the output, A is read and rows are written once.
-            if n is None or n > vectors * lanes:
-                cost *= 1.01
+            # Of equal tiles the wider one reads A less often, and longer pieces of B's rows.
+            cost *= 1 + 0.03 / vectors
             if best is None or cost < best[0]:
                 best = (cost, rows, vectors)
     assert best is not None
@@ -177,19 +181,20 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     if few_rows:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
-    known_b = 0 if k is None or n is None else k * n * sums.bytes
-    stays = 0 < known_b <= STAYS_BYTES and not (stored.is_half or problem.transpose_b or few_rows)
-    in_place_b = few_rows or panels or stays or (m is not None and m <= 2 * rows)
+    stays = _stays(problem) and not few_rows
+    in_place_b = stays or (m is not None and m <= max(IN_PLACE_ROWS, 2 * rows))
     pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
-    if few_rows:
-        k_block = _even(k, 64)
-    elif _is_strided(problem) or stored.is_half or not (pack_b or panels or stays):
-        k_block = _even(k, 256 if sums.bytes <= 4 else 128)
+    from_memory = not (pack_b or panels or stays) and _bytes_of_b(problem) > STREAMED_BYTES
+    streamed = from_memory and m is not None and m <= STREAMED_MOST
+    if streamed:
+        most_k = STREAMED_ROWS
+    elif few_rows:
+        most_k = 64
+    elif _is_strided(problem) or stored.is_half or from_memory:
+        most_k = 256 if sums.bytes <= 4 else 128
     else:
-        k_block = _even(k, SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns))
-    matrices = (problem.batch or 1) if problem.b_batched else 1
-    if not pack_b and not panels and matrices * known_b > STREAMED_BYTES:
-        k_block = min(STREAMED_ROWS, k_block)
+        most_k = SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns)
+    k_block = _even(k, most_k)
     pack_a = _packs_a(problem, rows, columns, k_block)
     if dot:
         row_block, column_block = _dot_blocks(problem)
@@ -205,8 +210,23 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         column_block,
         pack_a,
         pack_b,
-        columns_first=not pack_a and not pack_b and not stays,
+        columns_first=not (pack_a or pack_b) and (few_rows or not (stays or streamed)),
     )
+
+
+def _bytes_of_b(problem: GemmProblem) -> int:
+    """Of all its matrices; 0 where a size is symbolic."""
+    matrices = (problem.batch or 1) if problem.b_batched else 1
+    return matrices * (problem.k or 0) * (problem.n or 0) * element(problem.dtype).bytes
+
+
+def _stays(problem: GemmProblem) -> bool:
+    """Whether blocks of B's columns, read in place, stay in the second cache."""
+    of, n, k = element(problem.dtype), problem.n, problem.k
+    if of.is_half or problem.transpose_b or problem.panel or not n or not k:
+        return False
+    row = n * of.bytes
+    return k * row <= STAYS_BYTES and k <= rows_apart(row, SECOND_BYTES)
 
 
 def _is_strided(problem: GemmProblem) -> bool:
