@@ -15,9 +15,8 @@ from graphc.backends.llvm.contract.packing import shuffle
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
-
-# Sums of a tile that are added across lanes as one vector, on the widest registers: more are slower,
-# and their rows crowd the first cache.
+# Sums of a tile that are added across lanes as one vector, on the widest registers: with more they
+# are slower, and their rows crowd the first cache.
 TOGETHER = 16
 
 
