@@ -41,6 +41,7 @@ CASES = {
     "in place": ConvProblem.square(2, 24, 40, 9, 1),
     "rows that share cache sets": ConvProblem.square(1, 1024, 20, 5, 2),
     "bands of rows": ConvProblem(1, 20, 40, (701, 1), (1, 1), (1, 1), NONE, (1, 1)),
+    "panels of several bands": ConvProblem(1, 20, 300, (201, 1), (1, 1), (1, 1), NONE, (1, 1)),
     "seven wide": ConvProblem.square(1, 16, 64, 7, 3, padding=1),
     "an upsampling": ConvProblem.square(2, 12, 20, 12, 4, stride=2, padding=1),
 }
