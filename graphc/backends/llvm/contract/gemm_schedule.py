@@ -34,6 +34,9 @@ SYMBOLIC_K = 1024
 # So is a larger one of which up to so many rows of A make use.
 STAYS_BYTES = 1536 << 10
 IN_PLACE_ROWS = 64
+# Both only where a tile reads at least so many bytes of a row; else B may have so many bytes.
+WIDE_BYTES = 128
+NARROW_STAYS = 256 << 10
 # Lines that a cache holds of those that lie a multiple of so many bytes apart: the first cache's
 # bytes and the second's.
 CACHE_WAYS, FIRST_BYTES, SECOND_BYTES = 8, 4 << 10, 128 << 10
@@ -181,8 +184,10 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     if few_rows:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
-    stays = _stays(problem) and not few_rows
-    in_place_b = stays or (m is not None and m <= max(IN_PLACE_ROWS, 2 * rows))
+    wide = columns * sums.bytes >= WIDE_BYTES
+    stays = _stays(problem, STAYS_BYTES if wide else NARROW_STAYS) and not few_rows
+    most_rows = max(IN_PLACE_ROWS, 2 * rows) if wide else 2 * rows
+    in_place_b = stays or (m is not None and m <= most_rows)
     pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
     from_memory = not (pack_b or panels or stays) and _bytes_of_b(problem) > STREAMED_BYTES
     streamed = from_memory and m is not None and m <= STREAMED_MOST
@@ -190,7 +195,7 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         most_k = STREAMED_ROWS
     elif few_rows:
         most_k = 64
-    elif _is_strided(problem) or stored.is_half or from_memory:
+    elif _is_strided(problem) or stored.is_half or from_memory or not (wide or pack_b or panels):
         most_k = 256 if sums.bytes <= 4 else 128
     else:
         most_k = SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns)
@@ -220,13 +225,13 @@ def _bytes_of_b(problem: GemmProblem) -> int:
     return matrices * (problem.k or 0) * (problem.n or 0) * element(problem.dtype).bytes
 
 
-def _stays(problem: GemmProblem) -> bool:
-    """Whether blocks of B's columns, read in place, stay in the second cache."""
+def _stays(problem: GemmProblem, most: int) -> bool:
+    """Whether B has `most` bytes, and blocks of its columns stay in the second cache in place."""
     of, n, k = element(problem.dtype), problem.n, problem.k
     if of.is_half or problem.transpose_b or problem.panel or not n or not k:
         return False
     row = n * of.bytes
-    return k * row <= STAYS_BYTES and k <= rows_apart(row, SECOND_BYTES)
+    return k * row <= most and k <= rows_apart(row, SECOND_BYTES)
 
 
 def _is_strided(problem: GemmProblem) -> bool:
