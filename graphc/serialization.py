@@ -19,7 +19,7 @@ from .frontends.torch_file import (
     save_file,
 )
 from .ir.errors import GraphcError
-from .tensor import ForeignBuffer, Size, Tensor, wrap
+from .tensor import ForeignBuffer, Size, Tensor, blank, wrap
 
 PathOrFile = str | os.PathLike[str] | IO[bytes]
 
@@ -163,9 +163,8 @@ def _from_memory(storage: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def _on_storage(base: Tensor) -> Tensor:
-    made = object.__new__(Tensor)
-    made._storage, made._chain, made._cell, made._seen = base._storage, (), None, 0
-    made._leaf = False
+    made = blank(Tensor)
+    made._storage = base._storage
     return made
 
 

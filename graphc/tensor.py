@@ -7,22 +7,24 @@ storage and a chain of movement ops; one without a chain is the whole storage.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from .frontends import memory_steps, modes, origin, views
+from .frontends import memory_steps, modes, views
 from .frontends.detached import Detached, attached
 from .frontends.execute import NOTHING, array_of, buffer_of
-from .frontends.function import FUNCTIONS, Function, _restore, tensors
+from .frontends.function import FUNCTIONS, tensors
 from .frontends.locate import user_line
 from .frontends.origin import Origin
 from .frontends.record import ENDS, Cell, cell_class, looked_at, recorder, value_of
 from .frontends.saved import Written
+from .frontends.steps import steps
 from .frontends.symbolic import concrete_type
 from .ir.dtype import DType, from_numpy
-from .ir.errors import GraphcError, ShapeError
+from .ir.errors import GraphcError
 from .ir.types import TensorType
 
 
@@ -60,19 +62,21 @@ class Storage:
     `export` is None, or a function that says whether somebody outside can see the memory.
     """
 
-    cell: Cell
-    version = 0
-    unseen = 0  # how many of the writes went through `.data`, which has versions of its own
-    leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
-    leaf_cell: Cell | None = None  # its cell, if it shows the whole: its views may outlive it
-    export: Callable[[], Any] | None = None
-    # Of exported memory: the value that the program last gave to it, where that has a derivative,
-    # and a copy of what the memory held then.
-    history: Cell | None = None
-    shown: Cell | None = None
+    __slots__ = (
+        "__weakref__", "cell", "export", "history", "leaf", "leaf_cell", "shown", "unseen",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, cell: Cell) -> None:
-        self.cell = cell
+        self.cell, self.version = cell, 0
+        self.unseen = 0  # how many of the writes went through `.data`, with versions of its own
+        self.leaf: Any = None  # a weak reference to the tensor that is a leaf on this memory
+        self.leaf_cell: Cell | None = None  # its cell, if it shows all: its views may outlive it
+        self.export: Callable[[], Any] | None = None
+        # Of exported memory: the value that the program last gave to it, where that has a
+        # derivative, and a copy of what the memory held then.
+        self.history: Cell | None = None
+        self.shown: Cell | None = None
 
     def exported(self) -> bool:
         if self.export is None:
@@ -99,7 +103,7 @@ class Storage:
         array = views.numpy_view(array_of(old.buffer, old.type), chain)
         assert array is not None
         made = old.beside(old.type.with_shape(array.shape), buffer_of(array))
-        _share_mark(made, old)
+        share_mark(made, old)
         return made
 
     def _with_history(self) -> Cell:
@@ -119,7 +123,7 @@ class Storage:
             self.history = self.shown = cell
         fresh = cell.beside(cell.type, buffer, cell.requires_grad)
         fresh.grad_fn, fresh.owner, fresh.hooks = cell.grad_fn, cell.owner, cell.hooks
-        _share_mark(fresh, cell)
+        share_mark(fresh, cell)
         self.cell = fresh
 
     def keep_history(self, cell: Cell) -> None:
@@ -167,7 +171,7 @@ class Storage:
         self.version += 1
 
 
-def _share_mark(view: Cell, base: Cell) -> None:
+def share_mark(view: Cell, base: Cell) -> None:
     """A write to the memory of a view is one to that of its base."""
     if base.written is None:
         base.written = Written()
@@ -182,26 +186,27 @@ def _mark(old: Cell, fresh: Cell) -> None:
 
 
 new = object.__new__
-INTERNAL = frozenset(
-    ("_base", "_cell", "_chain", "_detached", "_grad", "_leaf", "_origin", "_seen", "_storage")
-)
 
 
 class Tensor:
     """A multi-dimensional array whose operations are recorded, and computed when looked at."""
 
+    __slots__ = (
+        "__dict__", "__weakref__", "_base", "_cell", "_chain", "_detached", "_grad", "_leaf",
+        "_origin", "_seen", "_storage",
+    )  # fmt: skip
     _storage: Storage
-    _chain: views.Chain = ()
-    _cell: Cell | None = None  # of a view or a leaf: its own cell, for the storage's version _seen
-    _seen = 0
-    _base: Cell | None = None  # of a view of a leaf: the leaf's cell that _cell was made from
-    _leaf = False
-    _grad: Any = None
-    _detached: Detached | None = None  # of `.detach()`, `.data`, and their views
-    _origin: Origin | None = None  # of the results of split, of views made under no_grad, ...
+    _chain: views.Chain
+    _cell: Cell | None  # of a view or a leaf: its own cell, for the storage's version _seen
+    _base: Cell | None  # of a view of a leaf: the leaf's cell that _cell was made from
+    _detached: Detached | None  # of `.detach()`, `.data`, and their views
+    _origin: Origin | None  # of the results of split, of views made under no_grad, ...
+    # Of an instance where these were asked for: hooks after a gradient was added, `retain_grad`.
+    _post_accumulate: Mapping[int, Callable] = MappingProxyType({})
+    _retain = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return new(cls)
+        return blank(cls)
 
     def __init__(self, data: Any = (), **kwargs: Any) -> None:
         if getattr(self, "_storage", None) is None:
@@ -213,7 +218,7 @@ class Tensor:
     @staticmethod
     def _make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
         """A tensor of class `cls` on the storage of `data`, a leaf."""
-        made = new(cls)
+        made = blank(cls)
         adopt(made, data.detach() if data.requires_grad else data)
         if require_grad:
             made.requires_grad_(True)
@@ -263,7 +268,7 @@ class Tensor:
             made = memory_steps.replayed_end(base, chain, self._origin.is_leaf)
         if made.inference is not base.inference:
             made.inference = base.inference
-        _share_mark(made, base)
+        share_mark(made, base)
         return made
 
     def _read_detached(self, detached: Detached) -> Cell:
@@ -581,9 +586,12 @@ class Size(tuple):
         return Size(found) if isinstance(index, slice) else found
 
 
-def user_attributes(tensor: Tensor) -> dict[str, Any]:
-    """What the user set on a tensor."""
-    return {name: value for name, value in tensor.__dict__.items() if name not in INTERNAL}
+def blank(cls: type) -> Any:
+    """A tensor that has no storage yet."""
+    made = new(cls)
+    made._chain, made._seen, made._leaf = (), 0, False
+    made._cell = made._base = made._grad = made._detached = made._origin = None
+    return made
 
 
 def adopt(tensor: Tensor, other: Tensor) -> None:
@@ -595,78 +603,20 @@ def adopt(tensor: Tensor, other: Tensor) -> None:
 
 def wrap(cell: Cell, cls: type = Tensor) -> Any:
     """A tensor with a storage of its own."""
-    made = new(cls)
+    if cls is Tensor:
+        return steps.wrap(cell)
+    made = blank(cls)
     made._storage = Storage(cell)
     return made
 
 
-def wrap_view(owner: Tensor, read: Cell, made: list[Cell], extra: Any, function: Function) -> Any:
-    """The results of a view function: on the owner's storage where they only move its elements.
-
-    read: the cell of the owner that the function was given.
-    """
-    structure, chains, known = extra
-    storage = owner._storage
-    permitted = known.get(owner._chain)
-    if permitted is None:
-        permitted = [chain is not None and _viewable(owner, chain) for chain in chains]
-        known[owner._chain] = permitted
-    parts = []
-    for cell, chain, shares in zip(made, chains, permitted):
-        if not shares:
-            if function.view == "strict":
-                raise ShapeError(
-                    "view size is not compatible with input tensor's size and stride (at least one "
-                    "dimension spans across two contiguous subspaces). Use .reshape(...) instead."
-                )
-            parts.append(wrap(cell))
-            continue
-        part = new(Tensor)
-        if not views.is_static(chain):
-            chain = views.concrete(chain, cell.tape.sizes)
-        part._storage, part._chain = storage, owner._chain + chain
-        part._cell, part._seen = cell, storage.version
-        if storage.cell.inference is not cell.inference:
-            cell.inference = storage.cell.inference
-        _share_mark(cell, owner._cell if owner._leaf else storage.cell)
-        part._base = owner._cell if owner._leaf else owner._base
-        if chain and chain[-1].op is views.ops.detach:
-            part._detached = _own_history(owner)
-        else:
-            if owner._detached is not None:
-                part._detached = owner._detached
-            if not cell.inference:
-                several = f"Output {len(parts)} of {function.parts}" if function.parts else ""
-                part._origin = origin_of_view(owner, several)
-                if read.requires_grad and not cell.requires_grad and cell.type.dtype.kind in "fc":
-                    cell.requires_grad = ENDS
-        parts.append(part)
-    return _restore(structure, iter(parts))
+def _wrap(cell: Cell) -> Tensor:
+    made = blank(Tensor)
+    made._storage = Storage(cell)
+    return made
 
 
-def origin_of_view(owner: Tensor, part: str = "") -> Origin | None:
-    """Of a view that is made now; `part`: which of several results of what it is."""
-    if not part and owner._origin is None and modes.grad_enabled():
-        return None
-    if owner._storage.cell.inference:
-        return None
-    return origin.of_view(owner._origin, owner._writes(), part)
-
-
-def _own_history(owner: Tensor) -> Detached:
-    """The history of a new `.detach()` of a tensor."""
-    if owner._storage.cell.inference:
-        return Detached(None if modes.inference() else [0])
-    return Detached(owner._detached and owner._detached.versions)
-
-
-def _viewable(owner: Tensor, chain: views.Chain) -> bool:
-    if all([node.op is not views.ops.reshape for node in chain]):
-        return True
-    if not views.is_static(chain):
-        chain = views.concrete(chain, recorder().tape.sizes)
-    base = concrete_type(owner._storage.cell.type, recorder().tape.sizes)
-    return views.geometry(owner._chain + chain, base.shape) is not None
+steps.wrap = _wrap  # until compiled code does it
 
 
 def _same_bytes(a: Cell, b: Cell) -> bool:
@@ -689,8 +639,6 @@ def method(name: str) -> Callable:
     return FUNCTIONS[name]
 
 
-tensors.cls = Tensor
-tensors.storage = Storage
+tensors.cls, tensors.storage = Tensor, Storage
 tensors.cell = staticmethod(Tensor._read)
 tensors.wrap = staticmethod(wrap)
-tensors.wrap_view = staticmethod(wrap_view)

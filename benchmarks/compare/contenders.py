@@ -104,6 +104,11 @@ def by_compile(torch: Any, function: Callable[..., Any], examples: Sequence[Any]
     return torch.compile(function)
 
 
+def by_inexact_compile(torch: Any, function: Callable[..., Any], examples: Sequence[Any]) -> Any:
+    """Roundings other than those of eager mode are permitted, as in traces and in all peers."""
+    return torch.compile(function, exact=False)
+
+
 def by_jit(torch: Any, function: Callable[..., Any], examples: Sequence[Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on numbers that a trace keeps: results are compared
@@ -120,6 +125,8 @@ def torch_like(compiler: Compiler, finisher: Callable[[], Callable[[], None]]) -
         tensors = [torch.tensor(array) for array in workload.inputs()]
         examples = [torch.tensor(array) for array in workload.examples()]
         torch.set_grad_enabled(workload.kind in ("gradient", "training"))
+        if compiler is by_inexact_compile and not torch.is_grad_enabled():
+            raise NotThere("where there are no gradients a trace is what may round otherwise")
         if workload.kind == "training":
             if compiler is by_jit:
                 raise NotThere("a trace does not train")
@@ -283,12 +290,15 @@ def importing(name: str) -> Callable[[int], Any]:
     return lambda threads: importlib.import_module(name)
 
 
-OURS = ("graphc", "graphc.compile", "graphc.jit")
+OURS = ("graphc", "graphc.compile", "graphc.inexact", "graphc.jit")
 #: The numpy interpreter: what results are compared with where no peer ran. It is not timed.
 REFERENCE = "graphc.reference"
 CONTENDERS = {
     "graphc": Contender("graphc", start_graphc, torch_like(as_it_is, finish_graphc)),
     "graphc.compile": Contender("graphc", start_graphc, torch_like(by_compile, finish_graphc)),
+    "graphc.inexact": Contender(
+        "graphc", start_graphc, torch_like(by_inexact_compile, finish_graphc)
+    ),
     "graphc.jit": Contender("graphc", start_graphc, torch_like(by_jit, finish_graphc)),
     "torch": Contender("torch", start_torch, torch_like(as_it_is, nothing), openmp),
     "torch.compile": Contender("torch", start_torch, torch_like(by_compile, nothing), inductor),

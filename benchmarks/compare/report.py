@@ -13,6 +13,7 @@ NAME = 32
 CELL = 10
 SHORT = {
     "graphc.compile": "compiled",
+    "graphc.inexact": "inexact",
     "graphc.jit": "traced",
     "torch.compile": "inductor",
     "onnxruntime": "ort",

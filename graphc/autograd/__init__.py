@@ -113,7 +113,9 @@ def backward(
     if not create_graph:
         recorder().step_ends()
     for target in accumulated:
-        for hook in list(getattr(target, "_post_accumulate", {}).values()):
+        if not target._post_accumulate:
+            continue
+        for hook in list(target._post_accumulate.values()):
             hook(target)
 
 
@@ -130,7 +132,7 @@ def _targets(found: dict[Cell, Cell], inputs: list[Tensor] | None) -> dict[int, 
         if cell.grad_fn is None:
             meant = owner._leaf and (inputs is None or any([owner is t for t in inputs]))
         else:
-            meant = inputs is None and getattr(owner, "_retain", False)
+            meant = inputs is None and owner._retain
         if meant:
             targets[id(cell)] = owner
     return targets
@@ -146,7 +148,7 @@ def _gradient_of_leaf(leaf: Tensor, found: dict[Cell, Cell]) -> Cell | None:
 
 
 def _accumulate_grad(target: Tensor, ct: Cell, create_graph: bool) -> None:
-    old = target.grad
+    old = target._grad
     if old is None:
         target._grad = wrap(ct)  # it has the target's type
     elif create_graph:
@@ -322,7 +324,7 @@ def retain_grad(self: Tensor) -> None:
     """Keeps the gradient of a tensor that is no leaf in `.grad`."""
     if not self.requires_grad:
         raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-    if self.is_leaf or getattr(self, "_retain", False):
+    if self.is_leaf or self._retain:
         return
     self._retain = True
     target = weakref.ref(self)

@@ -142,6 +142,10 @@ def gradients(
     for cell in (*roots, *wanted):
         if cell.buffer is None and cell.tape is not rec.tape:
             value_of(cell)  # it is pending in another thread
+    if not wanted and all([cell.grad_fn is rec.tape for cell in roots]):
+        found = _to_plain_leaves(rec, roots, cotangents, retain_graph, create_graph)
+        if found is not None:
+            return found
     pull = _Pull(wanted, retain_graph, create_graph)
     pending_roots: list[tuple[Cell, Cell]] = []
     for cell, ct in zip(roots, cotangents, strict=True):
@@ -163,6 +167,24 @@ def gradients(
                 pull.known[cell] = ct
     pull.visit()
     return pull.known
+
+
+def _to_plain_leaves(
+    rec: Recorder,
+    roots: Sequence[Cell],
+    cotangents: Sequence[Cell],
+    retain_graph: bool,
+    create_graph: bool,
+) -> dict[Cell, Cell] | None:
+    """The gradients where all is pending, and nobody looks at one on its way: nothing to visit."""
+    leaves = []
+    for cell, slot in rec.tape.params.items():
+        if cell.requires_grad is True:
+            if cell.grad_fn is not None or cell.hooks or cell.retain is not None:
+                return None
+            leaves.append((slot, cell))
+    pairs = list(zip(roots, cotangents, strict=True))
+    return dict(_pull_tape(rec, pairs, leaves, (), retain_graph, create_graph))
 
 
 def add_cells(a: Cell, b: Cell) -> Cell:

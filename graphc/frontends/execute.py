@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends.base import build, check_backward, check_halves
+from ..backends.base import build, check_backward, check_halves, settings
 from ..backends.llvm.memory import Buffer, heap
 from ..ir.build import dead_code
 from ..ir.dims import Dim, Facts, evaluate_dim
@@ -21,6 +21,7 @@ from ..passes.partition import partition
 from .by_size import BySize
 from .kept import KeptWeights, weight_places
 from .saved import Saved, Written, kept_nodes, saved_values, upstream
+from .steps import steps
 from .symbolic import SMALLEST, concrete_type
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ class Entry:
         if not self.graph.nodes and not self.graph.results:
             return  # nothing has memory
         options = {"exact": self.options.exact, "verify": self.options.verify}
+        _native_steps()
         if self.template is None and self.options.verify is None:
             places = weight_places(self.graph)
             self.kept = KeptWeights(self.graph, places, self.options.exact) if places else None
@@ -265,7 +267,8 @@ class Entry:
         """Computes the live cells, and keeps what a later backward needs."""
         buffers = self.outputs(tape)
         cells = tape.cells
-        for slot, buffer in zip(self.live, buffers):
+        done = steps.settle(cells, self.live, buffers) if not self.symbols else 0
+        for slot, buffer in zip(self.live[done:], buffers[done:]):
             cell = cells[slot]
             if cell.buffer is not None:  # of an entry that computes more than is needed now
                 continue
@@ -305,6 +308,14 @@ class Entry:
             if mark.by is None or one.written_by_another(mark.by, id(tape)):
                 found.append((one, mask, mark))
         return found
+
+
+def _native_steps() -> None:
+    """There will be compiled code in any case: steps are recorded by such code too."""
+    from .predict import use_native_steps  # (it imports recording, which imports this)
+
+    if settings.backend == "llvm":
+        use_native_steps()
 
 
 def _that_name_sizes(graph: Graph, used: set[Value]) -> set[Value]:

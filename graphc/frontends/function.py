@@ -21,6 +21,7 @@ from . import modes, record
 from .locate import located, user_site
 from .record import Cell, Number, Recorder, recorder
 from .saved import keeps_any
+from .steps import steps
 from .symbolic import SMALLEST, expression
 from .views import chain_between
 
@@ -33,10 +34,10 @@ class _Tensors:
     """What this module needs to know of tensors; `graphc.tensor` fills it in."""
 
     cls: Any = None
+    storage: Any = None
     cell: Callable[[Any], Cell]
     wrap: Callable[..., Any]
     wrap_view: Callable[..., Any]
-    storage: Any = None
     predicted: Callable[..., Any] | None = None  # of `predict`: a call that is expected
 
 
@@ -57,7 +58,7 @@ class Function:
     ) -> None:
         self.body, self.view, self.floats, self.ints, self.sizes = body, view, floats, ints, sizes
         self.parts = parts
-        self.predictable = not (sizes or ints or parts)
+        self.predictable = not (sizes or parts)
         self.name = body.__name__
         update_wrapper(self, body)
 
@@ -71,9 +72,17 @@ class Function:
             for name in _NUMPY_NAMES:
                 if name in kwargs:
                     kwargs[_NUMPY_NAMES[name]] = kwargs.pop(name)
+        if self.predictable:
+            rec = recorder()
+            made = steps.predict(rec, self, args, kwargs)
+            if made is not None:
+                if made.__class__ is tensors.cls:
+                    return made
+                owner = args[0]  # of a view: what was made is its cell
+                return tensors.wrap_view(owner, owner._read(), [made], rec.state.extra, self)
         return self._call(args, kwargs)
 
-    def _call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def _call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         if self.predictable and tensors.predicted is not None:
             return tensors.predicted(self, args, kwargs)
         return Call(self, args, kwargs).record()
@@ -94,7 +103,11 @@ class Function:
 class Composed(Function):
     """A function in plain Python over tensors: it calls others, or looks at values."""
 
-    def _call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def __init__(self, body: Callable) -> None:
+        super().__init__(body)
+        self.predictable = False
+
+    def _call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         return self.body(*args, **kwargs)
 
 

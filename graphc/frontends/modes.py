@@ -16,14 +16,19 @@ _words: dict[tuple, tuple] = {}
 
 
 class Modes:
-    """One thread's modes. `known` is their word, None where one has changed since."""
+    """One thread's modes.
 
-    __slots__ = ("__weakref__", "anomaly", "default_device", "grad", "inference", "known")
+    known  their word, None where one has changed since
+    words  the words with and without gradients, while the other modes stay
+    """
+
+    __slots__ = ("__weakref__", "anomaly", "default_device", "grad", "inference", "known", "words")
 
     def __init__(self) -> None:
         self.grad, self.inference, self.anomaly = True, False, False
         self.default_device = "cpu"
         self.known: Any = None
+        self.words: dict[bool, tuple] = {}
         _everywhere.add(self)
 
 
@@ -49,8 +54,14 @@ def word() -> tuple:
     found = modes.known
     if found is None:
         now = (modes.grad, modes.inference, _process["dtype"], modes.default_device)
-        found = modes.known = _words.setdefault(now, now)
+        found = modes.known = modes.words[modes.grad] = _words.setdefault(now, now)
     return found
+
+
+def _other(modes: Modes) -> None:
+    """A mode has changed, and it was not that of gradients."""
+    modes.known = None
+    modes.words.clear()
 
 
 def grad_enabled() -> bool:
@@ -61,7 +72,7 @@ def grad_enabled() -> bool:
 def set_grad(enabled: bool) -> bool:
     """Switches the recording of gradients; returns what it was."""
     modes = _local.modes
-    before, modes.grad, modes.known = modes.grad, enabled, None
+    before, modes.grad, modes.known = modes.grad, enabled, modes.words.get(enabled)
     return before
 
 
@@ -71,7 +82,8 @@ def inference() -> bool:
 
 def set_inference(enabled: bool) -> bool:
     modes = _local.modes
-    before, modes.inference, modes.known = modes.inference, enabled, None
+    before, modes.inference = modes.inference, enabled
+    _other(modes)
     return before
 
 
@@ -82,7 +94,7 @@ def default_dtype() -> DType:
 def set_default_dtype(dtype: DType) -> None:
     _process["dtype"] = dtype
     for modes in list(_everywhere):
-        modes.known = None
+        _other(modes)
 
 
 def default_device() -> str:
@@ -91,7 +103,8 @@ def default_device() -> str:
 
 def set_default_device(device: str) -> None:
     modes = _local.modes
-    modes.default_device, modes.known = device, None
+    modes.default_device = device
+    _other(modes)
 
 
 def anomaly() -> bool:

@@ -7,15 +7,32 @@ an eager program, so what they do is kept to a few attributes and comparisons.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from ..ir.dtype import DType
 from . import modes, record
 from .function import Call, Function, tensors
 from .record import CUT_WHERE_IT_RECURS, LEARNED, Cell, Recorder, recorder
+from .steps import steps
 
-new = object.__new__
+_NONE: dict[str, Any] = {}
+
+
+@cache
+def use_native_steps() -> None:
+    """From now on predicted steps are taken by compiled code, if this interpreter permits it."""
+    from . import native_steps
+
+    problem = native_steps.fault()
+    if problem is not None:
+        warnings.warn(f"steps are predicted by Python: {problem}", RuntimeWarning, stacklevel=2)
+        return
+    for name, made in native_steps.load(tensors.cls, tensors.storage).items():
+        setattr(steps, name, made)
+    steps.is_native = True  # type: ignore[misc]
 
 
 def slot_of(rec: Recorder, cell: Any) -> int:
@@ -36,9 +53,9 @@ def slot_of(rec: Recorder, cell: Any) -> int:
 
 def take_cell(rec: Recorder, tape: Any, state: Any) -> Cell:
     """The recording goes on to a state that is known; returns the cell of its output."""
-    cell = new(state.cell_class)
+    cell = state.cell_class(state.types[0])
     cells = tape.cells
-    cell.type, cell.tape, cell.slot = state.types[0], tape, len(cells)
+    cell.tape, cell.slot = tape, len(cells)
     if state.grads[0]:
         cell.requires_grad, cell.grad_fn = True, tape
     try:
@@ -52,10 +69,7 @@ def take_cell(rec: Recorder, tape: Any, state: Any) -> Cell:
 
 def take(rec: Recorder, tape: Any, state: Any) -> Any:
     """The recording goes on to a state that is known; returns the tensor of its output."""
-    storage = new(tensors.storage)
-    storage.cell = take_cell(rec, tape, state)
-    made = new(tensors.cls)
-    made._storage = storage
+    made = tensors.wrap(take_cell(rec, tape, state))
     if state.depth >= CUT_WHERE_IT_RECURS:
         rec.cut_if_long()
     return made
@@ -78,118 +92,27 @@ def learn(rec: Recorder, tape: Any, state: Any, expected: tuple) -> None:
 
 
 def of_one(function: Function) -> Callable[[Any], Any]:
-    """`function` of one tensor, predicted."""
-    plain = tensors.cls
+    """`function` of one tensor, as fast as can be."""
 
     def call(a: Any) -> Any:
-        rec = recorder()
-        usual = a.__class__ is plain and not function.view and not a._storage.export
-        slot = slot_of(rec, a._read()) if usual else -1
-        if slot < 0:
-            return function(a)
-        tape, state = rec.tape, rec.state
-        following = state.next
-        expected = (function, slot, rec.modes.known)
-        if following.operands == expected and following.parent is state:
-            return take(rec, tape, following)
-        made = function(a)
-        learn(rec, tape, state, expected)
-        return made
+        args = (a,)
+        made = None if function.view else steps.predict(recorder(), function, args, _NONE)
+        return function(a) if made is None else made
 
     return call
 
 
 def of_two(function: Function) -> Callable[[Any, Any], Any]:
-    """`function` of two tensors, predicted."""
-    plain, storage_class, local = tensors.cls, tensors.storage, record.of_thread
-
-    def entering(a: Any, b: Any) -> Any:
-        """Where one of them is not on the tape yet."""
-        rec = recorder()
-        if a._storage.export or b._storage.export:
-            return function(a, b)
-        x, y = a._read(), b._read()  # in the order of any call: reading a view records
-        i = slot_of(rec, x)
-        j = slot_of(rec, y) if i >= 0 else -1
-        if j < 0:
-            return function(a, b)
-        tape, state = rec.tape, rec.state
-        following = state.next
-        expected = (function, i, j, rec.modes.known)
-        if following.operands == expected and following.parent is state:
-            return take(rec, tape, following)
-        made = function(a, b)
-        learn(rec, tape, state, expected)
-        return made
+    """`function` of two tensors, or of one and a number, as fast as can be."""
+    local, given = record.of_thread, steps
 
     def call(a: Any, b: Any) -> Any:
-        # The most frequent call of all: `slot_of`, `recorder` and `take` stand here in line, which
-        # is worth 0.07 of the ratio to torch of 1,000 adds.
-        if a.__class__ is not plain or b.__class__ is not plain:
-            return function(a, b)
-        if a._leaf or b._leaf or a._chain or b._chain:
-            return entering(a, b)
         try:
             rec = local.recorder
         except AttributeError:
             rec = recorder()
-        tape, state, first, second = rec.tape, rec.state, a._storage, b._storage
-        x, y = first.cell, second.cell
-        if x.tape is not tape or y.tape is not tape or first.export or second.export:
-            return entering(a, b)
-        cells, following = tape.cells, state.next
-        count, i, j = len(cells), x.slot, y.slot
-        expected = (function, i, j, rec.modes.known)
-        if (
-            following.operands != expected
-            or following.parent is not state
-            or i >= count
-            or j >= count
-            or cells[i] is not x
-            or cells[j] is not y
-        ):
-            made = function(a, b)
-            learn(rec, tape, state, expected)
-            return made
-        cell = new(following.cell_class)
-        cell.type, cell.tape, cell.slot = following.types[0], tape, count
-        if following.grads[0]:
-            cell.requires_grad, cell.grad_fn = True, tape
-        try:
-            cells.append(cell)
-            rec.state = following
-        except BaseException:  # an interrupt in between: the step did not happen
-            del cells[rec.state.slots :]
-            raise
-        storage = new(storage_class)
-        storage.cell = cell
-        made = new(plain)
-        made._storage = storage
-        if following.depth >= CUT_WHERE_IT_RECURS:
-            rec.cut_if_long()
-        return made
-
-    return call
-
-
-def with_number(function: Function) -> Callable[[Any, Any], Any]:
-    """`function` of a tensor and an int or a float, predicted."""
-    plain = tensors.cls
-
-    def call(a: Any, number: Any) -> Any:
-        rec = recorder()
-        usual = a.__class__ is plain and number and not a._storage.export  # -0.0 is 0.0
-        slot = slot_of(rec, a._read()) if usual else -1
-        if slot < 0:
-            return function(a, number)
-        tape, state = rec.tape, rec.state
-        following = state.next
-        expected = (function, slot, number.__class__, number, rec.modes.known)
-        if following.operands == expected and following.parent is state:
-            return take(rec, tape, following)
-        made = function(a, number)
-        learn(rec, tape, state, expected)
-        return made
+        made = given.predict(rec, function, (a, b), _NONE)
+        return function(a, b) if made is None else made
 
     return call
 
@@ -198,8 +121,11 @@ def with_number(function: Function) -> Callable[[Any, Any], Any]:
 _COMPARED = frozenset([int, str, bool, type(None), DType])
 
 
-def predicted(function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Any call of a function on tensors, and ints, words and the like beside them."""
+def predicted(function: Function, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A call of a function on tensors, and ints, words and the like beside them.
+
+    As `Steps.predict`, of any tensors; what is not expected is recorded, and learned.
+    """
     rec = recorder()
     cells: list[Cell] = []
     expected = None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..ir.graph import Attrs, Graph, Node, Value
 from ..ir.types import TensorType
 from . import execute, modes, symbolic
 from .locate import user_location, user_site
+from .steps import steps
 
 log = logging.getLogger("graphc.sizes")
 
@@ -44,24 +44,22 @@ class Cell:
     `grad_fn` is None for constants and leaves, else where its derivative comes from.
     """
 
-    buffer: Any = None
-    grad_fn: Any = None
-    hooks: Any = None
-    retain: Any = None  # runs after the hooks: what `retain_grad` asked for
-    written: Any = None  # shared with its views: whether the memory was written since
-    owner: Any = None  # of a leaf: a weak reference to its tensor
-    requires_grad: Any = False  # or ENDS
-    inference = False  # made in inference mode: it cannot be saved for a backward
-    slot = -1
-    tape: Tape | None = None
-    type: TensorType
+    __slots__ = (
+        "__weakref__", "buffer", "grad_fn", "hooks", "inference", "owner", "requires_grad",
+        "retain", "slot", "tape", "type", "written",
+    )  # fmt: skip
 
     def __init__(self, type: TensorType, buffer: Any = None, requires_grad: Any = False) -> None:
-        self.type = type
-        if buffer is not None:
-            self.buffer = buffer
-        if requires_grad:
-            self.requires_grad = requires_grad
+        self.type, self.buffer = type, buffer
+        self.requires_grad = requires_grad  # or ENDS
+        self.inference = False  # made in inference mode: it cannot be saved for a backward
+        self.slot = -1
+        self.tape: Tape | None = None
+        self.grad_fn: Any = None
+        self.hooks: Any = None
+        self.retain: Any = None  # runs after the hooks: what `retain_grad` asked for
+        self.written: Any = None  # shared with its views: whether the memory was written since
+        self.owner: Any = None  # of a leaf: a weak reference to its tensor
 
     @property
     def is_leaf(self) -> bool:
@@ -75,7 +73,11 @@ class Cell:
 class InferenceCell(Cell):
     """A cell that was made in inference mode."""
 
-    inference = True
+    __slots__ = ()
+
+    def __init__(self, type: TensorType, buffer: Any = None, requires_grad: Any = False) -> None:
+        super().__init__(type, buffer, requires_grad)
+        self.inference = True
 
 
 def cell_class() -> type[Cell]:
@@ -88,7 +90,8 @@ class State:
 
     __slots__ = (
         "after", "cell_class", "depth", "edges", "entries", "extra", "grads", "hits", "is_param",
-        "key", "next", "nodes", "numbers", "operands", "parent", "patterns", "refused", "site",
+        "key", "next", "nodes", "numbers", "operands", "params", "parent", "patterns", "refused",
+        "site",
         "slots", "types", "unshared", "values",
     )  # fmt: skip
 
@@ -112,6 +115,8 @@ class State:
         self.numbers: dict[Any, list] = {}
         self.next: State = self  # the state that followed last time: the prediction
         self.operands: Any = None  # (function, slots..., mode) of a step that `Function` predicts
+        # The edges that are parameters, by whether they require grad, and by type.
+        self.params: dict[Any, dict[TensorType, State]] | None = None
         self.after: Any = None  # the update that followed last time: see `updates`
         # Where the program was: the user's lines, innermost first. Of a parameter: all such places.
         self.site: Any = None
@@ -163,6 +168,18 @@ class Number:
 
 class Recorder:
     """One thread's recording. `eager` recorders flush; a tracing one only collects a graph."""
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "eager",
+        "modes",
+        "options",
+        "outer",
+        "state",
+        "tape",
+        "written",
+    )
 
     def __init__(self, eager: bool = True) -> None:
         self.root = State(None, None)
@@ -273,6 +290,9 @@ class Recorder:
             state = State(before, key, (), (Value(wanted),), (grad is True,), is_param=True)
             state.site = set()
             before.edges[key] = state
+            if before.params is None:
+                before.params = {}
+            before.params.setdefault(grad, {})[wanted] = state
             if wanted is not type:
                 before.patterns += (state,)
         state.site.add(site)
@@ -329,6 +349,13 @@ class Recorder:
         state = self.state.edges.get(key)
         if state is None:
             state = self._extend(key, slots, build)
+        before = self.state
+        made = steps.take(self, state)
+        before.next = state
+        return made
+
+    def take(self, state: State) -> list[Cell]:
+        """The recording goes on to a state that follows; the cells of its outputs."""
         tape = self.tape
         cells = tape.cells
         made = []
@@ -342,7 +369,6 @@ class Recorder:
             made.append(cell)
         try:
             cells += made
-            self.state.next = state
             self.state = state
         except BaseException:  # an interrupt in between: the step did not happen
             del cells[self.state.slots :]
@@ -455,8 +481,7 @@ class Recorder:
             return
         tape.state = state
         self.tape, self.state = Tape(self), self.root
-        counts = list(map(getrefcount, cells))
-        live = tuple([i for i, n in enumerate(counts) if n > _UNUSED and cells[i].buffer is None])
+        live = steps.held(cells)
         if live:
             self.flushes += 1
             entry = state.entries.get((live, tape.freed)) or self._entry(state, live, tape.freed)
@@ -491,6 +516,8 @@ def forget(guesses: Sequence[State]) -> None:
         parent.unshared = True
         parent.patterns = tuple([s for s in parent.patterns if s is not state])
         parent.edges.pop(state.key, None)
+        if parent.params is not None:
+            parent.params.get(state.key[2], {}).pop(state.key[1], None)
 
 
 def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:
@@ -507,13 +534,6 @@ def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:
     return found
 
 
-def _calibrate() -> int:
-    """What getrefcount says of a cell that only its tape holds, on this interpreter."""
-    cells = [Cell(TensorType(F64)), Cell(TensorType(F64))]
-    return max(map(getrefcount, cells))
-
-
-_UNUSED = _calibrate()
 of_thread = _thread = threading.local()  # its `recorder`, once there is one
 
 

@@ -18,8 +18,7 @@ from . import modes
 from .function import Call, Function, _stays_constant, tensors
 from .predict import slot_of
 from .record import Cell, Recorder, State, recorder
-
-new = object.__new__
+from .steps import steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,22 +48,30 @@ def update(
     Operands and targets are lists of tensors; equal options should be one object.
     """
     rec = recorder()
-    cells = [tensor._read() for group in operands for tensor in group]
-    if not rec.tape.sizes:  # (read first: reading a view records)
-        slots = [slot_of(rec, cell) for cell in cells]
-        if -1 not in slots:
-            tape, state, known = rec.tape, rec.state, rec.state.after
-            expected = (function, options, modes.word(), [len(g) for g in operands], slots)
-            if known is not None and known.expected == expected and _goes_on(rec, known, numbers):
-                made = _taken(rec, known, numbers)
-            else:
-                made = _called(function, operands, options, numbers, cells)
-                if rec.tape is tape:
-                    _learn(rec, state, expected, numbers)
-            _write(made, targets)
-            rec.cut_if_long()
-            return
-    _write(_called(function, operands, options, numbers, cells), targets)
+    places = [tensor for group in operands for tensor in group]
+    slots = steps.slots(rec, places) or _slots(rec, places)
+    if slots is None:
+        _write(_called(function, operands, options, numbers), targets)
+        return
+    tape, state, known = rec.tape, rec.state, rec.state.after
+    expected = (function, options, modes.word(), [len(g) for g in operands], slots)
+    if known is not None and known.expected == expected and _goes_on(rec, known, numbers):
+        made = _taken(rec, known, numbers)
+    else:
+        made = _called(function, operands, options, numbers)
+        if rec.tape is tape:
+            _learn(rec, state, expected, numbers)
+    _write(made, targets)
+    rec.cut_if_long()
+
+
+def _slots(rec: Recorder, tensors: Sequence[Any]) -> tuple[int, ...] | None:
+    """As `Steps.slots`, of any tensors. They are read first: reading a view records."""
+    cells = [tensor._read() for tensor in tensors]
+    if rec.tape.sizes:
+        return None
+    slots = tuple([slot_of(rec, cell) for cell in cells])
+    return None if -1 in slots else slots
 
 
 def _called(
@@ -72,10 +79,9 @@ def _called(
     operands: Sequence[Sequence[Any]],
     options: Any,
     numbers: Sequence[float],
-    cells: Sequence[Cell],
 ) -> list[Cell]:
     """As any call; the cells of its results."""
-    made = Call(function, (*operands, options, *numbers), {}, cells).record()
+    made = Call(function, (*operands, options, *numbers), {}).record()
     return [tensor._storage.cell for group in made for tensor in group]
 
 
@@ -110,45 +116,32 @@ def _taken(rec: Recorder, known: Known, numbers: Sequence[float]) -> list[Cell]:
     tape, last = rec.tape, known.last
     cells = tape.cells
     changing = [n for n, c in zip(numbers, known.constants) if c is None]
-    params, made = [], []
+    params = []
     for number, state in zip(changing, known.numbers, strict=True):
         buffer = heap.alloc(8)
         c_double.from_address(buffer.address).value = number
         cell = Cell(state.types[0], buffer)
         cell.tape, cell.slot = tape, len(cells) + len(params)
         params.append(cell)
-    slot, make = len(cells) + len(params), last.cell_class
-    for type in last.types:
-        cell = new(make)
-        cell.type, cell.tape, cell.slot = type, tape, slot
-        slot += 1
-        made.append(cell)
     try:
-        cells += [*params, *made]
+        cells += params
         for cell in params:
             tape.params[cell] = cell.slot
-        rec.state = last
+        if params:
+            rec.state = known.numbers[-1]
     except BaseException:  # an interrupt in between: the step did not happen
         del cells[rec.state.slots :]
         for cell in params:
             tape.params.pop(cell, None)
         raise
-    return made
+    return steps.take(rec, last)
 
 
 def _write(made: Sequence[Cell], targets: Sequence[Sequence[Any]]) -> None:
     """Gives the targets their new values, as `Tensor._write` does."""
-    recorded = modes.grad_enabled()
     places = [target for group in targets for target in group]
-    for cell, target in zip(made, places, strict=True):
-        storage = target._storage
-        old = storage.cell
-        plain = not (recorded or target._chain or target._detached or storage.export)
-        if (
-            plain
-            and cell.type is old.type
-            and not (old.inference or old.requires_grad or cell.requires_grad)
-        ):
-            storage.write(cell, cell)
-        else:
-            target._write(tensors.wrap(cell))
+    done = 0
+    if not modes.grad_enabled():
+        done = steps.write(recorder(), made, places)
+    for cell, target in zip(made[done:], places[done:], strict=True):
+        target._write(tensors.wrap(cell))

@@ -20,7 +20,7 @@ from ..ir import dtype as dtypes
 from ..ir.dtype import DType
 from ..ir.errors import ShapeError
 from ..ir.types import TensorType
-from ..tensor import Export, Storage, Tensor, adopt, user_attributes
+from ..tensor import Export, Storage, Tensor, adopt, blank
 from .create import cast_to
 
 
@@ -273,13 +273,13 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
         copied = self.detach().clone()
     finally:
         modes.set_grad(before)
-    made = object.__new__(type(self))
+    made = blank(type(self))
     adopt(made, copied)
     if self.requires_grad:
         made.requires_grad_(True)
     if self.grad is not None:
         made.grad = _deepcopy(self.grad, memo)
-    made.__dict__.update(user_attributes(self))
+    made.__dict__.update(self.__dict__)
     memo[id(self)] = made
     return made
 
@@ -288,7 +288,7 @@ def rebuild(cls: type, array: np.ndarray, requires_grad: bool, state: dict) -> A
     """What a pickled tensor is made of again."""
     from ..tensor import adopt, from_array
 
-    made = object.__new__(cls)
+    made = blank(cls)
     adopt(made, from_array(array))
     made.__dict__.update(state)
     return made.requires_grad_(True) if requires_grad else made
@@ -296,7 +296,7 @@ def rebuild(cls: type, array: np.ndarray, requires_grad: bool, state: dict) -> A
 
 def _reduce_ex(self: Tensor, protocol: int) -> tuple:
     array = np.array(self._array())
-    return rebuild, (type(self), array, self.requires_grad, user_attributes(self))
+    return rebuild, (type(self), array, self.requires_grad, self.__dict__)
 
 
 def _repr(self: Tensor) -> str:
@@ -319,7 +319,7 @@ PROPERTIES = {
     "names": lambda self: (None,) * len(self._type.shape),
     "_version": lambda self: _version(self),
     "output_nr": lambda self: 0,
-    "retains_grad": lambda self: getattr(self, "_retain", False),
+    "retains_grad": lambda self: self._retain,
 }
 
 

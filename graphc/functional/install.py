@@ -90,14 +90,11 @@ def _reflected(function: Callable) -> Callable:
 def _operator(function: Any, predicted: bool = False) -> Callable:
     """An operator returns NotImplemented for what is neither a tensor nor a number."""
     of_two = predict.of_two(function) if predicted else function
-    with_number = predict.with_number(function) if predicted else function
 
     def method(self: Tensor, other: Any) -> Any:
         kind = other.__class__
-        if kind is Tensor:
+        if kind is Tensor or kind is float or kind is int:
             return of_two(self, other)
-        if kind is float or kind is int:
-            return with_number(self, other)
         if not isinstance(other, (Tensor, int, float, complex)):
             other = _as_operand(other)
             if other is NotImplemented:

@@ -23,7 +23,8 @@ from ..ir.build import Builder
 from ..ir.errors import GraphcError
 from ..ir.graph import Value
 from ..ir.types import TensorType
-from ..tensor import Tensor, origin_of_view
+from ..tensor import Tensor, blank
+from ..viewing import origin_of_view
 from .index_basic import basic
 
 
@@ -53,7 +54,7 @@ def read_part(x: Tensor, items: tuple) -> Tensor | None:
     array = views.numpy_view(array_of(cell.buffer, cell.type), chain)
     if array is None:
         return None
-    made = object.__new__(Tensor)
+    made = blank(Tensor)
     made._storage, made._chain = storage, x._chain + chain
     made._cell = cell.beside(cell.type.with_shape(array.shape), buffer_of(array))
     made._seen, made._detached = storage.version, x._detached
@@ -70,7 +71,7 @@ def _part_of_exported(x: Tensor, items: tuple) -> Tensor | None:
     chain = x._chain + (chain or _whole(x._type))
     if views.geometry(chain, storage.cell.type.shape) is None:
         return None
-    made = object.__new__(Tensor)
+    made = blank(Tensor)
     made._storage, made._chain, made._detached = storage, chain, x._detached
     made._origin = origin_of_view(x)
     return made
@@ -93,7 +94,7 @@ def computed_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
 
 def unread_part(x: Tensor, items: tuple) -> Tensor:
     """The view x[items] for a write: nothing is recorded for it."""
-    made = object.__new__(Tensor)
+    made = blank(Tensor)
     made._storage = x._storage
     made._chain = x._chain + _chain_of(x._type, tuple([_hashable(item) for item in items]))
     made._base = x._cell if x._leaf else x._base

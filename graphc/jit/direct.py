@@ -8,16 +8,18 @@ time. Where a call differs from that it is recorded (`tracing.call_graph`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.backends.base import Split, build_split
 from graphc.backends.llvm.memory import heap
 from graphc.backends.llvm.settings import settings
+from graphc.frontends.predict import use_native_steps
 from graphc.frontends.record import Cell, InferenceCell, recorder
 from graphc.ir.graph import Graph, symbols_of
-from graphc.tensor import Storage, Tensor
+from graphc.tensor import Tensor, wrap
 
-alloc, new = heap.alloc, object.__new__
+if TYPE_CHECKING:
+    from graphc.jit.native_call import Description
 
 
 class Weights:
@@ -28,7 +30,7 @@ class Weights:
         self.cells = cells  # they keep the memory
         self.addresses = [cell.buffer.address for cell in cells]
         self.require_grad = any([cell.requires_grad for cell in cells])
-        self._versions = [(t._storage, t._storage.version) for t in tensors]
+        self.versions = [(t._storage, t._storage.version) for t in tensors]
         self._packed: dict[Split, tuple[list[Any], list[int]]] = {}
 
     def operands(self, split: Split) -> list[int]:
@@ -40,7 +42,7 @@ class Weights:
 
     def are_current(self) -> bool:
         """Whether nobody has written to them since, and numpy does not see them."""
-        for storage, version in self._versions:
+        for storage, version in self.versions:
             if storage.version != version or storage.export is not None:
                 return False
         return True
@@ -49,7 +51,11 @@ class Weights:
 class DirectCalls:
     """Runs one graph of static sizes on the CPU. `weights` follow the arguments."""
 
-    def __init__(self, graph: Graph, weights: Sequence[Tensor]) -> None:
+    traced: Any = None  # the class of traced modules, which calls in compiled code too
+
+    def __init__(self, graph: Graph, weights: Sequence[Tensor], single: bool = False) -> None:
+        """single: `native_call` gives the one result itself."""
+        self.single = single
         self.graph, self.weights = graph, list(weights)
         types = [value.type for value in (*graph.params, *graph.results)]
         self.possible = not symbols_of(graph) and all([t.device == "cpu" for t in types])
@@ -59,13 +65,17 @@ class DirectCalls:
         ] if self.possible else []  # fmt: skip
         self._bound: Weights | None = None
         self._splits: dict[tuple[bool, bool], Split] = {}
+        self.call: Any = None  # the builtin of `native_call`
+        self.description: Description | None = None  # for `call`, after a call in Python
+        self._described: Any = None  # what `description` is of
 
     def run(self, args: Sequence[Any]) -> list[Tensor] | None:
-        """The results, computed; None where the call is to be recorded.
-
-        A call of a small graph is hardly more than this, so what it does stands here in line.
-        """
+        """The results, computed; None where the call is to be recorded."""
         rec = recorder()
+        if self.description is not None:
+            found = self.call(self.description, rec, *args)
+            if found is not None:
+                return [found] if self.single else found
         if not self.possible or not rec.eager or rec.outer is not None or rec.options.verify:
             return None
         modes = rec.modes
@@ -89,17 +99,31 @@ class DirectCalls:
         make = InferenceCell if modes.inference else Cell
         made, outputs = [], []
         for type, nbytes in self.results:
-            buffer = alloc(nbytes)
+            buffer = heap.alloc(nbytes)
             outputs.append(buffer.address)
-            cell = new(make)
-            cell.type, cell.buffer = type, buffer
-            storage = new(Storage)
-            storage.cell = cell
-            result = new(Tensor)
-            result._storage = storage
-            made.append(result)
+            made.append(wrap(make(type, buffer)))
         split.late.run([*addresses, *weights.operands(split)], outputs)
+        self._describe(split, weights, *key)
         return made
+
+    def _describe(self, split: Split, weights: Weights, exact: bool, winograd: bool) -> None:
+        """The next calls need no Python, as long as weights and settings stay."""
+        known = split, weights
+        if self._described == known:
+            return
+        self._described = known
+        use_native_steps()  # (this says so if the interpreter does not permit it)
+        from .native_call import Description, is_possible, native_call  # (there is code now)
+
+        types = self.types[: len(self.types) - len(self.weights)]
+        operands = weights.operands(split)
+        if is_possible(split.late, len(types) + len(operands), len(self.results)):
+            self.call = native_call(self.traced)
+            self.description = Description(
+                split.late, types, self.results, operands, weights.versions, exact=exact,
+                winograd=winograd, weights_require_grad=weights.require_grad, single=self.single,
+                keeps=weights,
+            )  # fmt: skip
 
     def _build(self, exact: bool) -> Split:
         places = range(len(self.types) - len(self.weights), len(self.types))

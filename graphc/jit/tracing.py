@@ -198,7 +198,12 @@ def _copy_of(tensor: Tensor) -> Cell:
 
 
 class TracedModule:
-    """A traced function or module: a graph with its weights, callable on tensors."""
+    """A traced function or module: a graph with its weights, callable on tensors.
+
+    native: what compiled code needs to call it (`native_call`), after a first call.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "native")
 
     def __init__(
         self,
@@ -228,15 +233,19 @@ class TracedModule:
         arrays = {name: np.array(t._array()) for name, t in self.weights.items()}
         return Module({"forward": self.graph}, {}, arrays, self.name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the graph on other inputs of the same types."""
+        direct = self._direct
         if self._takes_tensors and not kwargs and len(args) == self.n_inputs:
-            if self._direct is None:
-                self._direct = DirectCalls(self.run_graph, list(self.weights.values()))
-            found = self._direct.run(args)
+            single = self.out_structure is None
+            if direct is None:
+                weights = list(self.weights.values())
+                direct = self._direct = DirectCalls(self.run_graph, weights, single)
+            found = direct.run(args)
             if found is not None:
-                structure = self.out_structure
-                return found[0] if structure is None else restore(structure, iter(found))
+                if single:
+                    self.native = direct.description
+                return found[0] if single else restore(self.out_structure, iter(found))
         given: list[Tensor] = []
         structure = flatten([list(args), kwargs], given)
         if structure != self.in_structure:
@@ -255,7 +264,10 @@ class TracedModule:
                 modes.set_grad(before)
         return restore(self.out_structure, iter([wrap(cell) for cell in outputs]))
 
-    forward = __call__
+    __call__ = forward = _call  # until compiled code takes it over: see `native_call`
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_direct": None}  # a copy compiles for itself
 
     def parameters(self, recurse: bool = True) -> list[Tensor]:
         return [t for t in self.weights.values() if t.requires_grad]
@@ -296,6 +308,9 @@ class TracedModule:
 
     def __repr__(self) -> str:
         return f"TracedModule({self.name}, {len(self.graph.nodes)} nodes)"
+
+
+DirectCalls.traced = TracedModule
 
 
 def _check_type(name: str, given: TensorType, param: Value) -> None:

@@ -117,7 +117,7 @@ class Adam(PerParameterOptimizer):
             beta1, beta2, group["eps"], group["amsgrad"], group["maximize"],
             group["decoupled_weight_decay"], decay,
         )  # fmt: skip
-        grads = [param.grad for param in params]
+        grads = [param._grad for param in params]
         update(
             adam, (params, averages, squares, largest), (params, grads, averages, squares, largest),
             options, 1 - lr * decay, (1 - beta2**step) ** 0.5, -lr / (1 - beta1**step),

@@ -120,22 +120,30 @@ class Optimizer:
         @functools.wraps(func)
         def step(*args, **kwargs):
             self = args[0]
-            for hook in [*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()]:
-                changed = hook(self, args, kwargs)
-                if changed is None:
-                    continue
-                if not (isinstance(changed, tuple) and len(changed) == 2):
-                    raise RuntimeError(
-                        f"{func} must return None or a tuple of (new_args, new_kwargs), "
-                        f"but got {changed}."
-                    )
-                args, kwargs = changed
+            if _global_pre_hooks or self._optimizer_step_pre_hooks:
+                args, kwargs = self._with_pre_hooks(func, args, kwargs)
             result = func(*args, **kwargs)
+            if not (_global_post_hooks or self._optimizer_step_post_hooks):
+                return result
             for hook in [*self._optimizer_step_post_hooks.values(), *_global_post_hooks.values()]:
                 hook(self, args, kwargs)
             return result
 
         return step
+
+    def _with_pre_hooks(self, func, args, kwargs):
+        """Run the hooks before a step; return its arguments, which they may change."""
+        for hook in [*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()]:
+            changed = hook(self, args, kwargs)
+            if changed is None:
+                continue
+            if not (isinstance(changed, tuple) and len(changed) == 2):
+                raise RuntimeError(
+                    f"{func} must return None or a tuple of (new_args, new_kwargs), "
+                    f"but got {changed}."
+                )
+            args, kwargs = changed
+        return args, kwargs
 
     def _patch_step_function(self):
         cls = type(self)
@@ -236,11 +244,9 @@ class Optimizer:
     def zero_grad(self, set_to_none=True):
         """Drop the gradients of all parameters, or set them to zero in place."""
         for param in self._all_params():
-            if param.grad is None:
-                continue
             if set_to_none:
-                param.grad = None
-            else:
+                param._grad = None
+            elif param.grad is not None:
                 if param.grad.grad_fn is not None:
                     param.grad.detach_()
                 else:

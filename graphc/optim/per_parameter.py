@@ -3,7 +3,7 @@
 import numpy as np
 
 import graphc as torch
-from graphc.frontends.modes import default_device
+from graphc.frontends import modes
 from graphc.frontends.record import recorder
 from graphc.optim.optimizer import Optimizer
 from graphc.tensor import from_array
@@ -99,7 +99,7 @@ class _Count:
 
     def __init__(self, count, dtype):
         self._is_exact = count < 1 << 24 and dtype in (torch.float32, torch.float64)
-        if self._is_exact and default_device() == "cpu":
+        if self._is_exact and modes.default_device() == "cpu":
             self.tensor = from_array(np.asarray(count, dtype.numpy))  # a third of torch.tensor
         else:
             self.tensor = torch.tensor(count, dtype=dtype)
@@ -180,12 +180,15 @@ class PerParameterOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         counters = _Counters(self._last_count)
-        with torch.set_grad_enabled(bool(self.defaults.get("differentiable", False))):
+        before = modes.set_grad(bool(self.defaults.get("differentiable", False)))
+        try:
             for group in self.param_groups:
-                params = [param for param in group["params"] if param.grad is not None]
+                params = [param for param in group["params"] if param._grad is not None]
                 if not self._step_together(params, group, counters):
                     for param in params:
                         self._step_one(param, group, counters)
+        finally:
+            modes.set_grad(before)
         self._last_count = counters.last
         recorder().step_ends()
         return loss
@@ -243,7 +246,7 @@ def can_go_together(params, group):
     """Whether one recorded step may update all of these: real, dense, and not differentiated."""
     if group["differentiable"] or isinstance(group["lr"], torch.Tensor):
         return False
-    return bool(params) and "c" not in [param.dtype.kind for param in params]
+    return bool(params) and "c" not in [p._storage.cell.type.dtype.kind for p in params]
 
 
 def decayed(param, grad, group):

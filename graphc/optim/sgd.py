@@ -81,12 +81,12 @@ class SGD(PerParameterOptimizer):
         pass  # the first buffer is the first gradient
 
     def _step_together(self, params, group, counters):
-        if not can_go_together(params, group) or any(p.grad.is_sparse for p in params):
+        if not can_go_together(params, group):
             return False
         buffers = []
         if group["momentum"] != 0:
             buffers = [self.state[param].get("momentum_buffer") for param in params]
-            if any(buffer is None for buffer in buffers):
+            if any([buffer is None for buffer in buffers]):
                 if any(buffer is not None for buffer in buffers):
                     return False
                 buffers = []
@@ -94,7 +94,7 @@ class SGD(PerParameterOptimizer):
             group["momentum"], group["dampening"], number(group["weight_decay"]),
             group["nesterov"], group["maximize"],
         )  # fmt: skip
-        grads = [param.grad for param in params]
+        grads = [param._grad for param in params]
         if group["momentum"] != 0 and not buffers:
             made, moved = sgd(params, grads, buffers, options, -group["lr"])
             for param, new, buffer in zip(params, made, moved, strict=True):

@@ -111,6 +111,8 @@ PROBLEMS = {
     "pointwise with idle lanes": square(2, 17, 33, 5, 1),
     "one channel": square(3, 1, 16, 8, 3, padding=1),
     "few results": square(2, 20, 3, 33, 3, padding=1),
+    "few results in two turns": square(2, 20, 7, 33, 3, padding=1),
+    "pointwise to few results": square(2, 17, 3, 4, 1),
     "strided": square(2, 16, 31, 8, 3, padding=1, stride=2),
     "strided pointwise": square(2, 3, 5, 6, 1, stride=2),
     "stride beyond the kernel": square(2, 6, 9, 7, 2, stride=3),
@@ -146,7 +148,17 @@ def test_convolution_and_gradients(name):
 
 @pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
 @pytest.mark.parametrize(
-    "name", ["strided", "groups", "depthwise strided", "depthwise with a wide kernel", "f64", "f16"]
+    "name",
+    [
+        "strided",
+        "groups",
+        "depthwise strided",
+        "depthwise with a wide kernel",
+        "f64",
+        "f16",
+        "few results in two turns",
+        "pointwise to few results",
+    ],
 )
 def test_every_level(target, name):
     check(PROBLEMS[name], target)

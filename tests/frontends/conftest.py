@@ -2,7 +2,9 @@
 
 import pytest
 
-from graphc.frontends import record
+from graphc.frontends import native_steps, record
+from graphc.frontends.steps import Steps, steps
+from graphc.tensor import _wrap
 
 
 @pytest.fixture
@@ -30,3 +32,15 @@ def counting(monkeypatch, fresh_recorder):
         return counts
 
     return count
+
+
+@pytest.fixture
+def python_steps(monkeypatch):
+    """A function that puts Python's functions in the place of the compiled ones."""
+
+    def switch():
+        for name in native_steps.EXPORTS:
+            made = _wrap if name == "wrap" else getattr(Steps, name)
+            monkeypatch.setattr(steps, name, made)
+
+    return switch

@@ -105,7 +105,8 @@ class Executable:
     arena_bytes: memory of one call (of a static graph); compile_stats: where the time went.
     entry: the builtin, called with the addresses of inputs, outputs, arena and constants
     (`constant_addresses`), then the sizes and `threads`; it returns None, or the number of a
-    failed check, which `raise_failure` turns into the error.
+    failed check, which `raise_failure` turns into the error. code_address: of the function behind
+    it, which takes a table of the same; releases_lock: whether other Python threads run meanwhile.
     """
 
     def __init__(
@@ -125,6 +126,8 @@ class Executable:
         start = time.perf_counter_ns()
         code = load_image(image, options.target)
         self._code_ns = time.perf_counter_ns() - start
+        self.code_address = code[ENTRY]
+        self.releases_lock = image.work > LONG_CALL
         pointers = len(graph.params) + len(graph.results) + 1 + len(image.constants)
         self.entry: Entry = make_entry(
             code,
@@ -132,7 +135,7 @@ class Executable:
             pointers,
             len(self.symbols) + 1,
             name,
-            release_gil=image.work > LONG_CALL,
+            release_gil=self.releases_lock,
         )
 
     @property

@@ -20,7 +20,7 @@ from graphc.backends.llvm import jit
 from graphc.backends.llvm.target import host_target
 
 ENTRY = "entry"  # the name of the function that `entry_text` defines
-_METH_FASTCALL = 0x80
+_METH_FASTCALL, _METH_O, _METH_KEYWORDS = 0x80, 0x08, 0x02
 _TESTED = ((3, 11), (3, 14))
 
 _COUNT_MESSAGE = "a compiled graph takes %zd arguments, but %zd are given"
@@ -136,10 +136,25 @@ fail:
 """
 
 
-def builtin(address: int, name: str, code: object) -> Callable[..., Any]:
-    """A builtin function `name` whose METH_FASTCALL code is at `address`; it keeps `code` alive."""
-    definition = PyMethodDef(name.encode(), address, _METH_FASTCALL, None)
+def builtin(address: int, name: str, code: object, of_one: bool = False) -> Callable[..., Any]:
+    """A builtin function `name` whose METH_FASTCALL code is at `address`; it keeps `code` alive.
+
+    of_one: the code is METH_O, of one argument.
+    """
+    flags = _METH_O if of_one else _METH_FASTCALL
+    definition = PyMethodDef(name.encode(), address, flags, None)
     return _new_builtin()(ctypes.addressof(definition), _Owner(code, definition), None)
+
+
+def method(cls: type, address: int, name: str, doc: str) -> Any:
+    """A method for a class whose code, at `address`, takes (self, arguments, how many, names of
+    those by keyword, or null), as METH_FASTCALL and METH_KEYWORDS have it. It is never unloaded."""
+    flags = _METH_FASTCALL | _METH_KEYWORDS
+    definition = PyMethodDef(name.encode(), address, flags, doc.encode())
+    jit.keep_for_ever((definition, name, doc))
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)
+    new_method = make(("PyDescr_NewMethod", ctypes.pythonapi))
+    return new_method(cls, ctypes.addressof(definition))
 
 
 @cache
@@ -180,7 +195,8 @@ define i64 @probe(ptr %table) {
 """
 
 
-def _raises(error: type[Exception], function: Callable[..., Any], *arguments: object) -> bool:
+def raises(error: type[Exception], function: Callable[..., Any], *arguments: object) -> bool:
+    """Whether a builtin raises; for self-tests."""
     clear = ctypes.pythonapi.PyErr_Clear
     try:
         function(*arguments)
@@ -199,11 +215,11 @@ def _self_test(release_gil: bool) -> str | None:
     large, negative = 1 << 40, -(1 << 41)
     if function(large, negative) != large + negative or function(5, -5) is not None:
         return "returns a wrong result"
-    if not (_raises(TypeError, function, 1) and _raises(TypeError, function, 1, 2, 3)):
+    if not (raises(TypeError, function, 1) and raises(TypeError, function, 1, 2, 3)):
         return "accepts a wrong number of arguments"
-    if not (_raises(TypeError, function, "1", 2) and _raises(TypeError, function, 1, "2")):
+    if not (raises(TypeError, function, "1", 2) and raises(TypeError, function, 1, "2")):
         return "accepts a string"
-    if not (_raises(OverflowError, function, 1 << 70, 2) and function(0, -1) == -1):
+    if not (raises(OverflowError, function, 1 << 70, 2) and function(0, -1) == -1):
         return "converts an integer wrongly"
     before = sys.getrefcount(large), sys.getrefcount(None)
     for _ in range(100):

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
-from graphc.backends.llvm import cpython, jit
+from graphc.backends.llvm import cpython, jit, native_buffer
+from graphc.backends.llvm.memory import heap
 from graphc.backends.llvm.target import host_target
 
 Entry = Callable[..., int | None]
@@ -50,10 +51,20 @@ def make_entry(
     """
     if (kind or entry_kind()) == "ctypes":
         return _CtypesEntry(code, symbol, pointers, integers, name, release_gil)
+    _native_buffers()
     text = cpython.entry_text("graph", pointers, integers, release_gil)
     image = _object(text)
     shell = jit.load_object(image, [cpython.ENTRY], {"graph": code[symbol]})
     return cpython.builtin(shell[cpython.ENTRY], name, (shell, code))
+
+
+@cache
+def _native_buffers() -> None:
+    """From the first compiled graph on, buffers are of a compiled type too."""
+    problem = native_buffer.fault()
+    if problem is not None:
+        warnings.warn(f"buffers are made by Python: {problem}", RuntimeWarning, stacklevel=3)
+    heap.use_native()
 
 
 @cache

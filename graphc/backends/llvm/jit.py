@@ -101,12 +101,13 @@ def _linker() -> Any:
         opt=_CODEGEN_LEVEL, reloc="pic", codemodel="small"
     )
     linker = binding.create_lljit_compiler(native, use_jit_link=True)
-    _keep_for_ever(linker)
+    keep_for_ever(linker)
     return linker
 
 
-def _keep_for_ever(owner: object) -> None:
-    """Threads may run compiled code until the process ends, after Python's modules are gone."""
+def keep_for_ever(owner: object) -> None:
+    """Keeps what compiled code uses: it runs until the process ends, when Python's modules, and
+    with them all lists of what is to be kept, are gone."""
     import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
@@ -189,7 +190,7 @@ class Code:
 
     def keep(self) -> None:
         """Never unload this code."""
-        _keep_for_ever(self)
+        keep_for_ever(self)
 
 
 def load_object(

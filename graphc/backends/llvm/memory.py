@@ -5,9 +5,11 @@ four to a power of two, so that a buffer wastes at most a fifth; a block that co
 handed out again without a call of the system, and without its page faults.
 
 Nothing here takes a lock: the free lists are touched by single list operations, which are
-atomic. (A lock would also deadlock when the collector frees a buffer inside of `alloc`.)
+atomic, and by compiled code under the interpreter's lock. (A lock would also deadlock when the
+collector frees a buffer inside of `alloc`.)
 """
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -15,10 +17,14 @@ from typing import Any, Protocol
 import numpy as np
 
 ALIGNMENT = 64
-_SLAB_LIMIT = 4096  # blocks up to this size are cut from slabs
+SLAB_LIMIT = 4096  # blocks up to this size are cut from slabs
 _SLAB_BYTES = 1 << 18
 _KEEP_BYTES = 1 << 30
 _new = object.__new__
+#: Words of an allocator's state, which compiled code (`native_buffer`) has part in: counters,
+#: objects that it calls, heads of its lists of free buffers.
+ALLOCATED, PEAK, KEPT, KEEP, RESERVE, OVERFLOW, TYPE, LISTS = range(8)
+WORDS = LISTS + 256
 
 
 class Allocator(Protocol):
@@ -38,6 +44,9 @@ class Buffer:
 
     numpy sees the same memory: `np.asarray(buffer)` (uint8) and `buffer.array(dtype, shape)`
     keep the buffer alive.
+
+    Once there is compiled code, buffers are of a type with these methods that is compiled itself:
+    see `native_buffer`.
     """
 
     __slots__ = ("__weakref__", "_allocator", "_size", "address", "nbytes")
@@ -51,11 +60,7 @@ class Buffer:
         raise TypeError("a buffer comes from an allocator's alloc")
 
     def __del__(self) -> None:
-        allocator, size = self._allocator, self._size
-        allocator.allocated -= size
-        allocator._free[size].append(self.address)
-        if size > _SLAB_LIMIT:
-            allocator._note_free(size)
+        self._allocator.give_back(self.address, self._size)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -100,50 +105,69 @@ class HeapAllocator:
     misses     how often no free block of the class was there
     """
 
+    drain: Any = None  # of `native_buffer`: gives the address of a parked block, or None
+    native_type: Any = None
+    allocate_address = 0  # where the compiled `alloc` is, for compiled code
+
     def __init__(self, keep_bytes: int = _KEEP_BYTES) -> None:
         """`keep_bytes`: free blocks beyond that go back to the system (slabs stay)."""
-        self.keep_bytes = keep_bytes
-        self.allocated = 0
-        self.peak = 0
+        self.words = (ctypes.c_int64 * WORDS)()
+        self.words[KEEP] = keep_bytes
         self.reserved = 0
         self.misses = 0
         self._free: dict[int, list[int]] = {}
-        self._kept = 0  # bytes of free blocks that are no part of a slab
         self._memory: dict[int, np.ndarray] = {}  # by the address of the block, or of the slab
 
-    def alloc(self, nbytes: int) -> Buffer:
+    @property
+    def allocated(self) -> int:
+        return self.words[ALLOCATED]
+
+    @property
+    def peak(self) -> int:
+        return self.words[PEAK]
+
+    @property
+    def kept(self) -> int:
+        """Bytes of free blocks that are no part of a slab."""
+        return self.words[KEPT]
+
+    def alloc(self, nbytes: int) -> "Buffer":
         """A buffer of `nbytes` bytes with any content. Raises MemoryError, ValueError."""
-        if nbytes <= ALIGNMENT:
-            if nbytes < 0:
-                raise ValueError(f"a buffer cannot have {nbytes} bytes")
-            size = ALIGNMENT
-        else:  # block_size, written out: a call costs a fifth of an allocation
-            last = nbytes - 1
-            shift = last.bit_length() - 3
-            if shift < 6:
-                shift = 6
-            size = ((last >> shift) + 1) << shift
-        try:
-            address = self._free[size].pop()
-        except (KeyError, IndexError):
-            address = self._reserve(size)
-        else:
-            if size > _SLAB_LIMIT:
-                self._kept -= size
-        allocated = self.allocated = self.allocated + size
-        if allocated > self.peak:
-            self.peak = allocated
-        buffer = _new(Buffer)  # half the time of a call of __init__
+        address, size, words = self.block_of(nbytes), block_size(nbytes), self.words
+        allocated = words[ALLOCATED] = words[ALLOCATED] + size
+        if allocated > words[PEAK]:
+            words[PEAK] = allocated
+        buffer = _new(Buffer)
         buffer.address = address
         buffer.nbytes = nbytes
         buffer._size = size
         buffer._allocator = self
         return buffer
 
+    def block_of(self, nbytes: int) -> int:
+        """The address of a block for that many bytes, which no buffer has. Raises as `alloc`."""
+        if nbytes < 0:
+            raise ValueError(f"a buffer cannot have {nbytes} bytes")
+        size = block_size(nbytes)
+        try:
+            address = self._free[size].pop()
+        except (KeyError, IndexError):
+            return self._reserve(size)
+        if size > SLAB_LIMIT:
+            self.words[KEPT] -= size
+        return address
+
+    def use_native(self) -> None:
+        """Makes buffers of the compiled type from now on, if this interpreter permits it."""
+        from graphc.backends.llvm import native_buffer  # it compiles: only programs that compute do
+
+        if self.native_type is None and native_buffer.fault() is None:
+            native_buffer.install(self)
+
     def _reserve(self, size: int) -> int:
         self.misses += 1
         free = self._free.setdefault(size, [])
-        if size > _SLAB_LIMIT:
+        if size > SLAB_LIMIT:
             return self._from_system(size)
         slab = self._from_system(_SLAB_BYTES)
         blocks = _SLAB_BYTES // size
@@ -162,38 +186,51 @@ class HeapAllocator:
         self.reserved += nbytes
         return address
 
-    def _note_free(self, size: int) -> None:
-        """A block that is no part of a slab came back."""
-        self._kept += size
-        if self._kept > self.keep_bytes:
-            self._drop_half()
+    def give_back(self, address: int, size: int) -> None:
+        """The block of a buffer that goes."""
+        words = self.words
+        words[ALLOCATED] -= size
+        self._free[size].append(address)
+        if size > SLAB_LIMIT:
+            words[KEPT] += size
+            if words[KEPT] > words[KEEP]:
+                self.drop_half()
 
-    def _drop_half(self) -> None:
+    def drop_half(self) -> None:
         """Give back the older half of each class: what no longer recurs is soon gone."""
         for size, free in list(self._free.items()):
-            if size > _SLAB_LIMIT:
+            if size > SLAB_LIMIT:
+                self._collect(size, free)
                 self._drop(size, (len(free) + 1) // 2)
+
+    def _collect(self, size: int, free: list[int]) -> None:
+        """The blocks of parked buffers join the others; the end is the most recent."""
+        parked = []
+        while self.drain is not None and (address := self.drain(size)) is not None:
+            parked.append(address)
+        free += reversed(parked)
 
     def _drop(self, size: int, count: int) -> None:
         free = self._free[size]
         for _ in range(count):
             try:
-                address = free.pop(0)  # the end is the most recent
+                address = free.pop(0)
             except IndexError:
                 return
-            self._kept -= size
+            self.words[KEPT] -= size
             self.reserved -= size
             del self._memory[address]
 
     def release_free(self) -> None:
         """Give all free blocks back to the system (`torch.cuda.empty_cache`)."""
         for size, free in list(self._free.items()):
-            if size > _SLAB_LIMIT:
+            if size > SLAB_LIMIT:
+                self._collect(size, free)
                 self._drop(size, len(free))
 
     def reset_peak(self) -> None:
         """Start measuring `peak` anew."""
-        self.peak = self.allocated
+        self.words[PEAK] = self.allocated
 
     def statistics(self) -> dict[str, int]:
         """`allocated`, `peak`, `reserved` in bytes; `misses` of the free lists."""

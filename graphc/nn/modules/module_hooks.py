@@ -193,11 +193,6 @@ class CallHooks:
     def _wrapped_call_impl(self, *args, **kwargs):
         if self._compiled_call_impl is not None:
             return self._compiled_call_impl(*args, **kwargs)
-        return self._call_impl(*args, **kwargs)
-
-    __call__ = _wrapped_call_impl
-
-    def _call_impl(self, *args, **kwargs):
         if not (
             self._forward_hooks
             or self._forward_pre_hooks
@@ -214,6 +209,11 @@ class CallHooks:
                 return self.forward(*args, **kwargs)
             finally:
                 modules.pop()
+        return self._call_impl(*args, **kwargs)
+
+    __call__ = _wrapped_call_impl
+
+    def _call_impl(self, *args, **kwargs):
         call = _HookedCall(self, args, kwargs)
         scope.modules.append(self)
         try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .lower import Lowering
 
 #: Vectors that a scan down the rows carries at once.
-COLUMN_VECTORS = 4
+COLUMN_VECTORS = 8
 
 
 def lower_scan(lowering: Lowering) -> list[Statement]:

@@ -205,13 +205,13 @@ def _emit(
 def _form(problem: ConvProblem, target: Target, transposed: bool) -> str:
     """Which kernel serves: "pointwise", "planes" or "direct"."""
     lanes = target.lanes(element(problem.dtype).accumulator.bits)
-    channels = problem.in_channels if transposed else problem.out_channels
-    if channels // problem.groups <= max(1, lanes // 4):
-        return "planes"
     positions = math.prod(problem.size)
     filled = -(-positions // lanes) * lanes <= MOST_IDLE * positions
     if problem.is_pointwise and filled:
         return "pointwise"
+    channels = problem.in_channels if transposed else problem.out_channels
+    if channels // problem.groups < max(2, lanes // 2):  # of whose lanes half would be idle
+        return "planes"
     return "direct"
 
 

@@ -23,6 +23,8 @@ from graphc.backends.llvm.target import Target
 
 # Bytes of the planes of one band.
 BAND_BYTES = 192 << 10
+# Target channels of a tile.
+MOST_ROWS = 4
 # Sums held in registers (of 32): target channels by vectors of positions.
 MOST_SUMS = 16
 
@@ -100,7 +102,8 @@ class PlanesKernel:
     def _choose_vectors(self) -> None:
         """Vectors of positions in a tile: few enough for the registers, little left over."""
         lanes = self.vector.lanes
-        self.rows = min(self.c.target_channels, 4)
+        channels = self.c.target_channels
+        self.rows = max(1, -(-channels // max(1, -(-channels // MOST_ROWS))))
         most = max(1, MOST_SUMS * self.target.registers // 32 // self.rows)
         count = -(-self.band_rows * self.layout.width // lanes)
         choices = range(max(1, most // 2), most + 1)
