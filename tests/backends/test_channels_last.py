@@ -15,9 +15,9 @@ from graphc.backends.llvm.contract import (
 )
 from graphc.backends.llvm.contract.conv import conv
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
-from graphc.backends.llvm.contract.conv_last import InPlace
+from graphc.backends.llvm.contract.conv_last import InPlace, LastKernel
 from graphc.backends.llvm.contract.conv_problem import forward, grad_input
-from graphc.backends.llvm.contract.conv_schedule import schedule_conv
+from graphc.backends.llvm.contract.conv_schedule import ConvSchedule, schedule_conv
 from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.target import get_target
@@ -31,6 +31,7 @@ from graphc.passes.layout import channels_last
 from tests.backends.contract_runner import LEVELS, Compiled, guarded
 from tests.backends.test_contract_conv import NUMPY, PROBLEMS
 
+NONE = ((0, 0), (0, 0))  # of padding
 CASES = {
     **{
         name: problem
@@ -38,7 +39,9 @@ CASES = {
         if problem.groups == 1 and problem.dtype != "f16"
     },
     "in place": ConvProblem.square(2, 24, 40, 9, 1),
-    "rows that share cache sets": ConvProblem.square(1, 512, 20, 5, 1),
+    "rows that share cache sets": ConvProblem.square(1, 1024, 20, 5, 2),
+    "bands of rows": ConvProblem(1, 20, 40, (701, 1), (1, 1), (1, 1), NONE, (1, 1)),
+    "panels of several bands": ConvProblem(1, 20, 300, (201, 1), (1, 1), (1, 1), NONE, (1, 1)),
     "seven wide": ConvProblem.square(1, 16, 64, 7, 3, padding=1),
     "an upsampling": ConvProblem.square(2, 12, 20, 12, 4, stride=2, padding=1),
 }
@@ -100,9 +103,26 @@ def test_the_bits_are_those_of_the_direct_kernel(name, transposed, target):
 
 
 def test_what_has_no_border_is_read_where_it_lies():
-    assert InPlace.serves(forward(CASES["in place"]))
-    assert not InPlace.serves(forward(CASES["3x3"]))
-    assert not InPlace.serves(forward(CASES["rows that share cache sets"]))
+    def serves(name, columns):
+        schedule = ConvSchedule(1, columns, 1, bands=1, by_channels=True)
+        return InPlace.serves(forward(CASES[name]), schedule, 4)
+
+    assert serves("in place", 9)
+    assert not serves("3x3", 9)
+    assert serves("rows that share cache sets", 2)  # of 4 taps
+    assert not serves("rows that share cache sets", 3)
+
+
+def test_bands_are_cut_between_tiles():
+    p = ConvProblem(1, 384, 128, (1968, 1), (1, 1), (1, 1), NONE, (1, 1))
+    c, target = forward(p), get_target()
+    schedule = schedule_conv(c, target, target.lanes(32), 4)
+    assert schedule.bands > 1 and schedule.rows > 1
+    kernel = LastKernel(c, element("f32"), 1, target, schedule, None)
+    cuts = [kernel.rows_of(band) for band in range(schedule.bands)]
+    assert cuts[0][0] == 0 and all(low % schedule.rows == 0 for low, _ in cuts)
+    assert [high for _, high in cuts] == [low for low, _ in cuts[1:]] + [1968]
+    assert max([high - low for low, high in cuts]) == schedule.band_rows(1968)
 
 
 DEPTHWISE = {

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from graphc.backends.llvm.contract import Epilogue, GemmProblem, GemmSchedule, gemm
-from graphc.backends.llvm.target import get_target
+from graphc.backends.llvm.contract.gemm_schedule import CACHE_WAYS, PACKED_BYTES, schedule_gemm
+from graphc.backends.llvm.target import TARGETS, get_target
 from tests.backends.contract_runner import LEVELS, Compiled, guarded
 
 NUMPY = {
@@ -175,6 +176,26 @@ def test_bits_do_not_depend_on_the_schedule_or_on_other_rows():
     np.testing.assert_array_equal(row[0, 0], usual[0, 9])
 
 
+def test_schedules_follow_the_caches():
+    """All of k in one block where a panel of B fits the second cache, and copies where they pay."""
+
+    def schedule(m, n, k, **more):
+        return schedule_gemm(GemmProblem(m, n, k, **more), TARGETS["avx512"])
+
+    whole = schedule(768, 768, 768)
+    assert (whole.k_block, whole.pack_a, whole.pack_b) == (768, False, True)
+    long = schedule(512, 512, 10_000)
+    assert long.k_block < 10_000
+    assert long.k_block * long.vectors * 64 <= PACKED_BYTES
+    assert not schedule(256, 256, 256).pack_b
+    assert not schedule(64, 1024, 1024).pack_b
+    assert schedule(24, 4096, 1024).k_block == 16  # of rows that come from memory
+    assert schedule(512, 32, 1024).rows <= CACHE_WAYS < schedule(512, 32, 640).rows
+    assert not schedule(512, 512, 512, transpose_a=True).pack_a
+    assert schedule(1024, 1024, 1024, transpose_a=True).pack_a
+    assert schedule(50_000, 64, 64).vectors == 4
+
+
 def bias_and_relu(lanes: int):
     """max(value + bias[column], 0) on vectors of f32."""
     type_, flags = f"<{lanes} x float>", f"<{lanes} x i1>"
@@ -198,7 +219,13 @@ def bias_and_relu(lanes: int):
 @pytest.mark.parametrize("long", [False, True])
 @pytest.mark.parametrize(
     "m, n, k, transpose_b",
-    [(20, 37, 11, False), (20, 37, 600, False), (3, 37, 300, True), (None, 37, 300, True)],
+    [
+        (20, 37, 11, False),
+        (20, 37, 600, False),
+        (3, 37, 300, True),
+        (None, 37, 300, True),
+        (20, 37, 9000, True),
+    ],
 )
 def test_epilogue(target, long, m, n, k, transpose_b):
     problem = GemmProblem(m, n, k, 2, transpose_b=transpose_b)

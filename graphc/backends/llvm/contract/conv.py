@@ -91,6 +91,7 @@ def packing_for(
 ) -> tuple[int, tuple[int, ...]]:
     """The weights that `conv_last` (or, transposed, `conv_grad_input_last`) takes: the channels of
     a panel, and the numbers of the kernel's taps in the order in which a panel holds them."""
+    problem = problem.over_positions()
     correlation = grad_input(problem) if transposed else forward(problem)
     sums = element(problem.dtype).accumulator
     lanes = target.lanes(sums.bits)
@@ -107,6 +108,7 @@ def conv_last(
     Operands: x [batch, *size, channels], w [panel, tap, channel, width] (see `packing_for`), out
     like x, and the epilogue's, which sees (image, position, channel) as (batch, row, column).
     """
+    problem = problem.over_positions()
     return _last(problem, forward(problem), width, target, epilogue)
 
 
@@ -114,6 +116,7 @@ def conv_grad_input_last(
     problem: ConvProblem, width: int, target: Target, *, epilogue: Epilogue | None = None
 ) -> Kernel:
     """The gradient of x in the same layout; operands grad, w, grad_x."""
+    problem = problem.over_positions()
     return _last(problem, grad_input(problem), width, target, epilogue)
 
 
@@ -202,10 +205,9 @@ def _emit(
 def _form(problem: ConvProblem, target: Target, transposed: bool) -> str:
     """Which kernel serves: "pointwise", "planes" or "direct"."""
     lanes = target.lanes(element(problem.dtype).accumulator.bits)
-    plain = set(problem.kernel) | set(problem.stride) == {1} and problem.groups == 1
     positions = math.prod(problem.size)
     filled = -(-positions // lanes) * lanes <= MOST_IDLE * positions
-    if plain and filled and not any(any(pair) for pair in problem.padding):
+    if problem.is_pointwise and filled:
         return "pointwise"
     channels = problem.in_channels if transposed else problem.out_channels
     if channels // problem.groups < max(2, lanes // 2):  # of whose lanes half would be idle

@@ -59,7 +59,7 @@ class DirectKernel:
         self.columns = schedule.vectors * vector.lanes
         c = correlation
         self.height = max((axis.count for axis in c.axes[1]), default=0)
-        self.band_rows = max(1, -(-self.height // schedule.bands))
+        self.band_rows = schedule.band_rows(self.height)
         self.reach = BandLayout.reach(c)
         self.layout = BandLayout.of(c, c.source_channels, self.band_rows)
         self.out_pixel = self.columns
@@ -196,10 +196,16 @@ class DirectKernel:
         self.weights.pack_panels("%w", self.packed, self._scratch("chunk"), low, high)
 
     def rows_of(self, band: Index) -> tuple[Index, Index]:
-        """The rows of a phase's positions that are a band's."""
-        emitter, bands = self.entry, self.schedule.bands
-        low = emitter.floor_div(emitter.mul(band, self.height), bands)
-        high = emitter.floor_div(emitter.mul(emitter.add(band, 1), self.height), bands)
+        """The rows of a phase's positions that are a band's: whole tiles, the rest in the last."""
+        emitter, bands, rows = self.entry, self.schedule.bands, self.schedule.rows
+        if bands == 1:
+            return 0, self.height
+        tiles, after = self.height // rows, emitter.add(band, 1)
+        low = emitter.mul(emitter.floor_div(emitter.mul(band, tiles), bands), rows)
+        high = emitter.mul(emitter.floor_div(emitter.mul(after, tiles), bands), rows)
+        if self.height % rows:
+            last = emitter.compare("eq", after, bands)
+            high = emitter.select(last, self.height, high)
         return low, high
 
     def _band(self, image: Index, group: Index, band: Index, panels: tuple[Index, Index]) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
-from graphc.backends.llvm.contract.conv_pack import BandLayout, zero_filler
+from graphc.backends.llvm.contract.conv_pack import zero_filler
 from graphc.backends.llvm.contract.conv_problem import Correlation
 from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
 from graphc.backends.llvm.contract.conv_tile import ConvTiles
 from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.epilogue import Epilogue, Position
+from graphc.backends.llvm.contract.gemm_schedule import rows_apart
 from graphc.backends.llvm.contract.kernel import Subroutine
 from graphc.backends.llvm.contract.packing import row_copier
 from graphc.backends.llvm.contract.vector import Vector
@@ -35,10 +36,13 @@ class InPlace:
     correlation: Correlation
 
     @staticmethod
-    def serves(c: Correlation) -> bool:
-        """Whether nothing outside of the source is read, and no tile's rows share cache sets."""
+    def serves(c: Correlation, schedule: ConvSchedule, item_bytes: int) -> bool:
+        """Whether nothing outside of the source is read, and a tile's positions do not drive each
+        other out of the sets of the first cache that they share."""
         inside = all(size <= had for size, had in zip(c.copy, c.source))
-        return inside and not any(c.border) and BandLayout(c, c.source_channels, 1).is_plain
+        read = schedule.rows * schedule.columns * math.prod(c.kernel)
+        apart = rows_apart(c.source_step[2] * c.source_channels * item_bytes)
+        return inside and not any(c.border) and read <= apart
 
     @property
     def pixel(self) -> int:
@@ -169,7 +173,7 @@ class LastKernel(DirectKernel):
 
     def _plan(self) -> None:
         c = self.c
-        if InPlace.serves(c):
+        if InPlace.serves(c, self.schedule, self.sums.bytes):
             self.layout = InPlace(c)
         self.out_pixel = c.target_channels
         self.out_plane = c.target[1] * c.target[2]

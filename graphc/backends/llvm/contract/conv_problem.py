@@ -8,7 +8,7 @@ s, the positions of the result fall into s phases per dimension, each with its o
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Size = tuple[int, int, int]
 
@@ -95,6 +95,20 @@ class ConvProblem:
     def taps(self) -> int:
         return math.prod(self.kernel)
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each position of the result is of one position of x, and they are as many."""
+        whole = self.taps == 1 and set(self.stride) == {1} and self.groups == 1
+        return whole and not any(any(pair) for pair in self.padding)
+
+    def over_positions(self) -> "ConvProblem":
+        """The same problem with all positions in one dimension, if it is pointwise."""
+        if not self.is_pointwise:
+            return self
+        size = (math.prod(self.size), 1)
+        none = ((0, 0), (0, 0))
+        return replace(self, size=size, kernel=(1, 1), stride=(1, 1), padding=none, dilation=(1, 1))
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -138,6 +152,12 @@ class Correlation:
     target_step: Size
     tap_step: Size
     axes: tuple[tuple[Axis, ...], tuple[Axis, ...], tuple[Axis, ...]]
+
+    @property
+    def is_product(self) -> bool:
+        """Whether the target is a matrix product of the source's rows, as they lie."""
+        one = math.prod(self.kernel) == 1 and self.source == self.target == self.copy
+        return one and not any(self.border) and self.source[2] == 1
 
     @property
     def phases(self) -> list[tuple[Axis, Axis, Axis]]:

@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.conv_problem import Correlation
-from graphc.backends.llvm.contract.gemm_schedule import tile_choices, tile_cost
+from graphc.backends.llvm.contract.gemm_schedule import (
+    ENOUGH_UNITS,
+    rows_apart,
+    tile_choices,
+    tile_cost,
+)
 from graphc.backends.llvm.target import Target
 
 # Bytes of the bordered copy of one band, within the second cache.
 BAND_BYTES = 256 << 10
 # Units that one image is worth.
 MOST_BANDS = 16
+# Rows of a band of a product: each band reads all weights again.
+PRODUCT_ROWS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,11 @@ class ConvSchedule:
     bands: int
     by_channels: bool
 
+    def band_rows(self, height: int) -> int:
+        """Rows of the largest of the bands that cut `height` rows between tiles."""
+        tiles, rest = divmod(height, self.rows)
+        return max(1, -(-tiles // self.bands) * self.rows + rest)
+
 
 def schedule_conv(
     c: Correlation, target: Target, lanes: int, item_bytes: int, across: int | None = None
@@ -39,6 +51,10 @@ def schedule_conv(
     widths = [axis.count for axis in c.axes[2] if axis.count]
     height, width = max(heights, default=1), max(widths, default=1)
     bands = bands_of(c, height, item_bytes)
+    apart = height
+    if c.is_product:
+        bands = max(1, min(MOST_BANDS, height // PRODUCT_ROWS))
+        apart = rows_apart(max(1, c.source_channels) * item_bytes)
     least_rows = height // bands if min(heights, default=1) == height else 1
     inside = c.inside if c.skips_border_rows else 1.0
     best: tuple[float, int, int, int] | None = None
@@ -48,7 +64,7 @@ def schedule_conv(
         panels = -(-c.target_channels // lanes)
         full, rest = divmod(panels, vectors)
         for columns in range(1, min(most, min(widths, default=1)) + 1):
-            for rows in range(1, min(most // columns, least_rows) + 1):
+            for rows in range(1, min(most // columns, least_rows, apart) + 1):
                 tiles = -(-width // columns) * -(-height // rows)
                 size = rows * columns
                 cost = full * tile_cost(size, vectors)
@@ -58,12 +74,17 @@ def schedule_conv(
                 cost *= tiles * (1 + 0.002 * rows)
                 if rows == 1 and c.skips_border_rows:
                     cost *= inside
+                if c.is_product:
+                    # Of equal tiles the wider one reads the source less often.
+                    cost *= 1 + 0.03 / vectors
                 if best is None or cost < best[0]:
                     best = (cost, rows, columns, vectors)
     if best is None:
         raise ValueError(f"no tiles are {across} vectors wide")
     _, rows, columns, vectors = best
-    return ConvSchedule(rows, columns, vectors, bands, bands == 1)
+    panels = -(-c.target_channels // (vectors * lanes))
+    by_channels = bands == 1 or (c.is_product and bands < min(panels, ENOUGH_UNITS))
+    return ConvSchedule(rows, columns, vectors, bands, by_channels)
 
 
 def bands_of(c: Correlation, height: int, item_bytes: int) -> int:

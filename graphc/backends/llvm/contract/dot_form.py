@@ -15,6 +15,10 @@ from graphc.backends.llvm.contract.packing import shuffle
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
+# Sums of a tile that are added across lanes as one vector, on the widest registers: with more they
+# are slower, and their rows crowd the first cache.
+TOGETHER = 16
+
 
 def dot_tile(target: Target, few: int | None, many: int | None) -> tuple[int, int]:
     """(rows of A, rows of B) of a tile, for A's number of rows, which are few, and for B's.
@@ -28,6 +32,8 @@ def dot_tile(target: Target, few: int | None, many: int | None) -> tuple[int, in
             tiles = -(-few // height) * -(-many // width)
             # Of equal tiles the squarer one reads less.
             cost = tiles * (tile_cost(height, width) + 0.1 * (height + width))
+            if height * width > TOGETHER:
+                cost *= 1.06
             if best is None or cost < best[0]:
                 best = (cost, height, width)
     assert best is not None

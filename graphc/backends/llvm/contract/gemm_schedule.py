@@ -20,12 +20,28 @@ from graphc.passes.products import MOST_PANEL, PANEL_STEP
 
 # Up to this many rows the whole of B is read in place, once.
 FEW_ROWS = 4
-# A B in place of more bytes comes from memory: few of its rows at a time, so that each is a
-# stream that the processor fetches ahead.
+# A B in place of more bytes comes from memory: for up to so many rows of A, few of its rows at a
+# time, so that each is a stream that the processor fetches ahead.
 STREAMED_BYTES = 8 << 20
+STREAMED_MOST = 32
 STREAMED_ROWS = 16
-# Bytes of a packed block of B.
+# Bytes of a packed block of B, which stays in the second cache. All of k is in one block where a
+# panel of so many bytes holds it: another visit of the output costs more than a longer panel.
 PACKED_BYTES = 512 << 10
+# A symbolic k is cut into blocks of so many.
+SYMBOLIC_K = 1024
+# A B of so many bytes is read in place: blocks of its columns stay in the second cache as they are.
+# So is a larger one of which up to so many rows of A make use.
+STAYS_BYTES = 1536 << 10
+IN_PLACE_ROWS = 64
+# Both only where a tile reads at least so many bytes of a row; else B may have so many bytes.
+WIDE_BYTES = 128
+NARROW_STAYS = 256 << 10
+# Lines that a cache holds of those that lie a multiple of so many bytes apart: the first cache's
+# bytes and the second's.
+CACHE_WAYS, FIRST_BYTES, SECOND_BYTES = 8, 4 << 10, 128 << 10
+# Rows of a transposed A of more bytes are copied, some of k at a time.
+STRIDED_BYTES = 2048
 # Units of work: rows are cut into no more blocks, and columns until there are enough.
 MOST_ROW_BLOCKS = 16
 ENOUGH_UNITS = 8
@@ -69,6 +85,12 @@ def tile_choices(target: Target) -> tuple[tuple[int, int], ...]:
     return ((4, 2), (8, 1))
 
 
+def rows_apart(stride: int, span: int = FIRST_BYTES) -> int:
+    """Lines `stride` bytes apart that do not drive each other out of the first cache, or of the one
+    whose sets repeat after `span` bytes."""
+    return CACHE_WAYS * (span // math.gcd(stride, span))
+
+
 def tile_cost(rows: int, vectors: int) -> float:
     """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain."""
     return max(rows * vectors, rows + vectors, 4) + 0.75
@@ -85,9 +107,13 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
     m, n = problem.m, problem.n
     work = math.prod(size or 64 for size in (problem.batch, m, n, problem.k))
     each_rest = 0.01 if work >= 1 << 22 else 0.05
+    stored = element(problem.dtype)
+    packed = problem.k is None or problem.transpose_a or stored.is_half
+    apart = None if packed else rows_apart((problem.k or 1) * stored.bytes)
     for most, vectors in tile_choices(target):
         if problem.panel % (vectors * lanes):
             continue
+        most = most if apart is None else min(most, apart)
         for rows in range(1, most + 1):
             m_pieces = [(1, rows)] if m is None else _pieces(m, rows)
             n_pieces = [(1, vectors * lanes)] if n is None else _pieces(n, vectors * lanes)
@@ -98,6 +124,8 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
             done = sum(i * r for i, r in m_pieces) * sum(i * c for i, c in n_pieces)
             # A rest costs a microkernel of its own: worth it for a gain of some percent.
             cost *= (1 + each_rest * (len(m_pieces) + len(n_pieces))) / max(done, 1)
+            # Of equal tiles the wider one reads A less often, and longer pieces of B's rows.
+            cost *= 1 + 0.03 / vectors
             if best is None or cost < best[0]:
                 best = (cost, rows, vectors)
     assert best is not None
@@ -156,18 +184,23 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     if few_rows:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
-    in_place_b = few_rows or (m is not None and m <= 2 * rows) or panels
+    wide = columns * sums.bytes >= WIDE_BYTES
+    stays = _stays(problem, STAYS_BYTES if wide else NARROW_STAYS) and not few_rows
+    most_rows = max(IN_PLACE_ROWS, 2 * rows) if wide else 2 * rows
+    in_place_b = stays or (m is not None and m <= most_rows)
     pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
-    k_block = _even(k, 64 if few_rows else 256 if sums.bytes <= 4 else 128)
-    if not pack_b and not panels and k is not None and n is not None:
-        matrices = (problem.batch or 1) if problem.b_batched else 1
-        if matrices * k * n * sums.bytes > STREAMED_BYTES:
-            k_block = min(STREAMED_ROWS, k_block)
-    # Rows whose distance is a multiple of 4096 bytes share one set of the first cache.
-    a_row = m if problem.transpose_a else k
-    aliased = a_row is not None and a_row * sums.bytes % 4096 == 0
-    reused = (n is None or n >= 8 * columns) and not panels
-    pack_a = a_row is None or stored.is_half or (not few_rows and (aliased or reused))
+    from_memory = not (pack_b or panels or stays) and _bytes_of_b(problem) > STREAMED_BYTES
+    streamed = from_memory and m is not None and m <= STREAMED_MOST
+    if streamed:
+        most_k = STREAMED_ROWS
+    elif few_rows:
+        most_k = 64
+    elif _is_strided(problem) or stored.is_half or from_memory or not (wide or pack_b or panels):
+        most_k = 256 if sums.bytes <= 4 else 128
+    else:
+        most_k = SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns)
+    k_block = _even(k, most_k)
+    pack_a = _packs_a(problem, rows, columns, k_block)
     if dot:
         row_block, column_block = _dot_blocks(problem)
     else:
@@ -182,8 +215,45 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         column_block,
         pack_a,
         pack_b,
-        columns_first=not pack_a and not pack_b,
+        columns_first=not (pack_a or pack_b) and (few_rows or not (stays or streamed)),
     )
+
+
+def _bytes_of_b(problem: GemmProblem) -> int:
+    """Of all its matrices; 0 where a size is symbolic."""
+    matrices = (problem.batch or 1) if problem.b_batched else 1
+    return matrices * (problem.k or 0) * (problem.n or 0) * element(problem.dtype).bytes
+
+
+def _stays(problem: GemmProblem, most: int) -> bool:
+    """Whether B has `most` bytes, and blocks of its columns stay in the second cache in place."""
+    of, n, k = element(problem.dtype), problem.n, problem.k
+    if of.is_half or problem.transpose_b or problem.panel or not n or not k:
+        return False
+    row = n * of.bytes
+    return k * row <= most and k <= rows_apart(row, SECOND_BYTES)
+
+
+def _is_strided(problem: GemmProblem) -> bool:
+    """Whether A is transposed, and its rows are long."""
+    bytes_ = element(problem.dtype).accumulator.bytes
+    return problem.transpose_a and (problem.m is None or problem.m * bytes_ > STRIDED_BYTES)
+
+
+def _packs_a(problem: GemmProblem, rows: int, columns: int, k_block: int) -> bool:
+    """Whether the rows of a tile are copied before use."""
+    m, n, of = problem.m, problem.n, element(problem.dtype)
+    stride = m if problem.transpose_a else problem.k
+    if stride is None or of.is_half:
+        return True
+    few_rows = m is not None and m <= FEW_ROWS and not problem.panel
+    # Lines of a transposed A are rows of k, as many as a block has.
+    lines = k_block if problem.transpose_a else rows
+    crowded = not few_rows and lines > rows_apart(max(stride, 1) * of.accumulator.bytes)
+    if not problem.transpose_a:
+        return crowded
+    reused = (n is None or n >= 8 * columns) and not problem.panel and not few_rows
+    return _is_strided(problem) and (crowded or reused)
 
 
 def _dot_blocks(problem: GemmProblem) -> tuple[int, int]:

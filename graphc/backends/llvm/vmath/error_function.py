@@ -10,7 +10,8 @@ from .exponential import exp_normal, expm1_reduced, reduce_exp
 from .lanes import Lanes
 from .logarithm import log_positive
 from .precision import in_f64, in_f64_without_fma
-from .scaling import scale
+from .scaling import FORMATS, scale
+from .tables import from_table
 
 # f32: erf(x)/x - 1 in x**2 below 0.9277, and log(erfc(x)) + x = x times a polynomial above.
 ERF_F32_SMALL = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1)
@@ -20,6 +21,45 @@ ERF_F32_LARGE = (
     (-3.88396438e-3, 2.42546219e-2),
     (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1),
 )
+# On AVX-512 f32 by tables of one register each: erf(x) = erf(c) + r * slope(r) with r = x - c, for
+# the centre c nearest to x; around 0 it is x + x * slope(x). Beyond the last interval it is 1.
+ERF_CENTRES = (  # near multiples of 1/4, where erf is almost a float
+    0.0, 0.249999717, 0.49999404, 0.74997741, 0.999999106, 1.25003004, 1.5000267, 1.75003982,
+    1.99998665, 2.24989414, 2.50015116, 2.75011754, 3.00155544, 3.25038576, 3.50525212, 3.74392128,
+)  # fmt: skip
+ERF_AT_CENTRES = (
+    0.0, 0.27632609, 0.52049464, 0.711141109, 0.842700422, 0.922907233, 0.966108322, 0.986673772,
+    0.995321989, 0.998536527, 0.999593377, 0.999899447, 0.999978125, 0.999995708, 0.999999285,
+    0.999999881,
+)  # fmt: skip
+ERF_SLOPES = (  # from the highest power down
+    (
+        0.111115322, 0.0796125531, 0.00746950461, -0.0527414195, -0.0687712282, -0.0470820442,
+        -0.0149955563, 0.0064588259, 0.0129966792, 0.0106388396, 0.00613246439, 0.00277362927,
+        0.00102837989, 0.00031856203, 8.41037108e-05, 1.87059613e-05,
+    ),
+    (
+        0.000250951591, 0.126097813, 0.181988671, 0.150105983, 0.0692839548, -0.00570269721,
+        -0.0441790074, -0.0479045771, -0.0344351865, -0.0191521645, -0.00867885724, -0.00329277199,
+        -0.00105260534, -0.000291751465, -6.72314491e-05, -1.48373865e-05,
+    ),
+    (
+        -0.376138985, -0.309167504, -0.146469235, 0.0267713293, 0.138365686, 0.167534351,
+        0.138748303, 0.0901509523, 0.0482255258, 0.0217328146, 0.00834471732, 0.00275869831,
+        0.000782418123, 0.000195320346, 4.08388732e-05, 8.32244405e-06,
+    ),
+    (
+        2.09823668e-07, -0.264998972, -0.439383358, -0.482197255, -0.415108353, -0.295638561,
+        -0.178386375, -0.0923464298, -0.0413359553, -0.0160768107, -0.005441627, -0.00161111215,
+        -0.000414013484, -9.46096698e-05, -1.8234723e-05, -3.45177409e-06,
+    ),
+    (
+        0.128379166, 1.06001425, 0.878787816, 0.642952859, 0.415108234, 0.236503363, 0.118920758,
+        0.0527676381, 0.0206680875, 0.00714572147, 0.00217663893, 0.000585898699, 0.000137959694,
+        2.91160268e-05, 5.20453204e-06, 9.22482286e-07,
+    ),
+)  # fmt: skip
+ERF_TABLED = 3.875
 ERF_F64 = (  # erf(x)/x - 1 in x**2 below 0.9
     -8.497784841792477e-10,
     1.4053170480317343e-08,
@@ -66,7 +106,7 @@ SMALL = 0.9
 @in_f64_without_fma
 def erf(e: VectorEmitter, x: Lanes) -> Lanes:
     if x.type == "f32":
-        return _erf_f32(e, x)
+        return _erf_by_tables(e, x) if e.has_avx512 else _erf_f32(e, x)
     return e.helper("erf.f64", _erf_f64, [x], "f64")
 
 
@@ -81,6 +121,19 @@ def _erf_f32(e: VectorEmitter, x: Lanes) -> Lanes:
     large = (1.0 - exp_normal(e, e.fma(r, t, -t))).copysign(x)
     p = e.polynomial(square, (*ERF_F32_SMALL, ERF_F32_UNIT))
     return magnitude.gt(0.927734375).select(large, e.fma(p, x, x))
+
+
+def _erf_by_tables(e: VectorEmitter, x: Lanes) -> Lanes:
+    """At most 1.6 ulp wrong, with a quarter of the multiply-adds of the other way."""
+    magnitude = x.abs()
+    # The sum ends in the number of the nearest multiple of 1/4.
+    index = (magnitude + FORMATS["f32"].round_magic / 4).bits()
+    r = magnitude - from_table(e, ERF_CENTRES, index)
+    slope = from_table(e, ERF_SLOPES[0], index)
+    for coefficients in ERF_SLOPES[1:]:
+        slope = e.fma(slope, r, from_table(e, coefficients, index))
+    near = magnitude.le(0.125).select(magnitude, from_table(e, ERF_AT_CENTRES, index))
+    return magnitude.ge(ERF_TABLED).select(1.0, e.fma(slope, r, near)).copysign(x)
 
 
 def _erf_f64(e: VectorEmitter, x: Lanes) -> Lanes:

@@ -6,14 +6,13 @@ AVX-512 f32 takes n in sixteenths, the powers of two from a table in one registe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from .emitter import VectorEmitter, literal, vector_op
+from .emitter import VectorEmitter, vector_op
 from .lanes import Lanes
 from .precision import in_f64, in_f64_without_fma
 from .scaling import FORMATS, power_of_two, round_small, scale
+from .tables import from_table
 
 LOG2_E = 1.4426950408889634
 # The first part has trailing zeros, so that n times it is exact.
@@ -114,21 +113,10 @@ def exp_parts(e: VectorEmitter, x: Lanes, precise: bool = False) -> tuple[Lanes,
     high, low = LN2["f32"]
     r = e.fma(n, -low, e.fma(n, -high, x))
     q = e.fma(e.polynomial(r, EXP_SIXTEENTH), r * r, r)
-    root = _from_table(e, ROOTS, shifted.bits())
+    root = from_table(e, ROOTS, shifted.bits())
     if precise:
-        return root + e.fma(root, q, _from_table(e, ROOT_ERRORS, shifted.bits())), n
+        return root + e.fma(root, q, from_table(e, ROOT_ERRORS, shifted.bits())), n
     return e.fma(root, q, root), n
-
-
-def _from_table(e: VectorEmitter, table: Sequence[float], index: Lanes) -> Lanes:
-    """The entry of a table of sixteen f32 that the low four bits of `index` choose."""
-    entries = "<" + ", ".join(f"float {literal(entry, 'f32')}" for entry in table) + ">"
-
-    def permute(e: VectorEmitter, index: Lanes) -> Lanes:
-        name = "llvm.x86.avx512.permvar.sf.512"
-        return e.call(name, [Lanes(e, entries, "f32"), index], "f32")
-
-    return e.pieces(16, permute, index)
 
 
 def exp_normal(e: VectorEmitter, x: Lanes) -> Lanes:
