@@ -98,7 +98,13 @@ def bands_of(c: Correlation, height: int, item_bytes: int) -> int:
     rows = min(rows, max(4, -(-height // 8)))
     # The rows around a band are copied again for each band.
     rows = max(rows, min(height, reach // c.source_step[1]))
-    return max(1, min(-(-height // rows), MOST_BANDS, height))
+    return max(1, min(even(-(-height // rows)), MOST_BANDS, height))
+
+
+def even(parts: int) -> int:
+    """So many parts of a kernel's work or one more: the last of an odd number would be computed by
+    one thread alone."""
+    return parts + (parts > 1 and parts % 2)
 
 
 @dataclass(frozen=True, slots=True)

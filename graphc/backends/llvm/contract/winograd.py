@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from graphc.backends.llvm.contract.conv_schedule import even
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.contract.epilogue import Epilogue, Position
@@ -80,7 +81,7 @@ def schedule_winograd(
         panels = -(-p.outputs // (vectors * lanes))
         for rows in range(1, most + 1):
             fit = max(LEAST_TILES, BLOCK_BYTES // (PATCH * PATCH * 4 * p.channels))
-            blocks = -(-count // max(rows, fit // rows * rows))
+            blocks = even(-(-count // max(rows, fit // rows * rows)))
             block = -(-count // (blocks * rows)) * rows
             products = blocks * -(-block // rows) * panels * tile_cost(rows, vectors)
             turns = count * (p.channels * 250 + p.outputs * 240) / lanes
