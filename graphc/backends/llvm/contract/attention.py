@@ -67,11 +67,13 @@ class AttentionProblem:
     scale: float
     causal: bool
     dtype: str
+    ct: Stack | None = None  # of the result, for the gradients
 
     @property
     def stacks(self) -> dict[str, Stack]:
-        found = {"q": self.q, "k": self.k, "v": self.v}
-        return found if self.mask is None else found | {"mask": self.mask}
+        """The strided operands, by name."""
+        every = {"q": self.q, "k": self.k, "v": self.v, "ct": self.ct, "mask": self.mask}
+        return {name: stack for name, stack in every.items() if stack is not None}
 
 
 def named_sizes(problem: AttentionProblem) -> dict[str, int | None]:
@@ -127,9 +129,28 @@ class Tiled:
     kinds: Mapping[tuple[int, bool], Subroutine]
 
 
+@dataclass(frozen=True, slots=True)
+class ByKeys:
+    """A product of the rows of an operand (k or v), whose columns are the size `depth`, with a
+    panel of queries. scores: they are scaled, masked, hidden; tops: the largest are noted."""
+
+    operand: str
+    depth: str
+    scores: bool
+    tops: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TiledKeys:
+    """The tiles of such a product by (vectors, whether some may be hidden)."""
+
+    kind: ByKeys
+    tiles: Mapping[tuple[int, bool], Subroutine]
+
+
 class AttentionWriter:
-    """What the kernels of attention and of its gradients share: names of sizes, scratch, the turn
-    of a block, the tile of scores."""
+    """What the kernels of attention and of its gradients share: sizes, the turn of a block, and the
+    two kinds of products: by rows of keys, and to rows of results."""
 
     def __init__(self, problem: AttentionProblem, target: Target) -> None:
         self.p, self.target, self.tiles = problem, target, Tiles.of(target)
@@ -139,7 +160,6 @@ class AttentionWriter:
         self.sizes = tuple([name for name, size in self.known.items() if size is None])
         self.vector = Vector(Emitter([]), self.element, target)
         self.lanes = self.vector.lanes
-        self.offsets: dict[str, Index] = {}
 
     def on(self, emitter: Emitter) -> Vector:
         return Vector(emitter, self.element, self.target)
@@ -150,20 +170,6 @@ class AttentionWriter:
         """A subroutine whose indices are these, and all sizes."""
         indices: dict[str, int | None] = {**dict.fromkeys(names), **known, **self.known}
         return Subroutine(pointers, indices)
-
-    def lay_out(self, emitter: Emitter, parts: dict[str, tuple[Index, ...]]) -> Index:
-        """Gives each part of the scratch, of so many elements (a product), its place; elements
-        of all."""
-        at: Index = 0
-        for name, factors in parts.items():
-            self.offsets[name] = at
-            count: Index = 1
-            for factor in factors:
-                count = emitter.mul(count, factor)
-            if isinstance(count, int):
-                count = -(-count // 16) * 16
-            at = emitter.add(at, count)
-        return at
 
     def index_of_stack(self, emitter: Emitter, b: Index) -> dict[str, Index]:
         """The displacement of matrix b in each operand, in elements."""
@@ -223,9 +229,8 @@ class AttentionWriter:
     def define_turner(self) -> None:
         self.turner = transposer(self.builder, self.vector, self.element)
 
-    def scores_tile(self, vectors: int, diagonal: bool, shifted: bool) -> Subroutine:
-        """The scores of a tile of keys for `vectors` of queries: k, panel, mask, to, and tops,
-        which it raises where `shifted`.
+    def tile_of_keys(self, vectors: int, diagonal: bool, kind: ByKeys) -> Subroutine:
+        """The products of a tile of keys' rows with `vectors` of queries: k, panel, mask, to, tops.
 
         last: the tile's last key that exists; rows behind it repeat it. behind: the place of the
         tile's first key, seen from its first query.
@@ -234,38 +239,39 @@ class AttentionWriter:
         routine = self.routine(("k", "panel", "mask", "to", "tops"), ("last", "behind"))
         emitter, value, vector = routine.emitter, routine.values, self.on(routine.emitter)
         places = [emitter.minimum(row, value["last"]) for row in range(rows)]
-        starts = [emitter.mul(place, value["k_row"]) for place in places]
+        starts = [emitter.mul(place, value[f"{kind.operand}_row"]) for place in places]
         operands = Operands("%k", "%panel", starts, ROWS, [None] * vectors)
-        zeros = [vector.zero] * (rows * vectors)
-        sums = contract(emitter, vector, operands, Nest.of((value["size"], 1)), zeros)
+        nest = Nest.of((value[kind.depth], 1))
+        sums = contract(emitter, vector, operands, nest, [vector.zero] * (rows * vectors))
         for v in range(vectors):
             column = v * self.lanes
-            top = vector.load(vector.address("%tops", column)) if shifted else ""
+            top = vector.load(vector.address("%tops", column)) if kind.tops else ""
             for row, place in enumerate(places):
-                score = binary(
-                    vector, "fmul", sums[row * vectors + v], constant(vector, self.p.scale)
-                )
-                if self.p.mask is not None:
+                made = sums[row * vectors + v]
+                if kind.scores:
+                    made = binary(vector, "fmul", made, constant(vector, self.p.scale))
+                if kind.scores and self.p.mask is not None:
                     at = emitter.add(emitter.mul(place, ROWS), column)
-                    score = vector.add(score, vector.load(vector.address("%mask", at)))
+                    made = vector.add(made, vector.load(vector.address("%mask", at)))
                 if diagonal:
                     hidden = lower_lanes(vector, emitter.add(value["behind"], place), column)
-                    score = select(vector, hidden, constant(vector, -INFINITY), score)
-                vector.store(score, vector.address("%to", row * ROWS + column))
-                if shifted:
-                    top = larger(vector, score, top)
-            if shifted:
+                    made = select(vector, hidden, constant(vector, -INFINITY), made)
+                vector.store(made, vector.address("%to", row * ROWS + column))
+                if kind.tops:
+                    top = larger(vector, made, top)
+            if kind.tops:
                 vector.store(top, vector.address("%tops", column))
-        routine.define(self.builder, f"scores{rows}x{vectors}")
+        routine.define(self.builder, f"keys{rows}x{vectors}")
         return routine
 
-    def define_scores(self, shifted: bool) -> None:
-        sides = (False, True) if self.p.causal else (False,)
-        self.score_tiles = {
-            (vectors, diagonal): self.scores_tile(vectors, diagonal, shifted)
+    def tiles_of_keys(self, kind: ByKeys) -> TiledKeys:
+        sides = (False, True) if self.p.causal and kind.scores else (False,)
+        tiles = {
+            (vectors, diagonal): self.tile_of_keys(vectors, diagonal, kind)
             for vectors in range(1, self.tiles.scores[1] + 1)
             for diagonal in sides
         }
+        return TiledKeys(kind, tiles)
 
     def by_vectors(
         self, emitter: Emitter, vectors: Index, most: int, body: Callable[[Index, int], None]
@@ -358,40 +364,36 @@ class AttentionWriter:
         if full is not rows:
             emitter.loop(full, rows, 1, lambda row, _none: tile(1, row))
 
-    def scores(self, emitter: Emitter, pointers: dict[str, str], value: dict[str, Index],
-               first: Index, count: Index, start: Index) -> None:  # fmt: skip
-        """The scores of `count` keys from `first` for a block of queries from `start`: pointers
-        k (of the first key), panel, mask, to and tops; `value` has the block's vectors."""
+    def by_keys(self, emitter: Emitter, tiled: TiledKeys, pointers: Sequence[str],
+                value: dict[str, Index], first: Index, count: Index) -> None:  # fmt: skip
+        """The products of `count` keys from `first` with a block of queries: k (of the first key),
+        panel, mask, to and tops; `value` has the block's `start` and `vectors`."""
         rows, most = self.tiles.scores
-        vector = self.on(emitter)
+        vector, kind = self.on(emitter), tiled.kind
+        k, panel, mask, to, tops = pointers
 
         def group(v: Index, vectors: int) -> None:
             column = emitter.mul(v, self.lanes)
-            panel, mask, tops = (
-                vector.address(pointers[name], column) for name in ("panel", "mask", "tops")
-            )
+            of_group = [vector.address(pointer, column) for pointer in (panel, mask, to, tops)]
+            query = emitter.add(value["start"], column)
 
             def tile(at: Index, _none: Sequence[str]) -> None:
-                key = emitter.add(first, at)
-                query = emitter.add(start, column)
-                indices = {
-                    **value,
-                    "last": emitter.sub(emitter.minimum(emitter.sub(count, at), rows), 1),
-                    "behind": emitter.sub(key, query),
-                }
+                last = emitter.sub(emitter.minimum(emitter.sub(count, at), rows), 1)
+                behind = emitter.sub(emitter.add(first, at), query)
                 here = emitter.mul(at, ROWS)
-                to = vector.address(vector.address(pointers["to"], here), column)
-                k = vector.address(pointers["k"], emitter.mul(at, value["k_row"]))
-                arguments = (k, panel, vector.address(mask, here), to, tops)
+                keys = vector.address(k, emitter.mul(at, value[f"{kind.operand}_row"]))
+                places = [keys, *of_group]
+                places[2:4] = [vector.address(pointer, here) for pointer in places[2:4]]
+                indices = {**value, "last": last, "behind": behind}
 
                 def run(diagonal: bool) -> None:
-                    self.score_tiles[vectors, diagonal].call(emitter, arguments, indices)
+                    tiled.tiles[vectors, diagonal].call(emitter, places, indices)
 
-                if not self.p.causal:
+                if not (self.p.causal and kind.scores):
                     run(False)
                     return
-                behind = emitter.add(indices["behind"], indices["last"])
-                emitter.when(emitter.less(0, behind), lambda: run(True), lambda: run(False))
+                some_hidden = emitter.less(0, emitter.add(behind, last))
+                emitter.when(some_hidden, lambda: run(True), lambda: run(False))
 
             emitter.loop(0, count, rows, tile)
 

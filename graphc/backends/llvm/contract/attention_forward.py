@@ -12,6 +12,7 @@ from graphc.backends.llvm.contract.attention import (
     ROWS,
     AttentionProblem,
     AttentionWriter,
+    ByKeys,
     Form,
 )
 from graphc.backends.llvm.contract.emitter import Emitter, Index
@@ -76,7 +77,7 @@ class _Writer(AttentionWriter):
         self.begin, self.finish = self._begin(), self._finish()
         if False in self.sides:
             self.define_turner()
-            self.define_scores(shifted=True)
+            self.scores = self.tiles_of_keys(ByKeys("k", "size", scores=True, tops=True))
             self.weigh = self._weigh()
             form = Form(1, ROWS, "v_row", "width", scaled=True)
             self.values_of = self.product_tiles(form, "width", [self.tiles.values[0]])
@@ -171,14 +172,9 @@ class _Writer(AttentionWriter):
                 mask = vector.address("%mask", first)
                 row = value["mask_row"]
                 self.turn(emitter, mask, place["masks"], count, row, rows, columns)
-            pointers = {
-                "k": vector.address("%k", emitter.mul(first, value["k_row"])),
-                "panel": place["panel"],
-                "mask": place["masks"],
-                "to": place["scores"],
-                "tops": place["tops"],
-            }
-            self.scores(emitter, pointers, value, first, count, value["start"])
+            k = vector.address("%k", emitter.mul(first, value["k_row"]))
+            pointers = (k, *[place[name] for name in ("panel", "masks", "scores", "tops")])
+            self.by_keys(emitter, self.scores, pointers, value, first, count)
             state = [place[name] for name in STATE]
             self.weigh.call(emitter, (place["scores"], *state), {**value, "count": count})
             v = vector.address("%v", emitter.mul(first, value["v_row"]))
