@@ -1,9 +1,15 @@
 """Scaled dot-product attention against torch, and the same bits however it is run."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import graphc
+from graphc.backends.base import core_graph
+from graphc.backends.llvm.compile import prepare
+from graphc.debug.compiled import compile_for_view
+from graphc.debug.explain import explain
 from graphc.nn.functional import scaled_dot_product_attention
 
 torch = pytest.importorskip("torch")
@@ -173,6 +179,34 @@ def test_large_scores_do_not_overflow():
     np.testing.assert_allclose(found.numpy(), wide.numpy(), rtol=1e-2, atol=5e-2)
 
 
+@pytest.mark.parametrize("name", ["causal", "bool mask", "groups"])
+def test_dropout_takes_torchs_random_numbers(name):
+    arrays, options = given(name)
+    results = []
+    for library in (graphc, torch):
+        library.manual_seed(3)
+        tensors = [library.from_numpy(array) for array in arrays]
+        function = library.nn.functional.scaled_dot_product_attention
+        results.append(function(*tensors, dropout_p=0.4, **options))
+    near(results[0].numpy(), results[1], np.float32)
+
+
+def test_dropout_keeps_the_scores_and_explain_shows_it():
+    q = graphc.zeros(2, 4, 64, 16)
+
+    def kinds(dropout):
+        attend = graphc.nn.functional.scaled_dot_product_attention
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the graph holds the example's random numbers
+            traced = graphc.jit.trace(lambda q: attend(q, q, q, dropout_p=dropout), (q,))
+        found = explain(compile_for_view(traced.graph)).kernels
+        return {kernel.group.kind: kernel.moved for kernel in found}
+
+    scores = 2 * 4 * 64 * 64 * 4
+    assert kinds(0.5)["dot"] > scores
+    assert list(kinds(0.0)) == ["attention"] and kinds(0.0)["attention"] < scores
+
+
 def test_wrong_heads_are_refused():
     q, k = graphc.zeros(1, 3, 4, 8), graphc.zeros(1, 2, 4, 8)
     with pytest.raises(RuntimeError, match="divide the number of heads"):
@@ -188,9 +222,6 @@ def test_operands_are_read_where_they_lie():
         return scaled_dot_product_attention(*parts, is_causal=True)
 
     traced = graphc.jit.trace(attend, (qkv,))
-    from graphc.backends.base import core_graph
-    from graphc.backends.llvm.compile import prepare
-
     kernels = prepare(core_graph(traced.graph)).reports
     assert [kernel.kind for kernel in kernels] == ["attention"]
     parts = [x.view(2, 70, 4, 16).transpose(1, 2).contiguous() for x in qkv.chunk(3, -1)]

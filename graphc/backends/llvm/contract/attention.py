@@ -268,22 +268,31 @@ class AttentionWriter:
         sides = (False, True) if self.p.causal and kind.scores else (False,)
         tiles = {
             (vectors, diagonal): self.tile_of_keys(vectors, diagonal, kind)
-            for vectors in range(1, self.tiles.scores[1] + 1)
+            for vectors in self._vectors_that_occur()
             for diagonal in sides
         }
         return TiledKeys(kind, tiles)
 
+    def _vectors_that_occur(self) -> set[int]:
+        """How many vectors of queries a tile may have."""
+        most, queries = self.tiles.scores[1], self.p.queries
+        if queries is None:
+            return set(range(1, most + 1))
+        rest = -(-(queries % ROWS) // self.lanes)
+        found = {rest % most} - {0}
+        return found | {most} if queries >= ROWS or rest >= most else found
+
     def by_vectors(
-        self, emitter: Emitter, vectors: Index, most: int, body: Callable[[Index, int], None]
+        self, emitter: Emitter, vectors: Index, body: Callable[[Index, int], None]
     ) -> None:
-        """body(first vector, how many) for all `vectors`: groups of `most`, then what is left."""
+        """body(first vector, how many) for all `vectors`: whole tiles, then what is left."""
+        most, occur = self.tiles.scores[1], self._vectors_that_occur()
         full = emitter.round_down(vectors, most)
-        emitter.loop(0, full, most, lambda at, _none: body(at, most))
+        if most in occur:
+            emitter.loop(0, full, most, lambda at, _none: body(at, most))
         rest = emitter.sub(vectors, full)
-        for some in range(1, most):
-            is_some: str | bool = rest == some
-            if not isinstance(rest, int):
-                is_some = emitter.compare("eq", rest, some)
+        for some in sorted(occur - {most}):
+            is_some = rest == some if isinstance(rest, int) else emitter.compare("eq", rest, some)
             emitter.when(is_some, lambda some=some: body(full, some))
 
     def product_tile(self, rows: int, vectors: int, left: int | None, form: Form) -> Subroutine:
@@ -368,7 +377,7 @@ class AttentionWriter:
                 value: dict[str, Index], first: Index, count: Index) -> None:  # fmt: skip
         """The products of `count` keys from `first` with a block of queries: k (of the first key),
         panel, mask, to and tops; `value` has the block's `start` and `vectors`."""
-        rows, most = self.tiles.scores
+        rows = self.tiles.scores[0]
         vector, kind = self.on(emitter), tiled.kind
         k, panel, mask, to, tops = pointers
 
@@ -397,4 +406,4 @@ class AttentionWriter:
 
             emitter.loop(0, count, rows, tile)
 
-        self.by_vectors(emitter, value["vectors"], most, group)
+        self.by_vectors(emitter, value["vectors"], group)

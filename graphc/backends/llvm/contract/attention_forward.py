@@ -84,7 +84,7 @@ class _Writer(AttentionWriter):
         if True in self.sides:
             self.few = self._few()
             form = Form(FEW_KEYS, 1, "v_row", "width", scaled=True)
-            self.values_of_few = self.product_tiles(form, "width", [1])
+            self.values_of_few = self.product_tiles(form, "width", [4, 1])
         self.block = {few: self._block(few) for few in self.sides}
         self.entry.loop("%lo", "%hi", 1, lambda unit, _none: self._unit(unit))
         count = Emitter([f"i64 %{name}" for name in self.sizes], result="i64")
@@ -254,8 +254,8 @@ class _Writer(AttentionWriter):
         value, lanes = routine.values, self.lanes
         lowest = constant(vector, -INFINITY)
 
-        def group(at: Index, carried: Sequence[str]) -> list[str]:
-            score = self._few_scores(emitter, value, at)
+        def group(at: Index, carried: Sequence[str], whole: bool) -> list[str]:
+            score = self._few_scores(emitter, value, at, whole)
             score = binary(vector, "fmul", score, constant(vector, self.p.scale))
             if self.p.mask is not None:
                 there = vector.mask(emitter.sub(value["count"], at))
@@ -266,7 +266,11 @@ class _Writer(AttentionWriter):
             vector.store(score, vector.address("%scores", at))
             return [larger(vector, score, carried[0])]
 
-        found = emitter.loop(0, value["count"], lanes, group, [(vector.type, lowest)])
+        count, start = value["count"], [(vector.type, lowest)]
+        full = emitter.round_down(count, lanes)
+        found = emitter.loop(0, full, lanes, lambda at, tops: group(at, tops, True), start)
+        start = [(vector.type, found[0])]
+        found = emitter.loop(full, count, lanes, lambda at, tops: group(at, tops, False), start)
         before = vector.splat(vector.load_scalar("%tops"))
         top = larger(vector, largest_lane(vector, found[0]), before)
         shift = _finite(vector, top)
@@ -287,18 +291,18 @@ class _Writer(AttentionWriter):
         routine.define(self.builder, "few")
         return routine
 
-    def _few_scores(self, emitter: Emitter, value: dict[str, Index], at: Index) -> str:
-        """The products of the query with a vector of keys from `at`."""
+    def _few_scores(self, emitter: Emitter, value: dict[str, Index], at: Index, whole: bool) -> str:
+        """The products of the query with a vector of keys from `at`; where these are not a whole
+        one, the last is repeated."""
         vector, lanes, size = self.on(emitter), self.lanes, value["size"]
-        last = emitter.sub(value["count"], 1)
-        rows = []
-        for lane in range(lanes):
-            key = emitter.minimum(emitter.add(at, lane), last)
-            rows.append(vector.address("%k", emitter.mul(key, value["k_row"])))
+        last = emitter.sub(emitter.sub(value["count"], 1), at)
+        keys = [lane if whole else emitter.minimum(lane, last) for lane in range(lanes)]
+        rows = [emitter.mul(key, value["k_row"]) for key in keys]
+        first = vector.address("%k", emitter.mul(at, value["k_row"]))
 
         def some(n: Index, carried: Sequence[str], mask: str | None) -> list[str]:
-            q = vector.load(vector.address("%q", n), mask)
-            loaded = [vector.load(vector.address(row, n), mask) for row in rows]
+            q, here = vector.load(vector.address("%q", n), mask), vector.address(first, n)
+            loaded = [vector.load(vector.address(here, row), mask) for row in rows]
             return [vector.multiply_add(k, q, c) for k, c in zip(loaded, carried)]
 
         start = [(vector.type, vector.zero)] * lanes
