@@ -173,6 +173,10 @@ def core_graph(
     from ..passes.pipeline import Context, default_pipeline
 
     context = Context(dims=dims or {})
+    if settings.backend != "reference":
+        from .llvm.layouts import claim_composites
+
+        claim_composites(context)
     core = default_pipeline(verify).run(graph, context)
     for note in context.notes:
         _note(note)

@@ -61,6 +61,13 @@ def flops(node: Node, sizes: Sizes) -> int:
     if name == "conv_winograd":  # what the convolution means, not what the algorithm does
         channels = node.inputs[0].type.shape[-1]
         return 2 * 9 * elements(node.outputs[0], sizes) * at(channels, sizes)
+    if name in ("attention", "attention_grad"):
+        q, k, v = node.inputs[:3]
+        scores = elements(q, sizes) // max(at(q.type.shape[-1], sizes), 1)
+        scores *= at(k.type.shape[-2], sizes)
+        along_q, along_v = (1, 1) if name == "attention" else (3, 2)
+        each = along_q * at(q.type.shape[-1], sizes) + along_v * at(v.type.shape[-1], sizes)
+        return 2 * scores * each // (2 if node.attrs["causal"] else 1)
     if isinstance(node.op, Pointwise):
         return 0 if name in ("cast", "detach") else elements(node.outputs[0], sizes)
     if name.startswith("reduce_") or name in ("cumulative", "arg_reduce"):

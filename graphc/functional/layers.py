@@ -1,4 +1,4 @@
-"""The functions of layers: linear, convolution, pooling, norms, attention."""
+"""The functions of layers: linear, convolution, pooling, norms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from ..frontends import modes
 from ..frontends.function import function
 from ..ir import composite, ops
-from ..ir.dtype import BOOL
 from ..ir.errors import ShapeError
 from ..ir.graph import Value
 from .linalg import matmul_of
@@ -320,59 +319,3 @@ def local_response_norm(input, size, alpha=0.0001, beta=0.75, k=1.0):
     padded = pad(squares, (0, 0, size // 2, (size - 1) // 2))
     mean = avg_pool2d(padded, (size, 1), stride=1).reshape(n, c, *rest)
     return input / (mean * alpha + k).pow(beta)
-
-
-# --- attention ---------------------------------------------------------------------------------
-
-
-@function(register=False)
-def _attention(query, key, value, scale, causal):
-    q, k, v = query, key, value
-    batch = ops.broadcast_shapes(q.type.shape[:-2], k.type.shape[:-2], v.type.shape[:-2])
-    q, k, v = [ops.broadcast_to(x, (*batch, *x.type.shape[-2:])) for x in (q, k, v)]
-    return composite.attention(q, k, v, scale=scale, causal=causal)
-
-
-@function(register=False)
-def _scores(query, key, mask, scale, causal):
-    """The weights before dropout: softmax(scale * q @ k^T + mask)."""
-    q, k = query, key
-    batch = ops.broadcast_shapes(q.type.shape[:-2], k.type.shape[:-2])
-    q, k = [ops.broadcast_to(x, (*batch, *x.type.shape[-2:])) for x in (q, k)]
-    n = len(batch)
-    axes = tuple(range(n))
-    scores = ops.dot(q, k, contract=((n + 1,), (n + 1,)), batch=(axes, axes))
-    scores = ops.mul(scores, ops.full_like(scale, scores))
-    low = ops.full_like(-math.inf, scores)
-    if causal:
-        from ..ir.dtype import I64
-
-        rows = ops.iota(scores.type.shape, n, I64, q.type.device)
-        columns = ops.iota(scores.type.shape, n + 1, I64, q.type.device)
-        scores = ops.select(ops.lt(rows, columns), low, scores)
-    if mask is not None:
-        m = ops.broadcast_to(mask, scores.type.shape)
-        if mask.type.dtype is BOOL:
-            scores = ops.select(m, scores, low)
-        else:
-            scores = ops.add(scores, ops.cast(m, dtype=scores.type.dtype))
-    return composite.softmax(scores, axis=n + 1)
-
-
-def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0,
-                                 is_causal=False, scale=None, enable_gqa=False):  # fmt: skip
-    """softmax(query @ key^T * scale + mask) @ value."""
-    from .activation import dropout
-
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    if enable_gqa:
-        times = query.shape[-3] // key.shape[-3]
-        key = key.repeat_interleave(times, -3)
-        value = value.repeat_interleave(times, -3)
-    if attn_mask is not None and is_causal:
-        raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set "
-                           "when is_causal=True")  # fmt: skip
-    if attn_mask is None and not dropout_p:
-        return _attention(query, key, value, float(factor), is_causal)
-    weights = _scores(query, key, attn_mask, float(factor), is_causal)
-    return dropout(weights, dropout_p) @ value

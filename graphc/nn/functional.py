@@ -36,6 +36,7 @@ from graphc.functional.activation import (
     tanhshrink,
     threshold,
 )
+from graphc.functional.attention import scaled_dot_product_attention
 from graphc.functional.bag import embedding_bag
 from graphc.functional.ctc import ctc_loss
 from graphc.functional.distance import pdist
@@ -57,7 +58,6 @@ from graphc.functional.layers import (
     local_response_norm,
     normalize,
     rms_norm,
-    scaled_dot_product_attention,
 )
 from graphc.functional.loss import (
     binary_cross_entropy,

@@ -22,11 +22,11 @@ from typing import Any, ClassVar
 
 from graphc.ir.dims import Facts
 from graphc.ir.errors import VerifyError
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, Node
 from graphc.ir.verify import verify
 
 from .clean import clean, default_table, final_table
-from .expand import expand_composites
+from .expand import Claims, expand_composites
 from .lift import lift
 from .numeric import Moved, Tolerance, first_move, sample_inputs
 from .roll import LEAST_SAVED, roll
@@ -45,11 +45,13 @@ class Stage(IntEnum):
 class Context:
     """What passes may know beside the graph, and what they leave behind.
 
-    claimed: composites that a backend runs as they are. dims: facts of symbolic dims. samples:
+    claimed: composites that a backend runs as they are; claims says of a node of these whether it
+    does (None: of all). dims: facts of symbolic dims. samples:
     arrays for numeric verification (made up where None).
     """
 
     claimed: frozenset[str] = frozenset()
+    claims: Claims | None = None
     dims: Mapping[str, Facts] = field(default_factory=dict)
     samples: Sequence[Any] | None = None
     report: list[Ran] = field(default_factory=list)
@@ -103,7 +105,13 @@ class Expand(Pass):
     gives: ClassVar[Stage | None] = Stage.CORE
 
     def run(self, graph: Graph, context: Context) -> Graph:
-        return expand_composites(graph, context.claimed | set(self.keep))
+        claimed, claims = context.claimed, context.claims
+
+        def keeps(node: Node) -> bool:
+            name = node.op.name
+            return name in self.keep or (name in claimed and (claims is None or claims(node)))
+
+        return expand_composites(graph, keeps)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,17 @@ from graphc.ir.graph import Attrs, Graph, Node, Value
 from graphc.ir.op import OPS
 from graphc.ir.ops.contract import free_axes
 
-from .fuse.affine import ZERO, Affine, Index, NotFused, SplitVariable, flatten, unflatten
+from .fuse.affine import (
+    ZERO,
+    Affine,
+    Index,
+    NotFused,
+    SplitVariable,
+    flatten,
+    scale,
+    shift,
+    unflatten,
+)
 from .fuse.sizes import Sizes
 
 #: Rows of a panel that kernels read in place: whole vectors of every target.
@@ -157,10 +167,23 @@ def _through(
     if name == "expand":
         new = attrs["axes"]
         return tuple([form for axis, form in enumerate(index) if axis not in new])
+    if name == "slice":
+        every = zip(index, attrs["start"], attrs["step"], strict=True)
+        return tuple([shift(scale(form, step), start) for form, start, step in every])
     try:
         return unflatten(flatten(index, outer), inner, list(shape), Sizes())
     except (NotFused, SplitVariable):
         return None
+
+
+def view_above(value: Value, index: Index, shape: tuple[AnyDim, ...]) -> tuple[Value, Index] | None:
+    """What a value is an affine view of, and its index there; variables run over `shape`."""
+    node = value.node
+    if node is None or node.op.name not in ("reshape", "permute", "expand", "slice"):
+        return None
+    (above,) = node.inputs
+    moved = _through((node.op.name, node.attrs, above.type.shape), index, value.type.shape, shape)
+    return None if moved is None else (above, moved)
 
 
 def _matrix(

@@ -27,6 +27,16 @@ def test_operations_of_nodes():
     assert by_op["reshape"] == 0
 
 
+@pytest.mark.parametrize("causal, part", [(False, 1), (True, 2)])
+def test_operations_of_attention(causal, part):
+    graph = parse(
+        "graph @main(%q: f32[2, 5, 8], %k: f32[2, 7, 8], %v: f32[2, 7, 4]) -> (f32[2, 5, 4]) {\n"
+        f"  %o, %l = attention(%q, %k, %v) [scale=1.0, causal={causal}] : f32[2, 5, 4], f32[2, 5]\n"
+        "  return %o\n}"
+    )
+    assert flops(graph.nodes[0], {}) == 2 * 2 * 5 * 7 * (8 + 4) // part
+
+
 def test_a_scan_counts_each_step():
     assert flops(loop().nodes[0], {}) == 4 * 8
 

@@ -452,6 +452,17 @@ def attention(maker: Maker) -> Item:
     return maker.emit(composite.attention, q, k, v, scale=0.25, causal=maker.chance(0.5))
 
 
+@step("attention_grad")
+def attention_grad(maker: Maker) -> Item:
+    q = maker.pick("f", rank=2)
+    if q.rank > 3:
+        raise Skip
+    ct = maker.like(q, q.shape)
+    logs, mean = (maker.like(q, q.shape[:-1]) for _ in range(2))
+    causal = maker.chance(0.5)
+    return maker.emit(composite.attention_grad, q, q, q, logs, mean, ct, scale=0.25, causal=causal)
+
+
 # --- control flow --------------------------------------------------------------------------------
 
 

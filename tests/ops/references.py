@@ -361,11 +361,28 @@ def _batch_norm(x, mean, var, weight, bias, eps):
     return (x - mean) / np.sqrt(var + eps) * weight + bias
 
 
-def _attention(q, k, v, scale, causal):
-    scores = np.einsum("btd,bsd->bts", q, k) * scale
+def _scores(q, k, mask, scale, causal):
+    scores = np.einsum("...td,...sd->...ts", q, k) * scale
+    scores = sum(mask, scores)
     if causal:
-        scores[:, np.triu(np.ones(scores.shape[1:], bool), 1)] = -np.inf
-    return np.einsum("bts,bse->bte", scipy.special.softmax(scores, -1), v)
+        scores[..., np.triu(np.ones(scores.shape[-2:], bool), 1)] = -np.inf
+    return scores
+
+
+def _attention(q, k, v, *mask, scale, causal):
+    scores = _scores(q, k, mask, scale, causal)
+    weights = scipy.special.softmax(scores, -1)
+    return np.einsum("...ts,...se->...te", weights, v), scipy.special.logsumexp(scores, -1)
+
+
+def _attention_grad(q, k, v, logs, mean, ct, *mask, scale, causal):
+    weights = np.exp(_scores(q, k, mask, scale, causal) - logs[..., None])
+    of_scores = weights * (np.einsum("...te,...se->...ts", ct, v) - mean[..., None]) * scale
+    return (
+        np.einsum("...ts,...sd->...td", of_scores, k),
+        np.einsum("...ts,...td->...sd", of_scores, q),
+        np.einsum("...ts,...te->...se", weights, ct),
+    )
 
 
 STRUCTURAL = {
@@ -435,4 +452,5 @@ STRUCTURAL = {
         axis
     ),
     "attention": _attention,
+    "attention_grad": _attention_grad,
 }

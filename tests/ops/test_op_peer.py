@@ -1,5 +1,7 @@
 """Ops against torch on their samples, special values included; derivatives at ties and kinks."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,16 @@ def test_derivatives_with_special_values(case):
         assert_near(a, b, "f64", case.op.name)
 
 
+def attention(given, scale, causal):
+    """torch's, and the logarithms of the sums, which it keeps for itself."""
+    q, k, *_ = given
+    out = F.scaled_dot_product_attention(*given, scale=scale, is_causal=causal)
+    scores = sum(given[3:], q @ k.transpose(-1, -2) * scale)
+    if causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
+    return out, scores.logsumexp(-1)
+
+
 def by_channel(mean, var, weight, bias, x, eps):
     """torch's own has no derivative with respect to the statistics."""
     mean, var, weight, bias = [
@@ -107,9 +119,7 @@ STRUCTURAL = {
     "batch_norm": lambda x, *mvwb, eps: by_channel(*mvwb, x=x, eps=eps),
     "norm2": lambda x, axes: torch.linalg.vector_norm(x, dim=axes),
     "max_first": lambda x, axis: torch.max(x, axis).values,
-    "attention": lambda q, k, v, scale, causal=False: F.scaled_dot_product_attention(
-        q, k, v, scale=scale, is_causal=causal
-    ),
+    "attention": lambda *given, scale, causal=False: attention(given, scale, causal),
     "reduce_sum": lambda x, axes: x.sum(axes),
     "reduce_prod": lambda x, axes: x.prod(axes[0]),
     "reduce_max": lambda x, axes: torch.amax(x, axes),
@@ -141,12 +151,15 @@ def test_structural_values_and_derivatives(case, ties):
         arrays[2] = np.abs(arrays[2]) + 0.5
     if ties and case.op.name == "norm2":
         arrays = [a * 0 for a in arrays]
-    ct = np.random.default_rng(0).normal(size=wide.graph.results[0].type.shape)
-    found = evaluate(vjp(wide.graph), *arrays, ct)
+    random = np.random.default_rng(0)
+    cts = [random.normal(size=result.type.shape) for result in wide.graph.results]
+    found = evaluate(vjp(wide.graph), *arrays, *cts)
     given = [as_torch(a).requires_grad_() for a in arrays]
-    out = STRUCTURAL[case.op.name](*given, **case.attrs)
-    out.backward(as_torch(ct))
-    np.testing.assert_allclose(found[0], out.detach().numpy(), rtol=1e-12, atol=1e-13)
+    outs = STRUCTURAL[case.op.name](*given, **case.attrs)
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    for place, (out, ct) in enumerate(zip(outs, cts, strict=True)):
+        out.backward(as_torch(ct), retain_graph=True)
+        np.testing.assert_allclose(found[place], out.detach().numpy(), rtol=1e-12, atol=1e-13)
     grads = found[len(wide.graph.results) :]
     for a, g in zip(grads, given, strict=True):
         np.testing.assert_allclose(a, g.grad.numpy(), rtol=1e-11, atol=1e-12)

@@ -135,6 +135,10 @@ OPS_TO_MAP = {
         lambda q, k, v: composite.attention(q, k, v, scale=0.5), "f64[3, 4]", "f64[5, 4]",
         "f64[5, 2]",
     ),
+    "attention_grad": (
+        lambda *given: composite.attention_grad(*given, scale=0.5, causal=True), "f64[3, 4]",
+        "f64[5, 4]", "f64[5, 2]", "f64[3]", "f64[3]", "f64[3, 2]", "f64[3, 5]",
+    ),
     "softmax": (lambda x: composite.softmax(x, axis=0), "f64[3, 4]"),
     "layer_norm": (
         lambda x, w, b: composite.layer_norm(x, w, b, eps=1e-5), "f64[3, 4]", "f64[4]", "f64[4]",
@@ -152,11 +156,20 @@ def test_vmap_of_ops(name):
 
 
 def test_what_has_a_rule_is_not_scanned():
-    for name in ("gather", "scatter", "sort", "attention", "softmax", "gelu", "conv_grad_weight"):
+    for name in (
+        "gather",
+        "scatter",
+        "sort",
+        "attention",
+        "attention_grad",
+        "softmax",
+        "gelu",
+        "conv_grad_weight",
+    ):
         function, *types = OPS_TO_MAP[name]
         graph = trace(function, *map(parse_type, types))
         assert "scan" not in names(vmap(graph, range(len(types)), COUNT)), name
-    for name in ("attention", "softmax", "gelu"):
+    for name in ("attention", "attention_grad", "softmax", "gelu"):
         function, *types = OPS_TO_MAP[name]
         graph = trace(function, *map(parse_type, types))
         assert name in names(vmap(graph, range(len(types)), COUNT))

@@ -45,7 +45,7 @@ from graphc.passes.memory import plan_memory
 from graphc.passes.pack_constants import pack_constants
 from graphc.passes.products import prepare_products
 
-from . import channels_last, ordering, products  # noqa: F401  (they register kernels)
+from . import attention, channels_last, ordering, products  # noqa: F401  (they register kernels)
 
 #: The kind of a kernel that only packs an operand of the next one.
 PACKING = "packed weights"

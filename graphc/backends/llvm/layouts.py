@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from graphc.backends.llvm import attention  # noqa: F401  (registers its kernels)
 from graphc.backends.llvm.channels_last import packing_of, product_width, winograd_alone
+from graphc.backends.llvm.native import ALWAYS, claims
 from graphc.backends.llvm.products import panel_columns
 from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
@@ -17,10 +19,16 @@ from graphc.passes.pack_products import PackProducts
 from graphc.passes.pipeline import Context, Pipeline, function_pass
 from graphc.passes.winograd import Winograd
 
-_CLAIMED = frozenset(
+_CLAIMED = ALWAYS | frozenset(
     "conv_last conv_grad_input_last conv_depthwise_last conv_winograd winograd_weight "
     "turned".split()
 )
+
+
+def claim_composites(context: Context) -> None:
+    """Notes which composites of a program stay one node, since a kernel serves them."""
+    target = get_target()
+    context.claimed, context.claims = ALWAYS, lambda node: claims(node, target)
 
 
 def choose_layouts(

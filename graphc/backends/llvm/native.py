@@ -48,6 +48,10 @@ Operands = Callable[[Node], Iterable[Value]]
 FrameOf = Callable[[Node], "Frame | None"]
 Fits = Callable[[Node, Target], bool]
 
+#: Composites of programs that stay one node where a kernel serves them; the others with kernels are
+#: made by passes.
+ALWAYS = frozenset(["attention", "attention_grad"])
+
 NATIVE_KERNELS: dict[str, Build] = {}
 _OPERANDS: dict[str, Operands] = {}
 _FRAMES: dict[str, FrameOf] = {}

@@ -92,7 +92,7 @@ def _dot_operands(node: Node) -> list[Value]:
 
 
 def frame_of(node: Node, batch: AnyDim, rows: AnyDim, columns: AnyDim) -> Frame | None:
-    known = isinstance(columns, int) and (isinstance(rows, int) or batch == 1)
+    known = isinstance(columns, int) and columns > 0 and (isinstance(rows, int) or batch == 1)
     if not known or node.outputs[0].type.dtype not in (F32, F64):
         return None
     return Frame(batch, rows, columns)  # type: ignore[arg-type]

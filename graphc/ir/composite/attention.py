@@ -1,42 +1,154 @@
-"""Attention."""
+"""Attention, and its gradients from what it keeps of its weights: the sum of each row."""
+
+import math
 
 from .. import ops
 from ..dtype import I64
+from ..errors import ShapeError
 from ..op import op
-from ..schema import Case, Flag, Float, NumberAttr
+from ..schema import Case, Flag, Float, NumberAttr, many
 from .base import Composite
 from .normalize import softmax
 
 
+def attention_scores(q, k, mask, scale, causal):
+    """scale * q @ k^T + mask, where what is hidden is -inf."""
+    n = len(q.type.shape) - 2
+    batch = tuple(range(n))
+    scores = ops.dot(q, k, contract=((n + 1,), (n + 1,)), batch=(batch, batch))
+    scores = ops.mul(scores, ops.full_like(scale, scores))
+    for more in mask:
+        if more.type.shape != scores.type.shape:
+            raise ShapeError(f"attention: a mask {more.type.text} for scores {scores.type.text}")
+        scores = ops.add(scores, more)
+    if causal:
+        shape = scores.type.shape
+        rows = ops.iota(shape, n, I64, q.type.device)
+        columns = ops.iota(shape, n + 1, I64, q.type.device)
+        scores = ops.select(ops.lt(rows, columns), ops.full_like(-math.inf, scores), scores)
+    return scores
+
+
+def _along_keys(value, scores):
+    """A value for each query as one for each score."""
+    return ops.expand(value, shape=scores.type.shape, axes=(len(scores.type.shape) - 1,))
+
+
+def attention_weights(scores, may_be_empty):
+    """The softmax of each row; zeros where nothing in it is above -inf, if a row may be so: a mask
+    alone leaves rows without keys."""
+    axis = len(scores.type.shape) - 1
+    weights = softmax(scores, axis=axis)
+    if not may_be_empty or scores.type.shape[-1] == 0:
+        return weights
+    top = ops.detach(ops.reduce_max(scores, axes=(axis,)))
+    none = ops.eq(top, ops.full_like(-math.inf, top))
+    return ops.select(_along_keys(none, scores), ops.full_like(0.0, weights), weights)
+
+
 @op("attention", causal=False)
 class attention(Composite):
-    """softmax(scale * q @ k^T) @ v over the last two axes; `causal` hides later positions.
+    """softmax(scale * q @ k^T + mask) @ v over the last two axes, and the logarithm of each row's
+    sum of exponentials; a row that sees no key is zero, and its logarithm infinite.
 
-    q[..., t, d], k[..., s, d], v[..., s, e] give [..., t, e].
+    q[..., t, d], k[..., s, d], v[..., s, e] and at most one mask[..., t, s] give [..., t, e] and
+    [..., t]. causal: key s is hidden from query t < s. A kernel may leave out what is hidden, or
+    give it the weight zero: with infinities in v these differ.
     """
 
     q: Float
     k: Float
     v: Float
+    mask: many(Float)
     scale: NumberAttr
     causal: Flag
 
-    def expand(q, k, v, scale, causal):
-        n = len(q.type.shape) - 2
-        batch = tuple(range(n))
-        scores = ops.dot(q, k, contract=((n + 1,), (n + 1,)), batch=(batch, batch))
-        scores = ops.mul(scores, ops.full_like(scale, scores))
-        if causal:
-            shape = scores.type.shape
-            rows = ops.iota(shape, n, I64, q.type.device)
-            columns = ops.iota(shape, n + 1, I64, q.type.device)
-            hidden = ops.lt(rows, columns)
-            scores = ops.select(hidden, ops.full_like(float("-inf"), scores), scores)
-        weights = softmax(scores, axis=n + 1)
-        return ops.dot(weights, v, contract=((n + 1,), (n,)), batch=(batch, batch))
+    def expand(q, k, v, *mask, scale, causal):
+        if len(mask) > 1:
+            raise ShapeError(f"attention takes one mask, not {len(mask)}")
+        scores = attention_scores(q, k, mask, scale, causal)
+        n, batch = len(scores.type.shape) - 2, tuple(range(len(scores.type.shape) - 2))
+        if scores.type.shape[-1] == 0:
+            made = ops.dot(scores, v, contract=((n + 1,), (n,)), batch=(batch, batch))
+            return [made, ops.full(math.inf, q.type.dtype, q.type.shape[:-1], q.type.device)]
+        top = ops.detach(ops.reduce_max(scores, axes=(n + 1,)))
+        lowest = ops.full_like(-math.inf, top)
+        none = ops.eq(top, lowest)
+        weights = attention_weights(scores, may_be_empty=bool(mask))
+        made = ops.dot(weights, v, contract=((n + 1,), (n,)), batch=(batch, batch))
+        shift = ops.select(none, ops.full_like(0.0, top), top)
+        total = ops.exp(ops.sub(scores, _along_keys(shift, scores)))
+        total = ops.reduce_sum(total, axes=(n + 1,))
+        logs = ops.add(shift, ops.log(ops.select(none, ops.full_like(1.0, total), total)))
+        return [made, ops.select(none, ops.neg(lowest), logs)]
+
+    def pull(cts, node):
+        (q, k, v, *mask), (out, logs), (ct, ct_logs) = node.inputs, node.outputs, cts
+        ct = ops.full_like(0.0, out) if ct is None else ct
+        # The pull of a softmax takes from each cotangent the row's mean of them; that of the
+        # logarithm adds what it is given to all.
+        mean = ops.reduce_sum(ops.mul(ct, out), axes=(len(out.type.shape) - 1,))
+        if ct_logs is not None:
+            mean = ops.sub(mean, ct_logs)
+        grads = attention_grad(q, k, v, logs, mean, ct, *mask, **node.attrs)
+        if mask:
+            scores = attention_scores(q, k, mask, **node.attrs)
+            grads = [*grads, _score_grads(scores, v, logs, mean, ct)[1]]
+        return list(grads)
 
     no_onnx = "goes out as its expansion"
     samples = (
         Case("f32[2, 4, 8]", "f32[2, 5, 8]", "f32[2, 5, 3]", scale=0.35),
         Case("f32[2, 4, 8]", "f32[2, 4, 8]", "f32[2, 4, 8]", scale=0.35, causal=True),
+        Case("f32[2, 11, 8]", "f32[2, 5, 8]", "f32[2, 5, 3]", "f32[2, 11, 5]", scale=0.35),
+        Case("f64[53, 4]", "f64[50, 4]", "f64[50, 9]", scale=0.5, causal=True),
     )
+
+
+def _score_grads(scores, v, logs, mean, ct):
+    """The weights, and the cotangents of the scores."""
+    n = len(scores.type.shape) - 2
+    batch = tuple(range(n))
+    weights = ops.exp(ops.sub(scores, _along_keys(logs, scores)))
+    of_weights = ops.dot(ct, v, contract=((n + 1,), (n + 1,)), batch=(batch, batch))
+    return weights, ops.mul(weights, ops.sub(of_weights, _along_keys(mean, scores)))
+
+
+@op("attention_grad", causal=False)
+class attention_grad(Composite):
+    """The cotangents of q, k and v of an `attention`, from the logarithms that it gave, the
+    cotangent ct[..., t, e] of its result, and for each row the mean[..., t] of the cotangents of
+    its scores by their weights. The weights are computed again."""
+
+    q: Float
+    k: Float
+    v: Float
+    logs: Float
+    mean: Float
+    ct: Float
+    mask: many(Float)
+    scale: NumberAttr
+    causal: Flag
+
+    def expand(q, k, v, logs, mean, ct, *mask, scale, causal):
+        scores = attention_scores(q, k, mask, scale, causal)
+        weights, of_scores = _score_grads(scores, v, logs, mean, ct)
+        of_scores = ops.mul(of_scores, ops.full_like(scale, scores))
+        n = len(scores.type.shape) - 2
+        batch = tuple(range(n))
+        both = (batch, batch)
+        of_q = ops.dot(of_scores, k, contract=((n + 1,), (n,)), batch=both)
+        of_k = ops.dot(of_scores, q, contract=((n,), (n,)), batch=both)
+        return [of_q, of_k, ops.dot(weights, ct, contract=((n,), (n,)), batch=both)]
+
+    no_onnx = "goes out as its expansion"
+    samples = (
+        Case(
+            "f32[2, 4, 8]", "f32[2, 5, 8]", "f32[2, 5, 3]", "f32[2, 4]", "f32[2, 4]",
+            "f32[2, 4, 3]", scale=0.35,
+        ),
+        Case(
+            "f64[5, 4]", "f64[7, 4]", "f64[7, 2]", "f64[5]", "f64[5]", "f64[5, 2]", "f64[5, 7]",
+            scale=0.5, causal=True,
+        ),
+    )  # fmt: skip

@@ -94,6 +94,6 @@ RULES[ops.slice_] = axes_moved(start=with_zero, stop=with_count, step=with_one)
 RULES[ops.pad] = axes_moved(low=with_zero, high=with_zero)
 RULES[ops.dot] = dot
 RULES[composite.softmax] = RULES[composite.log_softmax] = axes_moved(axis=one_later)
-RULES[composite.attention] = axes_moved()
+RULES[composite.attention] = RULES[composite.attention_grad] = axes_moved()
 RULES[composite.layer_norm] = over_last_axes
 RULES[ops.compact] = refused

@@ -8,10 +8,11 @@ Independent of the graph: a problem and a target go in, a `Kernel` comes out.
     gemm, gemm_*, dot_form, packing       matrix products; gemm_form decides their form
     conv, conv_*                          convolutions and gradients, channels in lanes
     planes, planes_*                      the same for few channels, positions in lanes
+    attention, attention_*, lanewise      attention and its gradients, block by block
 
 Sums are chains of multiply-adds in the order of k, whatever the schedule and the split of the
-units; only the dot form and depthwise weight gradients add across lanes, by a tree that sizes
-and target fix.
+units, within blocks of fixed sizes; only the dot form, depthwise weight gradients and the scores of
+few queries add across lanes, by a tree that sizes and target fix.
 """
 
 from graphc.backends.llvm.contract.conv import (
