@@ -18,7 +18,7 @@ from ..ir.graph import Graph, Node, Value
 from ..passes.autodiff import vjp_into
 from .record import Cell, Recorder, State, recorder, value_of
 from .saved import kept_nodes, modified_error, saved_values
-from .segment import Differentiable, freed_error, recorded, start_like, summed
+from .segment import Differentiable, Segment, freed_error, recorded, start_like, summed
 
 
 class _Pull:
@@ -146,6 +146,10 @@ def gradients(
         found = _to_plain_leaves(rec, roots, cotangents, retain_graph, create_graph)
         if found is not None:
             return found
+    if not wanted and len(roots) == 1 and isinstance(roots[0].grad_fn, Segment):
+        found = _from_one_segment(roots[0], cotangents[0], retain_graph, create_graph)
+        if found is not None:
+            return found
     pull = _Pull(wanted, retain_graph, create_graph)
     pending_roots: list[tuple[Cell, Cell]] = []
     for cell, ct in zip(roots, cotangents, strict=True):
@@ -185,6 +189,25 @@ def _to_plain_leaves(
             leaves.append((slot, cell))
     pairs = list(zip(roots, cotangents, strict=True))
     return dict(_pull_tape(rec, pairs, leaves, (), retain_graph, create_graph))
+
+
+def _from_one_segment(
+    root: Cell, cotangent: Cell, retain_graph: bool, create_graph: bool
+) -> dict[Cell, Cell] | None:
+    """The same where all was computed at once, as by a look at the loss."""
+    segment = root.grad_fn
+    inputs = segment.inputs
+    for cell in (root, *inputs):
+        if cell.hooks or cell.retain is not None or (cell.grad_fn is not None and cell is not root):
+            return None
+    if segment.cuts((root,), lambda cell: bool(cell.hooks) or cell.retain is not None):
+        return None
+    start_like(root)
+    segment.check((root,), None)
+    found = segment.pull({root: cotangent}, create_graph)
+    if not retain_graph:
+        segment.free((root,), None)
+    return {cell: ct for cell, ct in zip(inputs, found, strict=True) if ct is not None}
 
 
 def add_cells(a: Cell, b: Cell) -> Cell:

@@ -196,20 +196,33 @@ def _take(f: FunctionText, to: Layout, rec: str, tape: str, state: str, followin
 def _slots(to: Layout) -> str:
     """`slots(recorder, tensors)`: a tuple of the slots of a list of tensors; None where Python has
     to see."""
-    f = to.function("ptr @slots(ptr %self, ptr %given, i64 %n)")
-    rec, tensors = [f.load("%given", 8 * i) for i in range(2)]
+    return _slots_in(to, "slots", lambda f, tensor: f.call("cell_of", f"ptr {tensor}"))
+
+
+def _slots_of_cells(to: Layout) -> str:
+    """`slots_of_cells(recorder, cells)`: the same of cells."""
+    return _slots_in(to, "slots_of_cells", lambda f, cell: cell)
+
+
+def _slots_in(to: Layout, name: str, cell_of: Callable[[FunctionText, str], str]) -> str:
+    f = to.function(f"ptr @{name}(ptr %self, ptr %given, i64 %n)")
+    rec, given = [f.load("%given", 8 * i) for i in range(2)]
     tape = f.get(rec, "Recorder.tape")
     sizes = f.call("PyDict_Size", f"ptr {f.get(tape, 'Tape.sizes')}")
     f.unless(f.compare("eq", sizes, "0"), "unusual")
-    count = f.call("PyList_Size", f"ptr {tensors}")
+    count = f.call("PyList_Size", f"ptr {given}")
+
+    def cell_at(i: str) -> str:
+        return cell_of(f, f.call("PyList_GetItem", f"ptr {given}", f"i64 {i}"))
+
     with f.loop(count) as i:
-        cell = f.call("cell_of", f"ptr {f.call('PyList_GetItem', f'ptr {tensors}', f'i64 {i}')}")
+        cell = cell_at(i)
         f.when(f.same(cell, "null"), "unusual")
     found = f.call("PyTuple_New", f"i64 {count}")
     f.when(f.same(found, "null"), "unusual")
     f.unless(f.same(f.get(rec, "Recorder.tape"), tape), "drop")
     with f.loop(count) as i:  # read again: an allocation may have run anything
-        cell = f.call("cell_of", f"ptr {f.call('PyList_GetItem', f'ptr {tensors}', f'i64 {i}')}")
+        cell = cell_at(i)
         f.when(f.same(cell, "null"), "drop")
         slot = f.call("slot_of", f"ptr {rec}", f"ptr {tape}", f"ptr {cell}")
         f.when(f.compare("slt", slot, "0"), "drop")
@@ -460,9 +473,10 @@ def _write_one(
 
 
 PARTS = (
-    *native_cells.PARTS, _predict, _slots, _take_all, _mark, _write, _wrap, _held, _settle
+    *native_cells.PARTS, _predict, _slots, _slots_of_cells, _take_all, _mark, _write, _wrap, _held,
+    _settle,
 )  # fmt: skip
-EXPORTS = ("held", "predict", "settle", "slots", "take", "wrap", "write")
+EXPORTS = ("held", "predict", "settle", "slots", "slots_of_cells", "take", "wrap", "write")
 
 
 def module_text(to: Layout) -> str:

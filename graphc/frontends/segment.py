@@ -19,6 +19,7 @@ from ..ir.graph import Graph, Value, symbols_of
 from ..passes.autodiff import vjp_into
 from .record import Cell, recorder
 from .saved import Saved, Written, kept_nodes, modified_error, upstream
+from .steps import steps
 from .symbolic import replay
 
 _numbers = itertools.count()
@@ -280,7 +281,7 @@ def recorded(key: tuple, operands: Sequence[Cell], build: Callable) -> tuple[lis
     Where the sizes of this recording are symbols and the step's are not, it is done statically.
     """
     rec = recorder()
-    slots = [rec.slot_of(cell) for cell in operands]
+    slots = steps.slots_of_cells(rec, list(operands)) or [rec.slot_of(cell) for cell in operands]
     try:
         made = rec.step((*key, *slots), slots, build)
     except GraphcError:

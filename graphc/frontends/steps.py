@@ -30,6 +30,10 @@ class Steps:
         one of them is not usual."""
 
     @staticmethod
+    def slots_of_cells(rec: Recorder, cells: list[Cell]) -> tuple[int, ...] | None:
+        """The same of cells."""
+
+    @staticmethod
     def write(rec: Recorder, cells: list[Cell], tensors: list[Any]) -> int:
         """Gives tensors new values where no gradient is recorded; how many, from the first on."""
         return 0

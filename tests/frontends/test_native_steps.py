@@ -110,7 +110,7 @@ def test_operators_functions_and_methods_are_predicted(operation):
     assert len(count) == 1
 
 
-def model_and_step(update=torch.optim.SGD, **options):
+def model_and_step(update=torch.optim.SGD, look=False, **options):
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     optimizer = update(model.parameters(), lr=0.05, **options)
@@ -118,6 +118,8 @@ def model_and_step(update=torch.optim.SGD, **options):
 
     def step():
         loss = nn.functional.cross_entropy(model(x), labels)
+        if look:
+            loss.item()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -147,6 +149,34 @@ def test_training_has_the_bits_of_python(update, options, whole, python_steps):
     assert compiled[0][-1] < compiled[0][0]
     python_steps()
     assert train() == compiled
+
+
+def test_a_look_before_backward_changes_no_bit(python_steps):
+    def train(look):
+        model, step = model_and_step(look=look)
+        losses = [step().item() for _ in range(OFTEN)]
+        return losses, [p.tolist() for p in model.parameters()]
+
+    compiled = train(True)
+    assert compiled == train(False)
+    python_steps()
+    assert train(True) == compiled
+
+
+def test_cells_have_the_slots_of_python():
+    x, y = torch.ones(3, requires_grad=True), torch.zeros(3)
+    for _ in range(OFTEN):
+        (x + y).tolist()
+    rec = recorder()
+    rec.flush()
+    cells = [x._read(), y._read()]
+    found = steps.slots_of_cells(rec, [*cells, cells[0]])
+    assert found == (0, 1, 0) and found == tuple([rec.slot_of(c) for c in (*cells, cells[0])])
+    other = torch.ones(3, 5, 7)
+    other.tolist()
+    rec.flush()
+    assert steps.slots_of_cells(rec, [other._read()]) is None  # of no type seen there
+    assert len(rec.tape.cells) == rec.state.slots == 0
 
 
 @pytest.mark.parametrize(
@@ -391,6 +421,7 @@ def test_any_allocation_may_fail():
         (x + y).tolist()
     rec, add, found = recorder(), torch.add, {"predict": [], "traced": [], "slots": [], "write": []}
     args, tensors, none = (x, y), [x, y], {}
+    cells_of = [x._read(), y._read()]
 
     def attempts():
         for at in range(12):
@@ -399,8 +430,10 @@ def test_any_allocation_may_fail():
             found["predict"].append(type(made))
             assert len(rec.tape.cells) == rec.state.slots
             del made
-            found["slots"].append(type(_without_memory(capi, at, steps.slots, rec, tensors)))
-            assert len(rec.tape.cells) == rec.state.slots
+            for slots, given in ((steps.slots, tensors), (steps.slots_of_cells, cells_of)):
+                rec.flush()
+                found["slots"].append(type(_without_memory(capi, at, slots, rec, given)))
+                assert len(rec.tape.cells) == rec.state.slots
             rec.flush()
             cells = [(x + y)._storage.cell]
             found["write"].append(_without_memory(capi, at, steps.write, rec, cells, [w]))
