@@ -205,7 +205,7 @@ def image(b, x, w):
     return OPS["relu"](on_line(b, convolution))
 
 
-IMAGE = ("f32[2, 5, 9, 11]", "f32[7, 5, 3, 3]")
+IMAGE = ("f32[2, 5, 9, 11]", "f32[9, 5, 3, 3]")
 
 
 @pytest.fixture
