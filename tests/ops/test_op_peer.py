@@ -152,7 +152,8 @@ def test_structural_values_and_derivatives(case, ties):
     if ties and case.op.name == "norm2":
         arrays = [a * 0 for a in arrays]
     random = np.random.default_rng(0)
-    cts = [random.normal(size=result.type.shape) for result in wide.graph.results]
+    floats = [result.type for result in wide.graph.results if result.type.dtype.kind == "f"]
+    cts = [random.normal(size=kind.shape) for kind in floats]
     found = evaluate(vjp(wide.graph), *arrays, *cts)
     given = [as_torch(a).requires_grad_() for a in arrays]
     outs = STRUCTURAL[case.op.name](*given, **case.attrs)
