@@ -127,10 +127,16 @@ def predicted(function: Function, args: tuple, kwargs: dict[str, Any]) -> Any:
     As `Steps.predict`, of any tensors; what is not expected is recorded, and learned.
     """
     rec = recorder()
+    read: dict[int, Cell] = {}  # by identities of arguments
+    if steps.is_native and not function.view:
+        known = _with_copies(args, read)
+        made = steps.predict(rec, function, known, kwargs) if known else None
+        if made is not None:
+            return made
     cells: list[Cell] = []
     expected = None
     if not rec.tape.sizes:
-        expected = _expected(rec, function, (*args, *kwargs.values()), cells)
+        expected = _expected(rec, function, (*args, *kwargs.values()), cells, read)
     if expected is None:
         return Call(function, args, kwargs, cells).record()
     if kwargs:
@@ -150,13 +156,29 @@ def predicted(function: Function, args: tuple, kwargs: dict[str, Any]) -> Any:
     return made
 
 
+def _with_copies(args: tuple, read: dict[int, Cell]) -> tuple:
+    """The arguments with tensors of what memory that numpy sees holds now, which compiled code can
+    take; () if there are none. What was read is noted."""
+    found: list[Any] = []
+    for at, value in enumerate(args):
+        if value.__class__ is tensors.cls and not value._leaf and value._storage.export is not None:
+            read[id(value)] = cell = value._read()
+            found = found or list(args)
+            found[at] = steps.wrap(cell)
+    return tuple(found)
+
+
 def _expected(
-    rec: Recorder, function: Function, arguments: Sequence[Any], cells: list[Cell]
+    rec: Recorder,
+    function: Function,
+    arguments: Sequence[Any],
+    cells: list[Cell],
+    read: dict[int, Cell],
 ) -> tuple | None:
     """The call by slots and values; None where it is not to be predicted.
 
     The tensors' `cells` are all read before the first becomes a parameter, as in any call: reading
-    a view records. They are read once, since what numpy sees is copied.
+    a view records. They are read once, since what numpy sees is copied: `read` has what was.
     """
     parts: list[Any] = [function]
     for value in arguments:
@@ -164,7 +186,7 @@ def _expected(
         if cls in _COMPARED:
             parts.append((cls, value))
         elif isinstance(value, tensors.cls):
-            cells.append(value._read())
+            cells.append(read.get(id(value)) or value._read())
             parts.append(cells[-1])
         elif cls is float:
             parts.append((cls, value, value == 0 and str(value)))  # -0.0 equals 0.0

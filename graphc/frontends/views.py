@@ -63,7 +63,8 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def geometry(chain: Chain, base: Sequence[int], start: Geometry | None = None) -> Geometry | None:
+@lru_cache(maxsize=256)
+def geometry(chain: Chain, base: tuple[int, ...], start: Geometry | None = None) -> Geometry | None:
     """Offset, shape and strides of a view of a contiguous storage of shape `base`.
 
     None where the elements have no constant strides: a reshape that has to copy.

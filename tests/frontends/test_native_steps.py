@@ -7,6 +7,7 @@ import tracemalloc
 import weakref
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 import graphc as torch
@@ -249,6 +250,25 @@ def test_memory_that_numpy_sees_is_left_to_python_steps():
             x.grad = torch.ones(4)
             optimizer.step()
         assert array.tolist() == [n - 1.0] * 4
+
+
+def test_copies_of_memory_that_numpy_sees_are_predicted():
+    array = np.zeros(6, np.float32)
+    x, y = torch.from_numpy(array), torch.ones(2, 3)
+    for n in range(OFTEN):
+        array[:] = n
+        part = x[:3]
+        assert (y * part + part).tolist() == [[2.0 * n] * 3] * 2
+    with predictions() as found:
+        array[:] = 7
+        assert (y * x[:3] + x[3:]).tolist() == [[14.0] * 3] * 2
+    assert len(found) == 2
+    for _ in range(OFTEN):  # what shares its memory goes on doing so
+        same, row = x.contiguous(), x.view(2, 3)
+    array[:] = 9
+    assert same is x and row.tolist() == [[9.0] * 3] * 2
+    row[0] = 1.0
+    assert array.tolist() == [1.0] * 3 + [9.0] * 3
 
 
 def test_sizes_that_become_symbols_are_left_to_python_steps():
