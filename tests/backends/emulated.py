@@ -53,7 +53,38 @@ LEVELS = [] if runs_here(TARGET) else [pytest.param(TARGET.name, marks=needed)]
 # Bytes of memory, of what is read into it, and where the results are and their bytes; entries of
 # the table; threads of the pool; bits of the floating-point control word to set.
 _HEADER = ("MEMORY", "READ", "FROM", "WRITE", "ENTRIES", "THREADS", "FLUSH")
-_DRIVER = Template("""
+
+
+def _transfer(name: str, call: str, end: int, code: int) -> str:
+    """The text of a function that reads or writes all of some memory, or ends with the code."""
+    return f"""
+define internal void @{name}(ptr %memory, i64 %bytes) nounwind {{
+entry:
+  br label %head
+head:
+  %at = phi i64 [ 0, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %at, %bytes
+  br i1 %more, label %body, label %out
+body:
+  %place = getelementptr i8, ptr %memory, i64 %at
+  %left = sub i64 %bytes, %at
+  %count = call i64 @{call}(i32 {end}, ptr %place, i64 %left)
+  %next = add i64 %at, %count
+  %some = icmp sgt i64 %count, 0
+  br i1 %some, label %head, label %failed
+failed:
+  call void @_exit(i32 {code})
+  unreachable
+out:
+  ret void
+}}
+"""
+
+
+_DRIVER = Template(
+    _transfer("get", "read", 0, 3)
+    + _transfer("put", "write", 1, 4)
+    + """
 declare i64 @read(i32, ptr, i64)
 declare i64 @write(i32, ptr, i64)
 declare void @_exit(i32)
@@ -61,46 +92,6 @@ declare ptr @aligned_alloc(i64, i64)
 declare i64 @run(ptr)
 declare void @pool_configure(i64, i64)
 declare void @pool_reset()
-define internal void @get(ptr %memory, i64 %bytes) nounwind {
-entry:
-  br label %head
-head:
-  %at = phi i64 [ 0, %entry ], [ %next, %body ]
-  %more = icmp slt i64 %at, %bytes
-  br i1 %more, label %body, label %out
-body:
-  %to = getelementptr i8, ptr %memory, i64 %at
-  %left = sub i64 %bytes, %at
-  %count = call i64 @read(i32 0, ptr %to, i64 %left)
-  %next = add i64 %at, %count
-  %some = icmp sgt i64 %count, 0
-  br i1 %some, label %head, label %failed
-failed:
-  call void @_exit(i32 3)
-  unreachable
-out:
-  ret void
-}
-define internal void @put(ptr %memory, i64 %bytes) nounwind {
-entry:
-  br label %head
-head:
-  %at = phi i64 [ 0, %entry ], [ %next, %body ]
-  %more = icmp slt i64 %at, %bytes
-  br i1 %more, label %body, label %out
-body:
-  %from = getelementptr i8, ptr %memory, i64 %at
-  %left = sub i64 %bytes, %at
-  %count = call i64 @write(i32 1, ptr %from, i64 %left)
-  %next = add i64 %at, %count
-  %some = icmp sgt i64 %count, 0
-  br i1 %some, label %head, label %failed
-failed:
-  call void @_exit(i32 4)
-  unreachable
-out:
-  ret void
-}
 define void @_start() nounwind {
 entry:
   %header = alloca [$COUNT x i64], align 16
@@ -145,7 +136,8 @@ go:
   call void @_exit(i32 0)
   unreachable
 }
-""")
+"""
+)
 
 
 def _driver_text() -> str:
