@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
-from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine
 from graphc.backends.llvm.contract.lanewise import (
     binary,
     constant,
@@ -31,6 +31,7 @@ from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.contract.tile import Nest, Operands, contract
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
+from graphc.ir.dims import AnyDim
 
 #: Queries of a block, and keys of one.
 ROWS, KEYS = 48, 192
@@ -152,6 +153,9 @@ class AttentionWriter:
     """What the kernels of attention and of its gradients share: sizes, the turn of a block, and the
     two kinds of products: by rows of keys, and to rows of results."""
 
+    entry: Emitter
+    operands: tuple[str, ...]
+
     def __init__(self, problem: AttentionProblem, target: Target) -> None:
         self.p, self.target, self.tiles = problem, target, Tiles.of(target)
         self.element = element(problem.dtype)
@@ -191,6 +195,28 @@ class AttentionWriter:
     def values(self) -> dict[str, Index]:
         """Every size as the kernel's entry sees it, and as subroutines see it that take it."""
         return {name: f"%{name}" if size is None else size for name, size in self.known.items()}
+
+    def finished(
+        self, stem: str, count: Emitter, units: Index, scratch: Callable[..., AnyDim]
+    ) -> Kernel:
+        """The kernel, with the entry as it was written. count: writes the function that says how
+        many `units` there are, where a size is symbolic."""
+        if isinstance(units, str):
+            count.line(f"ret i64 {units}")
+            units = self.builder.define("units", count)
+        size, width = self.p.size, self.p.width
+        scratch_bytes: AnyDim = 0
+        if size is not None and width is not None:
+            scratch_bytes = scratch(size, width, self.target, self.element.bytes)
+        assert isinstance(scratch_bytes, int)
+        return self.builder.finish(
+            stem,
+            self.entry,
+            operands=self.operands,
+            sizes=self.sizes,
+            units=units,
+            scratch_bytes=scratch_bytes,
+        )
 
     def stack_size(self, emitter: Emitter) -> Index:
         count: Index = 1

@@ -90,22 +90,7 @@ class _Writer(AttentionWriter):
         count = Emitter([f"i64 %{name}" for name in self.sizes], result="i64")
         blocks = count.ceil_div(self.values()["queries"], ROWS)
         units = count.mul(self.stack_size(count), blocks)
-        if isinstance(units, str):
-            count.line(f"ret i64 {units}")
-            units = self.builder.define("units", count)
-        size, width = self.p.size, self.p.width
-        scratch: AnyDim = 0
-        if size is not None and width is not None:
-            scratch = attention_scratch(size, width, self.target, self.element.bytes)
-        assert isinstance(scratch, int)
-        return self.builder.finish(
-            "attention",
-            self.entry,
-            operands=self.operands,
-            sizes=self.sizes,
-            units=units,
-            scratch_bytes=scratch,
-        )
+        return self.finished("attention", count, units, attention_scratch)
 
     def _unit(self, unit: Index) -> None:
         """A block of queries of a matrix."""

@@ -79,22 +79,7 @@ class _Writer(AttentionWriter):
         self.entry.loop("%lo", "%hi", 1, lambda b, _none: self._unit(b))
         count = Emitter([f"i64 %{name}" for name in self.sizes], result="i64")
         units = self.stack_size(count)
-        if isinstance(units, str):
-            count.line(f"ret i64 {units}")
-            units = self.builder.define("units", count)
-        size, width = self.p.size, self.p.width
-        scratch: AnyDim = 0
-        if size is not None and width is not None:
-            scratch = attention_grad_scratch(size, width, self.target, self.element.bytes)
-        assert isinstance(scratch, int)
-        return self.builder.finish(
-            "attention_grad",
-            self.entry,
-            operands=self.operands,
-            sizes=self.sizes,
-            units=units,
-            scratch_bytes=scratch,
-        )
+        return self.finished("attention_grad", count, units, attention_grad_scratch)
 
     def _unit(self, b: Index) -> None:
         emitter, value, vector = self.entry, self.values(), self.on(self.entry)
