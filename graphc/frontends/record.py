@@ -29,7 +29,7 @@ log = logging.getLogger("graphc.sizes")
 
 LEARNED = 8  # after so many hits it is known which places of a program use a parameter's type
 CUT_AT = 3072  # steps after which a tape is flushed in any case
-CUT_WHERE_IT_RECURS = 2000  # steps after which it is flushed where a place of it comes again
+CUT_WHERE_IT_RECURS = 1024  # steps after which it is flushed where a place of it comes again
 
 
 # What `requires_grad` is, which counts as true, where no derivative leads on from a value: of views
