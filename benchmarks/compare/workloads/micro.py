@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import contractions, movement, pointwise, rows
+from . import contractions, movement, pointwise, rows, sparse
 
 WORKLOADS = [
     *pointwise.WORKLOADS, *rows.WORKLOADS, *movement.WORKLOADS, *contractions.WORKLOADS,
+    *sparse.WORKLOADS,
 ]  # fmt: skip
