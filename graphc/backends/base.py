@@ -31,13 +31,22 @@ log = logging.getLogger("graphc.verify")
 class Executable(Protocol):
     """A compiled graph. Re-entrant: several threads may run one at the same time."""
 
+    #: (result, parameter) that may share memory in `run_over`.
+    given: Sequence[tuple[int, int]]
+
     def run(
         self, inputs: Sequence[int], outputs: Sequence[int], sizes: Sequence[int] = ()
+    ) -> None: ...
+
+    def run_over(
+        self, inputs: Sequence[int], outputs: Sequence[int], written: list[object]
     ) -> None: ...
 
 
 class ReferenceExecutable:
     """Runs a graph on the reference interpreter: for tests and numeric verification."""
+
+    given: Sequence[tuple[int, int]] = ()
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -50,6 +59,11 @@ class ReferenceExecutable:
         results = evaluate(self.graph, *arrays)
         for address, value, array in zip(outputs, self.graph.results, results, strict=True):
             view(address, value.type.dtype.numpy, value.type.shape)[...] = array
+
+    def run_over(
+        self, inputs: Sequence[int], outputs: Sequence[int], written: list[object]
+    ) -> None:
+        raise AssertionError("nothing is given")
 
 
 def view(address: int, dtype: np.dtype, shape: tuple) -> np.ndarray:

@@ -20,7 +20,7 @@ from ..passes.clean import clean
 from ..passes.partition import partition
 from .by_size import BySize
 from .kept import KeptWeights, weight_places
-from .parts import Part, parts_of, refresh_leaf
+from .parts import Part, is_alone, parts_of, refresh_leaf
 from .saved import Saved, Written, kept_nodes, saved_values, upstream
 from .steps import steps
 from .symbolic import SMALLEST, concrete_type
@@ -314,13 +314,45 @@ class Entry:
         cells: list[Any] = tape.cells
         tape.params.clear()
         for part in self.parts:
-            made = part.run([cells[self.inputs[k]].buffer for k in part.params])
+            slots = [self.inputs[k] for k in part.params]
+            over = {k: slots[p] for k, p in part.given if is_alone(cells, slots[p])}
+            operands = [cells[slot].buffer for slot in slots]
+            if over:
+                made = self._run_over(tape, part, operands, over)
+            else:
+                made = part.run(operands)
+            del operands
             for k, buffer in zip(part.results, made, strict=True):
                 _give(cells[self.live[k]], buffer, tape)
             for k in part.last:
                 slot = self.inputs[k]
                 refresh_leaf(cells[slot])
                 cells[slot] = None
+
+    def _run_over(
+        self, tape: Tape, part: Part, operands: list[Buffer], over: Mapping[int, int]
+    ) -> list[Buffer]:
+        """A part with results in the memory of parameters; over: result -> slot of the parameter.
+
+        The results have that memory before they are computed: another thread that looks at them
+        meanwhile finds what it would find of memory that is being written, and computes nothing.
+        """
+        cells, written = tape.cells, list[object]()
+        made = [
+            cells[over[k]].buffer if k in over else heap.alloc(n) for k, n in enumerate(part.sizes)
+        ]
+        results = [cells[self.live[k]] for k in part.results]
+        try:
+            for k, slot in over.items():
+                _give(results[k], made[k], tape)
+                cells[slot].buffer = None
+            part.run_over(operands, made, written)
+        finally:
+            for k, slot in over.items():
+                if not written:
+                    cells[slot].buffer = made[k]
+                    results[k].buffer, results[k].tape = None, tape
+        return made
 
     def _marks(self, tape: Tape) -> list[tuple[Saved, int, Written]]:
         """For the saved values that were written, or that somebody can still write: their marks."""

@@ -2,15 +2,18 @@
 
 An optimizer's step replaces weights and moments: its graph falls into pieces that share numbers
 only, one a parameter. Run as one, it would allocate all new values while all old ones are held. Run
-in parts, each gives back what it replaced, and the next part's results go there.
+in parts, each gives back what it replaced, and the next part's results go there; where a kernel
+reads an old value at the place of the new one only, and nobody else has the old one, the new one is
+written over it.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..backends.base import Executable
 from ..backends.llvm.memory import Buffer, heap
@@ -43,6 +46,12 @@ class Part:
     sizes: Sequence[int]
     executable: Executable
 
+    @property
+    def given(self) -> list[tuple[int, int]]:
+        """(result, parameter), places in the part, where the result may overwrite the parameter."""
+        last = set(self.last)
+        return [(k, p) for k, p in self.executable.given if self.params[p] in last]
+
     def run(self, operands: Sequence[Buffer]) -> list[Buffer]:
         """New buffers with the results, from those of the parameters."""
         made = [heap.alloc(size) for size in self.sizes]
@@ -50,6 +59,14 @@ class Part:
             [buffer.address for buffer in operands], [buffer.address for buffer in made]
         )
         return made
+
+    def run_over(
+        self, operands: Sequence[Buffer], made: Sequence[Buffer], written: list[object]
+    ) -> None:
+        """Computes into these buffers, some being operands: see `Executable.run_over`."""
+        self.executable.run_over(
+            [buffer.address for buffer in operands], [buffer.address for buffer in made], written
+        )
 
 
 def parts_of(
@@ -92,6 +109,20 @@ def refresh_leaf(cell: Cell) -> None:
     storage = leaf._storage
     if storage.export is None and storage.cell.buffer is not None:
         leaf._read()
+
+
+def is_alone(cells: Sequence[Any], slot: int) -> bool:
+    """Whether nobody but the tape, and a leaf that was written since, has a parameter's value."""
+    cell = cells[slot]
+    leaf = cell.owner() if cell.owner is not None else None
+    held = 3  # by the tape, by this name and by the call below
+    if leaf is not None:
+        storage = leaf._storage
+        if storage.export is not None or leaf._chain or leaf._seen == storage.version:
+            return False
+        held += (leaf._cell is cell) + (storage.leaf_cell is cell)
+    del leaf
+    return sys.getrefcount(cell) == held and sys.getrefcount(cell.buffer) == 2
 
 
 def _packed(

@@ -4,7 +4,7 @@ import pytest
 
 import graphc as torch
 from graphc import nn
-from graphc.backends.llvm.memory import heap
+from graphc.backends.llvm.memory import ScratchPool, heap
 from graphc.frontends import parts, record
 from graphc.frontends.parts import parts_of
 from graphc.ir import ops
@@ -25,14 +25,22 @@ def small_parts(monkeypatch):
 def ran(monkeypatch):
     """The parts that ran."""
     found = []
-    run = parts.Part.run
-
-    def noted(part, operands):
-        found.append(part)
-        return run(part, operands)
-
-    monkeypatch.setattr(parts.Part, "run", noted)
+    before_parts(monkeypatch, found.append)
     return found
+
+
+def before_parts(monkeypatch, look):
+    """Calls `look` with each part that runs, into new memory or over what it replaces."""
+
+    def noted(run):
+        def looked(part, *given):
+            look(part)
+            return run(part, *given)
+
+        return looked
+
+    for name in ("run", "run_over"):
+        monkeypatch.setattr(parts.Part, name, noted(getattr(parts.Part, name)))
 
 
 def network():
@@ -98,7 +106,9 @@ def test_what_is_replaced_is_given_back_part_by_part(monkeypatch, small_parts):
         train(watched)
         return found[-1]
 
-    assert added_by_a_step() < 5
+    assert added_by_a_step() < 0.1  # all is written over what it replaces
+    monkeypatch.setattr(parts, "is_alone", lambda cells, slot: False)
+    assert 0 < added_by_a_step() < 5
     monkeypatch.setattr(parts, "LEAST_BYTES", 1 << 60)
     assert added_by_a_step() > 3 * LAYERS
 
@@ -117,34 +127,103 @@ def test_values_that_somebody_holds_stay(small_parts):
 
 def test_an_interrupt_between_parts_loses_nothing(monkeypatch, small_parts, ran):
     expected = train(OPTIMIZERS["momentum"], steps=3)
-    ran.clear()
-    run, count = parts.Part.run, len(ran)
     stopped = []
+    ran.clear()
 
-    def interrupted(part, operands):
-        if len(ran) == count + 3 and not stopped:
+    def interrupt(part):
+        if len(ran) == 3 and not stopped:
             stopped.append(part)
             raise KeyboardInterrupt
-        return run(part, operands)
 
-    monkeypatch.setattr(parts.Part, "run", interrupted)
-    optimizers = []
+    before_parts(monkeypatch, interrupt)
+    interrupts = []
+    assert train(lambda weights: resilient(weights, interrupts), steps=3) == expected
+    assert stopped and interrupts
 
-    def resilient(weights):
-        made = OPTIMIZERS["momentum"](weights)
-        step = made.step
 
-        def again():
-            try:
-                step()
-            except KeyboardInterrupt:
-                optimizers.append(made)
+def resilient(weights, interrupts):
+    """An optimizer whose step notes an interrupt and goes on."""
+    made = OPTIMIZERS["momentum"](weights)
+    step = made.step
 
-        made.step = again
-        return made
+    def again():
+        try:
+            step()
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)
 
-    assert train(resilient, steps=3) == expected
-    assert stopped and optimizers
+    made.step = again
+    return made
+
+
+@pytest.mark.parametrize("place", ["take", "give"])  # before the code runs, and after it
+def test_an_interrupt_within_a_part_that_overwrites_loses_nothing(monkeypatch, small_parts, place):
+    expected = train(OPTIMIZERS["momentum"], steps=3)
+    inside, stopped = [], []
+    run_over, moved = parts.Part.run_over, getattr(ScratchPool, place)
+
+    def over(part, *given):
+        inside.append(part)
+        try:
+            run_over(part, *given)
+        finally:
+            inside.pop()
+
+    def interrupted(pool, *given):
+        found = moved(pool, *given)
+        if inside and not stopped:
+            stopped.append(pool)
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(parts.Part, "run_over", over)
+    monkeypatch.setattr(ScratchPool, place, interrupted)
+    interrupts = []
+    assert train(lambda weights: resilient(weights, interrupts), steps=3) == expected
+    assert stopped and interrupts
+
+
+HELD = {
+    "detach": lambda weight: weight.detach(),
+    "numpy": lambda weight: weight.detach().numpy(),
+    "view": lambda weight: weight.detach()[0],
+    "clone": lambda weight: weight.detach().clone(),
+    "computed": lambda weight: weight.detach() + 1,
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_what_others_hold_is_as_without_parts(monkeypatch, small_parts, held):
+    def values():
+        kept = []
+        train(
+            OPTIMIZERS["adam"],
+            look=lambda weights: kept.append([HELD[held](weight) for weight in weights]),
+        )
+        return [torch.as_tensor(one).tolist() for step in kept for one in step]
+
+    found = values()
+    monkeypatch.setattr(parts, "LEAST_BYTES", 1 << 60)
+    assert values() == found
+
+
+def test_hooks_and_moments_are_kept(monkeypatch, small_parts):
+    def steps():
+        seen, made = [], []
+
+        def with_hook(weights):
+            weights[0].register_hook(lambda gradient: seen.append(gradient.sum().item()))
+            made.append(OPTIMIZERS["adam"](weights))
+            return made[0]
+
+        weights = train(with_hook)
+        moments = [s["exp_avg"].tolist() for s in made[0].state_dict()["state"].values()]
+        return weights, seen, moments
+
+    found = steps()
+    assert len(found[1]) == 3
+    monkeypatch.setattr(parts, "LEAST_BYTES", 1 << 60)
+    assert steps() == found
 
 
 def graph_of(function, *types):

@@ -38,10 +38,11 @@ from graphc.passes.fuse.plan import base_of
 from graphc.passes.fuse.pull import MOVEMENT
 from graphc.passes.fuse.signature import signature
 from graphc.passes.fuse.sizes import Sizes
+from graphc.passes.in_place import merged, overwritten, pairs_of, roots
 from graphc.passes.legalize import legalize
 from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
-from graphc.passes.memory import plan_memory
+from graphc.passes.memory import ArenaPlan, Lifetime, plan_memory
 from graphc.passes.pack_constants import pack_constants
 from graphc.passes.products import prepare_products
 
@@ -110,6 +111,7 @@ class Compiler:
         self.constants: list[np.ndarray] = []
         self._printed: dict[Hashable, tuple[list[Value], list[tuple[Call, Kernel]]]] = {}
         self.constants_of_blocks: dict[Buffer, np.ndarray] = {}
+        self.given: dict[Value, Value] = {}  # results, and parameters that they may overwrite
 
     def run(self) -> None:
         """Does everything up to the text."""
@@ -197,6 +199,7 @@ class Compiler:
         start = time.perf_counter_ns()
         kernels = lower(group, f"k{len(self.calls)}", stored, self.target.lanes(32))
         self.stats.lower_ns += time.perf_counter_ns() - start
+        kernels[0].over = pairs_of(group, kernels[0])
         for kernel in kernels:
             text = print_kernel(kernel, self.target, self.sizes)
             writes = frozenset(kernel.writes)
@@ -214,6 +217,7 @@ class Compiler:
                 kernel.work,
                 kernel.points,
                 kernel.point_ns,
+                kernel.over,
             )
             made.append((call, kernel))
             self._add(replace(call, reads=call.reads | before), kernel.kind, nodes, kernel)
@@ -290,11 +294,14 @@ class Compiler:
         regions = form_regions(self.calls)
         flags = {check.flag: k + 1 for k, check in enumerate(self.checked.checks)}
         keep = {copy.source for copy in copies}
+        params = [param for param in graph.params if param not in keep]
+        if not self.checks:  # an error leaves the arguments as they were
+            self.given = overwritten(regions, set(params), set(table).difference(graph.params))
         return Program(
             regions,
             table,
             arena_position,
-            plan_memory(lifetimes_of(regions, table, keep)),
+            self._arena(lifetimes_of(regions, table, keep), regions, keep),
             symbols,
             first_symbol + len(symbols),
             self.sizes.quotient_symbols,
@@ -302,6 +309,17 @@ class Compiler:
             copies,
             self.options.fork,
         )
+
+    def _arena(
+        self, lifetimes: list[Lifetime], regions: list[list[Call]], keep: set[Buffer]
+    ) -> ArenaPlan:
+        """A place for each buffer of the arena; some lie where an operand of theirs lay."""
+        own = {life.buffer for life in lifetimes}
+        taken = overwritten(regions, own - keep, own)
+        first = roots(taken)
+        plan = plan_memory(merged(lifetimes, first))
+        plan.places.update({result: plan.places[root] for result, root in first.items()})
+        return plan
 
 
 def _call(built: NativeCall, writes: frozenset[Buffer], before: frozenset[Value]) -> Call:
@@ -334,6 +352,7 @@ def _rebound(call: Call, places: dict[Buffer, Buffer], before: frozenset[Value])
         buffers=tuple([places[buffer] for buffer in call.buffers]),
         reads=frozenset([places[buffer] for buffer in call.reads]) | before,
         writes=frozenset([places[buffer] for buffer in call.writes]),
+        over=tuple([(places[a], places[b]) for a, b in call.over]),
     )
 
 

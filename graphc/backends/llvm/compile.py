@@ -6,6 +6,7 @@ import ctypes
 import math
 import time
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 
 import numpy as np
 
@@ -107,6 +108,7 @@ class Executable:
     (`constant_addresses`), then the sizes and `threads`; it returns None, or the number of a
     failed check, which `raise_failure` turns into the error. code_address: of the function behind
     it, which takes a table of the same; releases_lock: whether other Python threads run meanwhile.
+    given: (result, parameter) where a caller may pass one address for both, and loses the argument.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class Executable:
         self._code_ns = time.perf_counter_ns() - start
         self.code_address = code[ENTRY]
         self.releases_lock = image.work > LONG_CALL
+        self.given: Sequence[tuple[int, int]] = image.given
         pointers = len(graph.params) + len(graph.results) + 1 + len(image.constants)
         self.entry: Entry = make_entry(
             code,
@@ -206,6 +209,24 @@ class Executable:
             pool.give(arena)
         if failed is not None:
             self.raise_failure(failed, inputs, sizes)
+
+    def run_over(
+        self, inputs: Sequence[int], outputs: Sequence[int], written: list[object]
+    ) -> None:
+        """As `run` of a static graph, some outputs being inputs of `given`.
+
+        Such a graph checks nothing. Whatever is raised, an interrupt for one, `written` has an
+        element if the results are there, and is empty if the inputs are as they were.
+        """
+        pool = self.arena()
+        arena = pool.take()
+        arguments = (
+            *inputs, *outputs, arena.address, *self.constant_addresses, self.threads,
+        )  # fmt: skip
+        try:
+            written.extend(starmap(self.entry, (arguments,)))  # no interrupt comes in between
+        finally:
+            pool.give(arena)
 
     def raise_failure(self, number: int, inputs: Sequence[int], sizes: Sequence[int]) -> None:
         """Raises the error of the check of that number, in a call with these inputs and sizes."""

@@ -28,6 +28,7 @@ from graphc.backends.llvm.target import Target
 from graphc.ir.diff import structural_hash
 from graphc.ir.dims import AnyDim, evaluate_dim, parse_dim
 from graphc.ir.graph import Graph
+from graphc.passes.fuse.plan import base_of
 from graphc.passes.memory import ALIGNMENT, align
 
 ENTRY = "run"
@@ -51,7 +52,7 @@ class Module:
 class Image:
     """modules: each after those it imports, the entry last. slots and scratches: the arena, as
     texts of sizes; quotients: symbol -> (dividend, divisor). constants: arrays of the graph.
-    work: estimated nanoseconds of a call."""
+    work: estimated nanoseconds of a call. given: (result, parameter) that may share memory."""
 
     modules: list[Module]
     slots: list[str]
@@ -59,6 +60,7 @@ class Image:
     quotients: dict[str, tuple[str, int]]
     constants: list[np.ndarray]
     work: float
+    given: list[tuple[int, int]]
 
     def arena_size(self, sizes: Mapping[str, int], threads: int) -> int:
         """Bytes of the arena, with scratch for that many threads."""
@@ -91,7 +93,15 @@ def image_of(compiler: Compiler) -> Image:
         {name: (str(a), b) for name, (a, b) in program.quotients.items()},
         compiler.constants,
         sum([call.work for call in calls]),
+        _given(compiler),
     )
+
+
+def _given(compiler: Compiler) -> list[tuple[int, int]]:
+    """By position, where a result of the entry may be written over a parameter."""
+    results = [base_of(value) for value in compiler.graph.results[: len(compiler.source.results)]]
+    params = compiler.graph.params
+    return [(results.index(a), params.index(b)) for a, b in compiler.given.items()]
 
 
 def _collect(program: Program, entry: str, modules: dict[str, Module]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from graphc.backends.llvm.emit.printer import Buffer
-from graphc.backends.llvm.emit.program import Program
+from graphc.backends.llvm.emit.program import Call, Program
 from graphc.backends.llvm.regions import buffer_bytes
 from graphc.ir.errors import VerifyError
 from graphc.passes.loop.ir import Partial
@@ -57,7 +57,9 @@ def _check_places(program: Program) -> None:
         for buffer in sorted(buffers, key=first.__getitem__):
             alive = [other for other in alive if last[other] >= first[buffer]]
             for other in alive:
-                if _overlap(program, buffer, other):
+                if _overlap(program, buffer, other) and not _written_over(
+                    program.regions[first[buffer]], buffer, other, last[other] == first[buffer]
+                ):
                     raise _error(
                         f"the memory plan puts {_name(buffer)} over {_name(other)}, which is "
                         "still in use",
@@ -67,6 +69,12 @@ def _check_places(program: Program) -> None:
             if isinstance(end, int) and isinstance(whole, int) and end > whole:
                 raise _error(f"{_name(buffer)} ends after its slot of the arena", [buffer])
             alive.append(buffer)
+
+
+def _written_over(region: Sequence[Call], result: Buffer, operand: Buffer, dies: bool) -> bool:
+    """Whether a kernel writes the result over an operand that it alone still reads."""
+    readers = [call for call in region if operand in call.reads]
+    return dies and len(readers) == 1 and (result, operand) in readers[0].over
 
 
 def _uses(program: Program) -> tuple[dict[Buffer, int], dict[Buffer, int]]:

@@ -390,7 +390,8 @@ class Kernel:
     units: how many steps the parallel loop has (1: the kernel is one chunk); unit: steps that
     belong together; `dropped` variables have been merged into others; `lane` are the variables
     that differ between lanes; `pair` = (outer, inner, inner extent) where the lanes run over two
-    variables together; `writes` are the buffers that the kernel writes.
+    variables together; `writes` are the buffers that the kernel writes; `over`: (result, operand)
+    where the result may be written over the operand.
     """
 
     name: str
@@ -406,6 +407,7 @@ class Kernel:
     kept: dict[Expr, KeptRow] = field(default_factory=dict)
     row: Affine = ZERO
     writes: list[Value | Partial] = field(default_factory=list)
+    over: tuple[tuple[Value, Value], ...] = ()
     work: float = 0.0
     points: AnyDim = 0
     point_ns: float = 0.0

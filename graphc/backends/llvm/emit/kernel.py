@@ -45,7 +45,11 @@ def print_kernel(kernel: Kernel, target: Target, sizes: Sizes) -> KernelText:
     p = Printer(kernel, target, sizes)
     block(p, kernel.body)
     p.size(kernel.scratch)  # its symbols are arguments too
-    arguments = [f"ptr noalias {name}" for name in p.buffers.values()]
+    shared = {buffer for pair in kernel.over for buffer in pair}
+    arguments = [
+        f"ptr {name}" if buffer in shared else f"ptr noalias {name}"
+        for buffer, name in p.buffers.items()
+    ]
     arguments += ["ptr noalias %S", "i64 %lo", "i64 %hi"]
     arguments += [f"i64 %s_{name}" for name in p.symbols]
     lines = [*p.prelude, *p.scopes[0].lines, "  ret void"]

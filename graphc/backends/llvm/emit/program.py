@@ -36,7 +36,8 @@ class Call:
     sizes: the i64 arguments. units: how many units of work there are, or the name of the function
     of the sizes that says so; unit: how many stay together. reads, writes: the buffers, checks
     that have to be looked at before included. work: estimated nanoseconds; where sizes are symbolic
-    they are `points` times `point_ns` at run time. blocks: the programs that it calls; status:
+    they are `points` times `point_ns` at run time. over: (result, operand) where the result may be
+    written over the operand. blocks: the programs that it calls; status:
     where it leaves the number of a check that failed in one of them.
     """
 
@@ -53,6 +54,7 @@ class Call:
     work: float = 0.0
     points: AnyDim = 0
     point_ns: float = 0.0
+    over: tuple[tuple[Buffer, Buffer], ...] = ()
     blocks: tuple[Program, ...] = ()
     status: Buffer | None = None
 
