@@ -8,6 +8,7 @@ import threading
 import weakref
 
 import pytest
+from llvmlite import binding
 
 from graphc.backends.llvm import jit, symbols
 from graphc.backends.llvm import target as targets
@@ -176,13 +177,44 @@ def test_the_host_is_known_by_its_features(monkeypatch, features, width, masked)
     assert (host.vector_bytes, host.masked_bits) == (width, masked)
 
 
+AMX = (*targets._BF16, *targets._AMX)
+
+
+@pytest.mark.parametrize(
+    "features, cpu, bf16, amx",
+    [
+        (targets._BF16, "znver4", True, False),
+        (targets._BF16, "sapphirerapids", False, False),  # pairs are slower than f32
+        (AMX, "sapphirerapids", True, True),
+        (AMX[:-1], "sapphirerapids", False, False),
+        (targets._AVX2 + targets._AVX512, "znver4", False, False),
+    ],
+)
+def test_bf16_are_multiplied_in_pairs_where_that_is_faster(monkeypatch, features, cpu, bf16, amx):
+    monkeypatch.setattr(targets.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(targets, "host_features", lambda: dict.fromkeys(features, True))
+    monkeypatch.setattr(binding, "get_host_cpu_name", lambda: cpu)
+    host = host_target.__wrapped__()
+    assert (host.has_bf16, host.has_amx) == (bf16, amx)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tiles_that_the_system_refuses_are_no_feature(monkeypatch, allowed):
+    found = {"avx512bf16": True, "amx-tile": True, "amx-bf16": True, "amx-int8": True}
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: found)
+    monkeypatch.setattr(targets, "_may_use_tiles", lambda: allowed)
+    features = targets.host_features.__wrapped__()
+    assert [features[name] for name in found] == [True, allowed, allowed, allowed]
+
+
 @pytest.mark.parametrize("machine", ["aarch64", "arm64"])
 @pytest.mark.parametrize("features", [{}, {"bf16": True, "sve": True}])
 def test_a_host_of_arm_has_the_vectors_of_neon(monkeypatch, machine, features):
     monkeypatch.setattr(targets.platform, "machine", lambda: machine)
     monkeypatch.setattr(targets, "host_features", lambda: features)
     host = host_target.__wrapped__()
-    assert "+neon" in host.features.split(",") and host.has_bf16 == bool(features)
+    assert "+neon" in host.features.split(",")
+    assert not host.has_bf16  # (there are kernels of x86 only)
     level = TARGETS["aarch64"]
     for name in ("vector_bytes", "registers", "masked_bits", "has_fma", "has_f16c", "has_rounding"):
         assert getattr(host, name) == getattr(level, name), name

@@ -6,9 +6,11 @@ is expanded by the lowering, so that no call of a C library's maths appears by s
 """
 
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from graphc.backends.llvm.settings import settings
 from graphc.ir.errors import SettingError
@@ -29,10 +31,10 @@ class Target:
     masked_bits   element widths whose masked load and store are instructions
     has_fma       multiply-add with one rounding
     has_f16c      conversion between f16 and f32
-    has_bf16      conversion from f32 to bf16
+    has_bf16      products of pairs of bf16, added up in f32, faster than those of f32 (AVX512_BF16)
     has_rounding  floor, ceil, trunc and round to even
     has_gather    loads of a vector from a vector of addresses
-    has_amx       tiles of bf16
+    has_amx       the same for tiles (AMX); has_bf16 too
     """
 
     name: str
@@ -55,6 +57,13 @@ class Target:
         return self.masked_bits == _ALL_WIDTHS
 
     @property
+    def bf16_unit(self) -> tuple[str, int]:
+        """What multiplies matrices of bf16, and at how many times the rate of f32."""
+        if self.has_amx:
+            return "amx", 16
+        return ("bf16 pairs", 2) if self.has_bf16 else ("", 1)
+
+    @property
     def arch(self) -> str:
         """The architecture: "x86_64" or "aarch64"."""
         return self.triple.partition("-")[0]
@@ -70,6 +79,17 @@ class Target:
 
 
 _LINUX_X86 = "x86_64-unknown-linux-gnu"
+_WIDE: dict[str, Any] = {
+    "triple": _LINUX_X86,
+    "cpu": "x86-64-v4",
+    "vector_bytes": 64,
+    "registers": 32,
+    "masked_bits": _ALL_WIDTHS,
+    "has_fma": True,
+    "has_f16c": True,
+    "has_rounding": True,
+    "has_gather": True,
+}
 # The levels of the x86-64 ABI prefer vectors of 256 bits by tuning; kernels write theirs out.
 TARGETS: Mapping[str, Target] = {
     target.name: target
@@ -88,18 +108,14 @@ TARGETS: Mapping[str, Target] = {
             has_rounding=True,
             has_gather=True,
         ),
+        Target("avx512", features="-prefer-256-bit", **_WIDE),
+        Target("avx512bf16", features="-prefer-256-bit,+avx512bf16", has_bf16=True, **_WIDE),
         Target(
-            "avx512",
-            _LINUX_X86,
-            "x86-64-v4",
-            "-prefer-256-bit",
-            vector_bytes=64,
-            registers=32,
-            masked_bits=_ALL_WIDTHS,
-            has_fma=True,
-            has_f16c=True,
-            has_rounding=True,
-            has_gather=True,
+            "amx",
+            features="-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16",
+            has_bf16=True,
+            has_amx=True,
+            **_WIDE,
         ),
         Target(
             "aarch64",
@@ -117,15 +133,40 @@ TARGETS: Mapping[str, Target] = {
 
 _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _AVX2 = ("avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe")
-_LEVEL_FEATURES = {"x86-64": (), "avx2": _AVX2, "avx512": _AVX2 + _AVX512}
+_BF16 = (*_AVX2, *_AVX512, "avx512bf16")
+_AMX = ("amx-tile", "amx-bf16")
+_LEVEL_FEATURES = {
+    "x86-64": (),
+    "avx2": _AVX2,
+    "avx512": _AVX2 + _AVX512,
+    "avx512bf16": _BF16,
+    "amx": _BF16 + _AMX,
+}
+# arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), as a system call of x86-64
+_ASK_FOR_TILES = (158, 0x1023, 18)
 
 
 @cache
 def host_features() -> Mapping[str, bool]:
-    """The features of this machine's processor, by LLVM's names."""
+    """The features of this machine's processor that this process may use, by LLVM's names."""
     from llvmlite import binding
 
-    return dict(binding.get_host_cpu_features())
+    features = dict(binding.get_host_cpu_features())
+    if features.get("amx-tile") and not _may_use_tiles():
+        features |= {name: False for name in features if name.startswith("amx-")}
+    return features
+
+
+def _may_use_tiles() -> bool:
+    """Whether Linux lets this process and its threads use AMX, which it does on request only.
+
+    A child that is forked may too.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    return ctypes.CDLL(None).syscall(*map(ctypes.c_long, _ASK_FOR_TILES)) == 0
 
 
 @cache
@@ -148,7 +189,6 @@ def host_target() -> Target:
             registers=32,
             has_fma=True,
             has_f16c=True,
-            has_bf16=features.get("bf16", False),
             has_rounding=True,
         )
     if machine not in ("x86_64", "amd64"):
@@ -156,6 +196,9 @@ def host_target() -> Target:
     if features.get("amx-bf16") and not features.get("amx-fp16"):
         cpu = "sapphirerapids"  # virtual machines report an older model
     avx512 = all(features.get(name) for name in _AVX512)
+    bf16 = all(features.get(name) for name in _BF16)
+    # Intel's take two cycles for a vector of pairs, so f32 are faster (seen on Sapphire Rapids).
+    amx = bf16 and all(features.get(name) for name in _AMX)
     avx2 = all(features.get(name) for name in _AVX2)
     return Target(
         "host",
@@ -167,10 +210,10 @@ def host_target() -> Target:
         masked_bits=_ALL_WIDTHS if avx512 else (32, 64) if avx2 else (),
         has_fma=bool(features.get("fma")),
         has_f16c=bool(features.get("f16c")),
-        has_bf16=avx512 and bool(features.get("avx512bf16")),
+        has_bf16=amx or (bf16 and cpu.startswith("znver")),
         has_rounding=bool(features.get("sse4.1")),
         has_gather=avx2,
-        has_amx=avx512 and bool(features.get("amx-bf16")),
+        has_amx=amx,
     )
 
 

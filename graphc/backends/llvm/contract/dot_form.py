@@ -7,11 +7,12 @@ k, added by a fixed tree, whatever the tile and whichever operand is which.
 
 from collections.abc import Mapping, Sequence
 
-from graphc.backends.llvm.contract.element import Element
+from graphc.backends.llvm.contract.element import PAIR, Element
 from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.gemm_schedule import tile_cost
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
 from graphc.backends.llvm.contract.packing import shuffle
+from graphc.backends.llvm.contract.pairs import sum_vector
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
@@ -43,7 +44,7 @@ def dot_tile(target: Target, few: int | None, many: int | None) -> tuple[int, in
 def dot_function(
     builder: KernelBuilder,
     target: Target,
-    of: Element,
+    stored: Element,
     shape: tuple[int, int],
     strides: Mapping[str, int | None],
 ) -> Subroutine:
@@ -56,8 +57,10 @@ def dot_function(
     rows, columns = shape
     routine = Subroutine(("a", "b", "c"), {**strides, "rows": None, "columns": None})
     emitter, values = routine.emitter, routine.values
-    vector = Vector(emitter, of, target)
-    lanes, k = vector.lanes, values["k"]
+    pairs = stored.is_half
+    vector = sum_vector(emitter, PAIR if pairs else stored, target)
+    of_operands, of_pairs = Vector(emitter, stored, target), Vector(emitter, PAIR, target)
+    lanes, k = of_operands.lanes, values["k"]
 
     def clipped(count: int, exist: Index) -> list[Index]:
         last = emitter.sub(exist, 1)
@@ -65,17 +68,24 @@ def dot_function(
 
     at_rows = clipped(rows, values["rows"])
     at_columns = clipped(columns, values["columns"])
-    a_starts = [vector.address("%a", emitter.mul(row, values["a_row"])) for row in at_rows]
-    b_starts = [vector.address("%b", emitter.mul(at, values["b_row"])) for at in at_columns]
+    a_starts = [of_operands.address("%a", emitter.mul(row, values["a_row"])) for row in at_rows]
+    b_starts = [of_operands.address("%b", emitter.mul(at, values["b_row"])) for at in at_columns]
+
+    def load(start: str, at: Index, mask: str | None) -> str:
+        value = of_operands.load(of_operands.address(start, at), mask)
+        if not pairs:
+            return value
+        return emitter.value(f"bitcast {of_operands.type} {value} to {of_pairs.type}")
+
+    multiply_add = of_pairs.multiply_add if pairs else vector.multiply_add
 
     def step(at: Index, sums: Sequence[str], mask: str | None = None) -> list[str]:
-        right = [vector.load(vector.address(start, at), mask) for start in b_starts]
+        right = [load(start, at, mask) for start in b_starts]
         result = []
         for row, start in enumerate(a_starts):
-            left = vector.load(vector.address(start, at), mask)
+            left = load(start, at, mask)
             for column, value in enumerate(right):
-                total = sums[row * columns + column]
-                result.append(vector.multiply_add(left, value, total))
+                result.append(multiply_add(left, value, sums[row * columns + column]))
         return result
 
     full = emitter.round_down(k, lanes)
@@ -83,19 +93,20 @@ def dot_function(
     sums: Sequence[str] = emitter.loop(0, full, lanes, step, start)
     rest = emitter.sub(k, full)
     if rest != 0:
-        sums = step(full, sums, vector.mask(rest))
+        sums = step(full, sums, of_operands.mask(rest))
     if values["c_column"] == 1:
         runs = [list(sums[row * columns :][:columns]) for row in range(rows)]
-        _store(vector, runs, (at_rows, at_columns), values["c_row"], (values, shape))
+        _store(vector, stored, runs, (at_rows, at_columns), values["c_row"], (values, shape))
     else:
         runs = [list(sums[column::columns]) for column in range(columns)]
-        _store(vector, runs, (at_columns, at_rows), values["c_column"], (values, shape))
+        _store(vector, stored, runs, (at_columns, at_rows), values["c_column"], (values, shape))
     routine.define(builder, f"dot{rows}x{columns}")
     return routine
 
 
 def _store(
     vector: Vector,
+    stored: Element,
     runs: Sequence[Sequence[str]],
     places: tuple[Sequence[Index], Sequence[Index]],
     stride: Index,
@@ -106,7 +117,8 @@ def _store(
     places  of the runs, `stride` apart, and within a run
     exist   the counts, and how many of each a whole tile has
     """
-    emitter, of = vector.emitter, vector.element
+    emitter = vector.emitter
+    of_results = Vector(emitter, stored, vector.target, vector.lanes)
     # Runs in pieces, as many pieces together as one vector holds.
     pieces = [
         (run, first, values[first : first + vector.lanes])
@@ -114,29 +126,32 @@ def _store(
         for first in range(0, len(values), vector.lanes)
     ]
     groups = max(1, vector.lanes // len(pieces[0][2]))
-    stored = []
+    ready = []
     for start in range(0, len(pieces), groups):
         together = pieces[start : start + groups]
         total = lane_sums(vector, [value for *_, values in together for value in values])
+        if stored.is_half:
+            total = vector.narrow(total, stored)
         lane = 0
         for run, first, values in together:
-            stored.append((run, first, len(values), total, lane))
+            ready.append((run, first, len(values), total, lane))
             lane += len(values)
-    starts = [vector.address("%c", emitter.mul(place, stride)) for place in places[0]]
+    starts = [of_results.address("%c", emitter.mul(place, stride)) for place in places[0]]
 
     def whole() -> None:
-        for run, first, count, total, lane in stored:
+        for run, first, count, total, lane in ready:
             kept = ", ".join(f"i32 {at}" for at in range(lane, lane + count))
-            both = f"{vector.type} {total}, {vector.type} poison"
+            both = f"{of_results.type} {total}, {of_results.type} poison"
             part = emitter.value(f"shufflevector {both}, <{count} x i32> <{kept}>")
-            into = vector.address(starts[run], first)
-            emitter.store(f"<{count} x {of.llvm}>", part, into, of.bytes)
+            into = of_results.address(starts[run], first)
+            emitter.store(f"<{count} x {stored.llvm}>", part, into, stored.bytes)
 
     def single() -> None:
-        for run, first, count, total, lane in stored:
+        for run, first, count, total, lane in ready:
             for at in range(count):
-                one = emitter.value(f"extractelement {vector.type} {total}, i64 {lane + at}")
-                vector.store_scalar(one, vector.address(starts[run], places[1][first + at]))
+                one = emitter.value(f"extractelement {of_results.type} {total}, i64 {lane + at}")
+                into = of_results.address(starts[run], places[1][first + at])
+                of_results.store_scalar(one, into)
 
     counts, (rows, columns) = exist
     all_rows = emitter.compare("sge", counts["rows"], rows)

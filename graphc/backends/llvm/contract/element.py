@@ -29,8 +29,8 @@ class Element:
 
     @property
     def accumulator(self) -> "Element":
-        """The element type of sums: f32 for the halves, else the type itself."""
-        return ELEMENTS["f32"] if self.is_half else self
+        """The element type of sums: f32 for the halves and their pairs, else the type itself."""
+        return ELEMENTS["f32"] if self.is_half or self is PAIR else self
 
     @property
     def is_half(self) -> bool:
@@ -51,6 +51,9 @@ ELEMENTS = {
         Element("u8", "i8", 1, False),
     )
 }
+# Two bf16 that are neighbours along k, as processors that multiply these read them: the first in
+# the low half.
+PAIR = Element("pair of bf16", "i32", 4, False)
 
 
 def element(dtype: str) -> Element:

@@ -27,7 +27,7 @@ def finisher(
         names += ["batch", "row", "column"]
     routine = Subroutine(("source", "out", *extra), dict.fromkeys(names), may_alias=True)
     emitter, values = routine.emitter, routine.values
-    vector = Vector(emitter, like.element, like.target, like.lanes)
+    vector = like.on(emitter)
     arguments = tuple(f"%{name}" for name in extra)
 
     def one_row(step: Index, _carried: Sequence[str]) -> None:

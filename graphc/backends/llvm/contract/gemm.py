@@ -7,6 +7,7 @@ range by block of columns, so that a block of B is packed once for all rows of t
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from graphc.backends.llvm.contract.amx_tile import configure, release
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.finish import finisher
@@ -153,9 +154,9 @@ class _GemmKernel(GemmState):
         emitter, schedule, row = self.entry, self.schedule, place[2]
 
         def k_block(k: Index, _carried: Sequence[str]) -> None:
-            count = emitter.minimum(schedule.k_block, emitter.sub(self.k, k))
-            if isinstance(self.k, int) and self.k <= schedule.k_block:
-                count = self.k
+            count = emitter.minimum(schedule.k_block, emitter.sub(self.steps, k))
+            if isinstance(self.steps, int) and self.steps <= schedule.k_block:
+                count = self.steps
             block = GemmBlock(self, place, width, (k, count))
             if schedule.pack_b:
                 block.pack_b()
@@ -164,8 +165,12 @@ class _GemmKernel(GemmState):
             else:
                 block.panels(row, row_end)
 
+        if self.amx:
+            configure(emitter, self.builder, schedule.rows)
         # At least one block, so that a product over nothing is zero.
-        emitter.loop(0, emitter.maximum(self.k, 1), schedule.k_block, k_block)
+        emitter.loop(0, emitter.maximum(self.steps, 1), schedule.k_block, k_block)
+        if self.amx:
+            release(emitter)
 
     def _dot_block(self, batch: Index, column: Index, row: Index, row_end: Index) -> None:
         """The same region by sums across lanes."""
@@ -181,10 +186,10 @@ class _GemmKernel(GemmState):
         """Sums of a turned product from scratch into the output, whose columns are their rows."""
         emitter, vector = self.entry, self.vector
         batch, row, column = origin
-        transpose = transposer(self.builder, vector, self.sums, exact=True)
+        transpose = transposer(self.builder, vector, self.sums, into=self.stored, exact=True)
         side = transpose_lanes(vector)
         at_row = emitter.add(emitter.mul(batch, self.n), column)
-        out = vector.address("%out", emitter.add(emitter.mul(at_row, self.m), row))
+        out = vector.address("%out", emitter.add(emitter.mul(at_row, self.m), row), self.stored)
 
         def some(at: Index, _carried: Sequence[str]) -> None:
             counts: dict[str, Index] = {
@@ -194,7 +199,7 @@ class _GemmKernel(GemmState):
                 "to_stride": self.m,
             }
             here = vector.address(self.scratch("c"), emitter.mul(at, self.c_row))
-            transpose.call(emitter, (here, vector.address(out, at)), counts)
+            transpose.call(emitter, (here, vector.address(out, at, self.stored)), counts)
 
         emitter.loop(0, extent[0], side, some)
         if self.epilogue:

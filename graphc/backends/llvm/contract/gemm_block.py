@@ -3,16 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from graphc.backends.llvm.contract.element import PAIR
 from graphc.backends.llvm.contract.emitter import Index
-from graphc.backends.llvm.contract.gemm_schedule import REST_ROWS
 from graphc.backends.llvm.contract.gemm_state import GemmState
 from graphc.backends.llvm.contract.gemm_tile import TileShape
+from graphc.backends.llvm.contract.kernel import Subroutine
 from graphc.backends.llvm.contract.packing import (
     column_copier,
     row_copier,
     transpose_lanes,
     transposer,
 )
+from graphc.backends.llvm.contract.pairs import pair_columns, pair_rows, pair_tail
+from graphc.backends.llvm.contract.vector import Vector
 
 # (vectors of a panel, the columns that exist in it: None for all)
 PanelShape = tuple[int, int | str | None]
@@ -48,7 +51,7 @@ class GemmBlock:
         place    (batch, column, row) where the block of columns starts; rows of a block in
                  scratch are counted from there
         columns  how many columns
-        k        (the first, how many)
+        k        (the first, how many), in packed elements
         """
         self.gemm, self.emitter, self.vector = gemm, gemm.entry, gemm.vector
         self.batch, self.column, self.first_row = place
@@ -57,11 +60,15 @@ class GemmBlock:
         batch, column = self.batch, self.column
         emitter, problem, stored = self.emitter, gemm.problem, gemm.stored
         m, n, depth = gemm.m, gemm.n, gemm.k
-        a_at = emitter.mul(self.k, m) if problem.transpose_a else self.k
-        b_row, b_column = (column, self.k) if problem.transpose_b else (self.k, column)
+        at_k = emitter.mul(self.k, gemm.each)
+        self.depth = self.count  # of k, as stored
+        if gemm.pairs:
+            self.depth = emitter.minimum(emitter.mul(self.count, 2), emitter.sub(depth, at_k))
+        a_at = emitter.mul(at_k, m) if problem.transpose_a else at_k
+        b_row, b_column = (column, at_k) if problem.transpose_b else (at_k, column)
         b_at = emitter.add(emitter.mul(b_row, depth if problem.transpose_b else n), b_column)
         if problem.panel:
-            b_at = emitter.add(emitter.mul(column, depth), emitter.mul(self.k, problem.panel))
+            b_at = emitter.add(emitter.mul(column, depth), emitter.mul(at_k, problem.panel))
         if problem.a_batched:
             a_at = emitter.add(a_at, emitter.mul(batch, emitter.mul(m, depth)))
         if problem.b_batched:
@@ -72,10 +79,10 @@ class GemmBlock:
             self.c = gemm.scratch("c")
         else:
             c_at = emitter.add(emitter.mul(batch, emitter.mul(m, n)), column)
-            self.c = self.vector.address("%out", c_at)
+            self.c = self.vector.address("%out", c_at, stored)
             self.first_row = 0
         if gemm.blocked:
-            more = emitter.less(emitter.add(self.k, gemm.schedule.k_block), depth)
+            more = emitter.less(emitter.add(self.k, gemm.schedule.k_block), gemm.steps)
             self._first = self._flag(emitter.less(self.k, 1))
             self._last = emitter.sub(1, self._flag(more))
         self.packed_a, self.packed_b = gemm.scratch("a"), gemm.scratch("b")
@@ -107,7 +114,7 @@ class GemmBlock:
     def pack_b(self) -> None:
         emitter, gemm, vector = self.emitter, self.gemm, self.vector
         if gemm.problem.transpose_b:
-            transpose = transposer(gemm.builder, vector, gemm.stored)
+            transpose = self._transposer()
             side = transpose_lanes(vector)
 
         def panel(at: Index, shape: PanelShape) -> None:
@@ -115,12 +122,9 @@ class GemmBlock:
             there = vector.address(self.packed_b, emitter.mul(at, gemm.schedule.k_block))
             columns = self._existing(at, shape)
             if not gemm.problem.transpose_b:
-                known = columns if isinstance(columns, int) else None
-                copier = column_copier(gemm.builder, vector, gemm.stored, known, vectors)
-                counts: dict[str, Index] = {"columns": columns, "count": self.count}
-                counts |= {"from_stride": gemm.n, "to_stride": gemm.columns}
                 source = vector.address(self.b, at, gemm.stored)
-                copier.call(emitter, (source, there), counts)
+                strides = gemm.n, gemm.columns
+                self._copy_columns((source, there), columns, vectors, strides)
                 return
 
             def group(first: Index, _carried: Sequence[str]) -> None:
@@ -133,15 +137,52 @@ class GemmBlock:
                     ),
                     {
                         "rows": emitter.minimum(emitter.sub(columns, first), side),
-                        "count": self.count,
+                        "count": emitter.floor_div(self.depth, gemm.each),
                         "from_stride": gemm.k,
                         "to_stride": gemm.columns,
                     },
                 )
 
             emitter.loop(0, columns, side, group)
+            if gemm.pairs and not self._whole:
+                counts: dict[str, Index] = {"rows": columns, "depth": self.depth}
+                counts |= {"count": self.count, "from_stride": gemm.k, "to_stride": gemm.columns}
+                tail = pair_tail(gemm.builder, gemm.target, vectors)
+                source = vector.address(self.b, emitter.mul(at, gemm.k), gemm.stored)
+                tail.call(emitter, (source, there), counts)
 
         self.columns(panel)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether pairs are all there is along k."""
+        return isinstance(self.gemm.k, int) and self.gemm.k == self.gemm.steps * self.gemm.each
+
+    def _transposer(self) -> Subroutine:
+        """Of the stored matrix, for the whole pairs of its rows if there are pairs."""
+        gemm = self.gemm
+        if not gemm.pairs:
+            return transposer(gemm.builder, self.vector, gemm.stored)
+        of_pairs = Vector(self.emitter, PAIR, gemm.target)
+        return transposer(gemm.builder, of_pairs, PAIR, strides=gemm.stored)
+
+    def _copy_columns(
+        self,
+        pointers: tuple[str, str],
+        columns: Index,
+        vectors: int,
+        strides: tuple[Index, Index],
+    ) -> None:
+        """Copy some columns of the rows of k of a stored matrix to packed rows of vectors."""
+        gemm = self.gemm
+        known = columns if isinstance(columns, int) else None
+        counts: dict[str, Index] = {"columns": columns, "count": self.count, "rows": self.depth}
+        counts |= {"from_stride": strides[0], "to_stride": strides[1]}
+        if gemm.pairs:
+            copier = pair_columns(gemm.builder, gemm.target, known, vectors)
+        else:
+            copier = column_copier(gemm.builder, self.vector, gemm.stored, known, vectors)
+        copier.call(self.emitter, pointers, counts)
 
     def _existing(self, at: Index, shape: PanelShape) -> Index:
         """How many columns of the panel exist."""
@@ -181,7 +222,7 @@ class GemmBlock:
         span = emitter.sub(row_end, row)
         full_end = emitter.add(row, emitter.round_down(span, rows))
         emitter.loop(row, full_end, rows, lambda at, _none: body(_Rows(at, rows, rows, 0)))
-        step = min(REST_ROWS, rows)
+        step = self.gemm.rest_rows
 
         def some(at: Index, _carried: Sequence[str]) -> None:
             count = emitter.minimum(emitter.sub(row_end, at), step)
@@ -197,26 +238,41 @@ class GemmBlock:
         if not gemm.schedule.pack_a:
             return source
         if not gemm.problem.transpose_a:
-            counts = {
-                "rows": rows.count,
-                "count": self.count,
-                "from_stride": gemm.k,
-                "to_stride": gemm.a_panel_row,
-            }
-            copier = row_copier(gemm.builder, vector, gemm.stored)
+            counts: dict[str, Index] = {"rows": rows.count, "count": self.count}
+            counts |= {"depth": self.depth, "from_stride": gemm.k, "to_stride": gemm.a_panel_row}
+            if gemm.pairs:
+                copier = pair_rows(gemm.builder, gemm.target)
+            else:
+                copier = row_copier(gemm.builder, vector, gemm.stored)
             copier.call(emitter, (source, self.packed_a), counts)
             return self.packed_a
 
         def pack(exist: Index) -> None:
-            known = exist if isinstance(exist, int) else None
             vectors = -(-rows.tile // vector.lanes)
-            copier = column_copier(gemm.builder, vector, gemm.stored, known, vectors)
-            counts: dict[str, Index] = {"columns": exist, "count": self.count}
-            counts |= {"from_stride": gemm.m, "to_stride": gemm.a_panel_k}
-            copier.call(emitter, (source, self.packed_a), counts)
+            if gemm.amx:
+                self._turn_a(source, exist, vectors * vector.lanes)
+                return
+            strides = gemm.m, gemm.a_panel_k
+            self._copy_columns((source, self.packed_a), exist, vectors, strides)
 
         self._by_rows(rows, pack)
         return self.packed_a
+
+    def _turn_a(self, source: str, rows: Index, width: int) -> None:
+        """Rows of a transposed A in pairs: first [k / 2, width], then turned."""
+        emitter, gemm = self.emitter, self.gemm
+        of_pairs = Vector(emitter, PAIR, gemm.target)
+        copy = of_pairs.address(self.packed_a, gemm.a_turned)
+        self._copy_columns((source, copy), rows, width // of_pairs.lanes, (gemm.m, width))
+        transpose, side = transposer(gemm.builder, of_pairs, PAIR), transpose_lanes(of_pairs)
+
+        def group(at: Index, _carried: Sequence[str]) -> None:
+            here = of_pairs.address(copy, emitter.mul(at, width))
+            counts: dict[str, Index] = {"rows": side, "count": rows}
+            counts |= {"from_stride": width, "to_stride": gemm.a_panel_row}
+            transpose.call(emitter, (here, of_pairs.address(self.packed_a, at)), counts)
+
+        emitter.loop(0, self.count, side, group)
 
     def _by_rows(self, rows: "_Rows", body: Callable[[Index], None]) -> None:
         """body(rows that exist), written once for each number that is known."""
@@ -234,10 +290,11 @@ class GemmBlock:
         else:
             b = vector.address(self.b, self._column_of_b(column), gemm.stored)
         row = emitter.sub(rows.at, self.first_row)
-        c = vector.address(self.c, emitter.add(emitter.mul(row, gemm.c_row), column))
+        c_at = emitter.add(emitter.mul(row, gemm.c_row), column)
+        c = vector.address(self.c, c_at, gemm.sums if gemm.apart else gemm.stored)
         indices: dict[str, Index] = {
             "k": self.count,
-            "a_row": gemm.k,
+            "a_row": emitter.floor_div(gemm.k, gemm.each),
             "a_k": gemm.m,
             "b_k": gemm.n,
             "c_row": gemm.c_row,
@@ -251,6 +308,8 @@ class GemmBlock:
             indices["column"] = emitter.add(self.column, column)
         extra = gemm.extra if gemm.tile_epilogue else ()
         pointers = (a, b, c, *(f"%{name}" for name in extra))
+        if gemm.amx:
+            pointers = (a, b, c, gemm.scratch("tile"))
 
         def call(count: Index) -> None:
             known = count if isinstance(count, int) else rows.tile

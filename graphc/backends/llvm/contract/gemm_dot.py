@@ -28,17 +28,18 @@ def dot_region(
     a_at, b_at, c_at = row, column, emitter.add(emitter.mul(row, gemm.n), column)
     if problem.a_batched:
         a_at = emitter.add(a_at, emitter.mul(batch, gemm.m))
-    a = vector.address("%a", emitter.mul(a_at, gemm.k))
+    a = vector.address("%a", emitter.mul(a_at, gemm.k), gemm.stored)
     if problem.transpose_b:
         if problem.b_batched:
             b_at = emitter.add(b_at, emitter.mul(batch, gemm.n))
-        b, b_row = vector.address("%b", emitter.mul(b_at, gemm.k)), gemm.k
+        b, b_row = vector.address("%b", emitter.mul(b_at, gemm.k), gemm.stored), gemm.k
     else:
         if problem.b_batched:
             b_at = emitter.add(b_at, emitter.mul(batch, emitter.mul(gemm.k, gemm.n)))
-        b, b_row = _along_k(gemm, vector.address("%b", b_at), width), gemm.dot_row
+        b = vector.address("%b", b_at, gemm.stored)
+        b, b_row = (b, 1) if gemm.pairs else (_along_k(gemm, b, width), gemm.dot_row)
     c_at = emitter.add(c_at, emitter.mul(batch, emitter.mul(gemm.m, gemm.n)))
-    c = vector.address("%out", c_at)
+    c = vector.address("%out", c_at, gemm.stored)
     a_side, b_side = (a, gemm.k, height, gemm.n), (b, b_row, width, 1)
     swapped = by_columns(problem)
     few, many = (b_side, a_side) if swapped else (a_side, b_side)
@@ -57,15 +58,15 @@ def _tiles(gemm: GemmState, shape: tuple[int, int], few: Side, many: Side, c: st
     counts: dict[str, Index] = {"k": gemm.k, "a_row": few[1], "b_row": many[1]}
     counts |= {"c_row": few[3], "c_column": many[3]}
     strides = {name: size if isinstance(size, int) else None for name, size in counts.items()}
-    dot = dot_function(gemm.builder, gemm.target, gemm.sums, (rows, columns), strides)
+    dot = dot_function(gemm.builder, gemm.target, gemm.stored, (rows, columns), strides)
 
     def panel(at_many: Index, _carried: Sequence[str]) -> None:
         def tile(at_few: Index, _none: Sequence[str]) -> None:
             at = emitter.add(emitter.mul(at_few, few[3]), emitter.mul(at_many, many[3]))
             pointers = (
-                vector.address(few[0], emitter.mul(at_few, few[1])),
-                vector.address(many[0], emitter.mul(at_many, many[1])),
-                vector.address(c, at),
+                vector.address(few[0], emitter.mul(at_few, few[1]), gemm.stored),
+                vector.address(many[0], emitter.mul(at_many, many[1]), gemm.stored),
+                vector.address(c, at, gemm.stored),
             )
             exist: dict[str, Index] = {
                 "rows": emitter.sub(few[2], at_few),

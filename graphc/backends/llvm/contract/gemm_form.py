@@ -1,6 +1,8 @@
 """Which form a matrix product takes: decided by its sizes, its layouts and the target alone.
 
 chain  each element is one chain of multiply-adds in the order of k, columns in lanes
+pairs  the same of bf16 where the processor multiplies pairs of them: a chain of pairs, or with AMX
+       of sums over 32 of k
 dot    lanes along k: `lanes` chains an element, added by a tree (`dot_form.py`)
 
 The chain wastes what a tile has too many of columns, and must transpose a B that runs along k;
@@ -17,6 +19,9 @@ from graphc.backends.llvm.target import Target
 # these, transposing while packing costs less than the sums across lanes.
 DOT_LIMITS = ((4, 32), (8, 64), (24, 256))
 DOT_FEW = DOT_LIMITS[-1][0]
+# The same of bf16 in pairs; without and with AMX, whose tiles cost less from two rows on.
+PAIR_LIMITS = ((4, 64), (16, 256), (24, 512))
+AMX_LIMITS = ((1, 32),)
 # Elements of a B that is transposed for the dot form, all of it at once.
 DOT_PACKED = 1 << 17
 # Most columns, and least rows and k, of a product that is computed transposed; the last where
@@ -25,6 +30,8 @@ TURNED_COLUMNS = 24
 TURNED_ROWS = 64
 TURNED_K = 64
 TURNED_LONG_K = 512
+# Most rows of a product of bf16 that AMX computes transposed; fewer for a short k.
+TURNED_PAIRS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,11 @@ class GemmProblem:
         return f"%{name}" if known is None else known
 
 
+def in_pairs(problem: GemmProblem, target: Target) -> bool:
+    """Whether bf16 are multiplied as they are, two of k at once (`pairs.py`)."""
+    return problem.dtype == "bf16" and target.has_bf16
+
+
 def is_turned(problem: GemmProblem, target: Target) -> bool:
     """Whether out^T = B^T A^T is computed, its rows in lanes: for one column, and for few.
 
@@ -66,12 +78,24 @@ def is_turned(problem: GemmProblem, target: Target) -> bool:
     they fill no whole vectors or the sums are long.
     """
     m, n, k, of = problem.m, problem.n, problem.k, element(problem.dtype)
+    if in_pairs(problem, target):
+        return _turns_pairs(problem, target)
     if not of.floating or n == 1:
         return of.floating
     if m is None or n is None or not problem.transpose_a or problem.panel:
         return False
     least_k = TURNED_K if n % target.lanes(of.bits) else TURNED_LONG_K
     return 1 < n <= TURNED_COLUMNS and m >= TURNED_ROWS and (k is None or k >= least_k)
+
+
+def _turns_pairs(problem: GemmProblem, target: Target) -> bool:
+    """Whether to pack a small A and turn the result costs less than to pack a B that runs along k:
+    for AMX, which reads that B as it is."""
+    m, n, k = problem.m, problem.n, problem.k
+    if m is None or n is None or k is None or problem.transpose_a or not problem.transpose_b:
+        return False
+    few = m <= min(n, TURNED_PAIRS, 16 + k // 16)
+    return few and target.has_amx and not may_serve(problem, target)
 
 
 def turn(problem: GemmProblem) -> GemmProblem:
@@ -94,20 +118,23 @@ def dot_serves(emitter: Emitter, problem: GemmProblem, target: Target) -> bool |
     column, or it is transposed first: then so many rows use it that the lanes which the chain
     would waste on a part of a vector are worth two turns of all of B.
     """
-    of = element(problem.dtype)
-    if problem.transpose_a or not of.floating or problem.panel:
+    of, pairs = element(problem.dtype), in_pairs(problem, target)
+    if problem.transpose_a or not (of.floating or pairs) or problem.panel:
         return False
     m, n, k = (problem.size(name) for name in ("m", "n", "k"))
+    limits = (AMX_LIMITS if target.has_amx else PAIR_LIMITS) if pairs else DOT_LIMITS
 
     def few(count: Index) -> bool | str:
         found: bool | str = False
-        for most, least_k in DOT_LIMITS:
+        for most, least_k in limits:
             both = _both(emitter, emitter.less(count, most + 1), emitter.less(least_k - 1, k))
             found = _either(emitter, found, both)
         return found
 
     if problem.transpose_b:
         return _either(emitter, few(m), few(n))
+    if pairs:
+        return _both(emitter, few(n), emitter.less(n, 2))
     lanes = target.lanes(of.bits)
     wasted = emitter.sub(emitter.mul(emitter.ceil_div(n, lanes), lanes), n)
     worth = emitter.less(emitter.mul(n, 2 * lanes), emitter.add(emitter.mul(m, wasted), 1))

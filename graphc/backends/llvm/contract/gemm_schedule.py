@@ -5,16 +5,18 @@ the problem's sizes and the target.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.gemm_form import (
     DOT_FEW,
     GemmProblem,
+    in_pairs,
     is_turned,
     may_serve,
     turn,
 )
+from graphc.backends.llvm.contract.pairs import pair_step
 from graphc.backends.llvm.target import Target
 from graphc.passes.products import MOST_PANEL, PANEL_STEP
 
@@ -170,8 +172,11 @@ def _even(size: int | None, block: int) -> int:
 def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     """The schedule for a problem, from measurements on AVX-512 processors.
 
-    That of the turned problem, where it is turned.
+    That of the turned problem, where it is turned. Where bf16 are multiplied in pairs, k_block
+    counts pairs.
     """
+    if in_pairs(problem, target):
+        return _schedule_pairs(problem, target)
     dot = may_serve(problem, target)
     problem = turn(problem) if is_turned(problem, target) else problem
     stored = element(problem.dtype)
@@ -217,6 +222,42 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         pack_b,
         columns_first=not (pack_a or pack_b) and (few_rows or not (stays or streamed)),
     )
+
+
+def _schedule_pairs(problem: GemmProblem, target: Target) -> GemmSchedule:
+    """As for f32 and half of k, but that B is always packed, and A where its rows are no pairs."""
+    dot = may_serve(problem, target)
+    problem = turn(problem) if is_turned(problem, target) else problem
+    step, k, m = pair_step(target), problem.k, problem.m
+    steps = None if k is None else -(-k // step) * (step // 2)
+    like = replace(problem, dtype="f32", k=steps)
+    in_place = k is not None and k % step == 0 and not problem.transpose_a
+    lanes = target.lanes(32)
+    rows, vectors = _choose_tile(like if in_place else replace(like, k=None), target, lanes)
+    few_rows = m is not None and m <= FEW_ROWS and not problem.panel
+    if few_rows:
+        rows, vectors = _wide_tile(m or 0, problem.n, vectors, target, lanes)
+    if target.has_amx:
+        rows, vectors = _amx_tile(m, problem.n, problem.panel)
+    columns = vectors * lanes
+    most_k = SYMBOLIC_K if steps is None else PACKED_BYTES // (4 * columns)
+    k_block = -(-_even(steps, most_k) // (step // 2)) * (step // 2)
+    # Tiles of AMX are read as fast from lines that drive each other out of the first cache.
+    crowded = not target.has_amx and _packs_a(like, rows, columns, k_block)
+    pack_a = not in_place or crowded
+    blocks = _dot_blocks(problem)
+    if not dot:
+        blocks = _blocks(like, (rows, max(columns, problem.panel), k_block), pack_b=True)
+    return GemmSchedule(rows, vectors, k_block, *blocks, pack_a, not problem.panel, False)
+
+
+def _amx_tile(m: int | None, n: int | None, panel: int) -> tuple[int, int]:
+    """The tile of four registers of sums: as square as rows and columns allow."""
+    rows = 32 if m is None else min(max(m, 1), 32)
+    vectors = 4 if rows <= 16 else 2
+    if panel:
+        vectors = math.gcd(vectors, panel // 16)
+    return rows, vectors if n is None else max(1, min(vectors, -(-n // 16)))
 
 
 def _bytes_of_b(problem: GemmProblem) -> int:

@@ -1,19 +1,21 @@
 """What the parts of a matrix product's emission share."""
 
-from graphc.backends.llvm.contract.element import element
+from graphc.backends.llvm.contract.amx_tile import SIDE, amx_function
+from graphc.backends.llvm.contract.element import PAIR, element
 from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.gemm_form import (
     DOT_FEW,
     DOT_PACKED,
     GemmProblem,
     dot_serves,
+    in_pairs,
     is_turned,
     turn,
 )
-from graphc.backends.llvm.contract.gemm_schedule import GemmSchedule
+from graphc.backends.llvm.contract.gemm_schedule import REST_ROWS, GemmSchedule
 from graphc.backends.llvm.contract.gemm_tile import TileContext, TileShape, tile_function
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine, entry_emitter
-from graphc.backends.llvm.contract.vector import Vector
+from graphc.backends.llvm.contract.pairs import pair_step, sum_vector
 from graphc.backends.llvm.target import Target
 
 
@@ -40,21 +42,34 @@ class GemmState:
         self.entry = entry_emitter((*first, "out", *self.extra), self.sizes)
         self.operands = (*(("b", "a") if b_first else ("a", "b")), "out", *self.extra)
         self.dot = dot_serves(self.entry, problem, target)
-        self.vector = Vector(self.entry, self.sums, target)
+        # What is packed, and how much of k an element of it holds.
+        self.pairs = in_pairs(problem, target)
+        self.packed = PAIR if self.pairs else self.sums
+        self.each = 2 if self.pairs else 1
+        self.amx = self.pairs and target.has_amx
+        self.vector = sum_vector(self.entry, self.packed, target)
         names = ("m", "n", "k", "batch")
         self.m, self.n, self.k, self.batch = (problem.size(name) for name in names)
         if self.turned:
             self.m, self.n, problem = self.n, self.m, turn(problem)
         self.problem = problem
+        self.steps = self.k  # in packed elements
+        if self.pairs:
+            step = pair_step(target)
+            self.steps = self.entry.mul(self.entry.ceil_div(self.k, step), step // 2)
         lanes = self.vector.lanes
         self.columns = schedule.vectors * lanes
-        if problem.transpose_a:
+        if problem.transpose_a and not self.amx:
             self.a_panel_row, self.a_panel_k = 1, -(-schedule.rows // lanes) * lanes
             panel = self.a_panel_k * schedule.k_block
         else:
             # The last 16 elements keep rows from sharing one set of the first cache.
             self.a_panel_row, self.a_panel_k = -(-schedule.k_block // 16) * 16 + 16, 1
             panel = self.a_panel_row * schedule.rows
+        # AMX has its rows along k always: they are turned from a copy in pairs.
+        self.a_turned = panel
+        if problem.transpose_a and self.amx:
+            panel += schedule.k_block * -(-schedule.rows // lanes) * lanes
         self.a_panel = panel if schedule.pack_a else 0
         self.b_panel = schedule.k_block * self.columns
         block = (
@@ -68,20 +83,22 @@ class GemmState:
         self.dot_row = self.entry.add(self.k, 16)
         if self.dot is True:
             self.a_panel = self.b_block = 0
-        if self.dot is not False and not problem.transpose_b:
+        if self.dot is not False and not (problem.transpose_b or self.pairs):
             most = DOT_PACKED + DOT_FEW * 16
             if isinstance(self.dot_row, int) and problem.n is not None:
                 most = problem.n * self.dot_row
             self.b_block = max(self.b_block, most)
-        # Halves are summed into a block of f32, which is rounded when it is complete; a turned
-        # product into a block which is then transposed.
-        self.apart = self.stored.is_half or (self.turned and problem.m != 1)
+        # Halves are summed into a block of f32, which is rounded when it is complete, if not a tile
+        # at once; a turned product into a block which is then transposed.
+        rounded = self.stored.is_half and (self.blocked or not self.pairs)
+        self.apart = rounded or (self.turned and problem.m != 1)
         self.c_row = block * self.columns if self.apart else self.n
-        self.c_block = schedule.row_block * self.c_row if self.apart else 0
+        self.c_block = schedule.row_block * self.c_row if self.apart and self.dot is not True else 0
+        self.tile_sums = schedule.rows * self.columns if self.amx and not self.apart else 0
         self.tiles: dict[TileShape, Subroutine] = {}
 
     def scratch(self, part: str) -> str:
-        """The address of a part of scratch: "a", "b" or "c"."""
+        """The address of a part of scratch: "a", "b", "c" or "tile"."""
         return self.vector.address("%scratch", self._scratch_offsets()[part])
 
     @property
@@ -91,7 +108,8 @@ class GemmState:
     def _scratch_offsets(self) -> dict[str, int]:
         align = 64 // self.sums.bytes
         offsets, at = {}, 0
-        for part, size in (("a", self.a_panel), ("b", self.b_block), ("c", self.c_block)):
+        sizes = {"a": self.a_panel, "b": self.b_block, "c": self.c_block, "tile": self.tile_sums}
+        for part, size in sizes.items():
             offsets[part] = at
             at += -(-size // align) * align
         return offsets | {"end": at + align}
@@ -105,8 +123,13 @@ class GemmState:
         return None if self.stored.is_half or self.turned else self.epilogue
 
     @property
+    def rest_rows(self) -> int:
+        """Rows of the tile that serves the rest of a symbolic number of rows."""
+        return min(SIDE if self.amx else REST_ROWS, self.schedule.rows)
+
+    @property
     def blocked(self) -> bool:
-        return self.problem.k is None or self.problem.k > self.schedule.k_block
+        return isinstance(self.steps, str) or self.steps > self.schedule.k_block
 
     def tile(self, shape: TileShape) -> Subroutine:
         if shape not in self.tiles:
@@ -115,10 +138,13 @@ class GemmState:
                 a_row, a_k = self.a_panel_row, self.a_panel_k
             else:
                 a_row, a_k = (1, problem.m) if problem.transpose_a else (problem.k, 1)
+                a_row = a_row and a_row // self.each
             context = TileContext(
                 self.builder,
                 self.target,
                 self.sums,
+                self.packed,
+                self.sums if self.apart else self.stored,
                 a_row,
                 a_k,
                 self.columns if pack_b else problem.panel or problem.n,
@@ -128,5 +154,8 @@ class GemmState:
                 prefetch=self.schedule.prefetch,
                 epilogue=self.tile_epilogue,
             )
-            self.tiles[shape] = tile_function(context, shape)
+            if self.amx:
+                self.tiles[shape] = amx_function(context, shape, self.schedule.rows)
+            else:
+                self.tiles[shape] = tile_function(context, shape)
         return self.tiles[shape]

@@ -11,6 +11,7 @@ from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.epilogue import Epilogue, Position
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.pairs import sum_vector
 from graphc.backends.llvm.contract.tile import Nest, Operands, contract
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
@@ -36,7 +37,9 @@ class TileShape:
 class TileContext:
     """What all tiles of a kernel share.
 
-    sums        the type of elements, packed and summed
+    sums        the type of sums
+    packed      the type of A's and B's elements
+    stored      the type of the output's
     a_row, a_k  strides of A, None where only the caller knows
     b_k         elements between rows of B; None where only the caller knows
     c_row       elements between rows of the output; None where only the caller knows
@@ -47,6 +50,8 @@ class TileContext:
     builder: KernelBuilder
     target: Target
     sums: Element
+    packed: Element
+    stored: Element
     a_row: int | None
     a_k: int | None
     b_k: int | None
@@ -84,8 +89,8 @@ def tile_function(context: TileContext, shape: TileShape) -> Subroutine:
 
 def _emit_tile(routine: Subroutine, context: TileContext, shape: TileShape) -> None:
     emitter, values = routine.emitter, routine.values
-    vector = Vector(emitter, context.sums, context.target)
-    masks = _masks(vector, shape, values)
+    vector = sum_vector(emitter, context.packed, context.target)
+    masks = column_masks(vector, shape, values)
     if shape.rest:
         last_row = emitter.sub(values["rows"], 1)
         rows: list[Index] = [emitter.minimum(row, last_row) for row in range(shape.rows)]
@@ -105,11 +110,13 @@ def _emit_tile(routine: Subroutine, context: TileContext, shape: TileShape) -> N
         masks if context.mask_b else [None] * shape.vectors,
         context.prefetch,
     )
-    sums = contract(emitter, vector, operands, Nest.of((values["k"], values["a_k"])), start)
+    of_operands = Vector(emitter, context.packed, context.target)
+    sums = contract(emitter, of_operands, operands, Nest.of((values["k"], values["a_k"])), start)
     store.finish(rows, sums)
 
 
-def _masks(vector: Vector, shape: TileShape, values: dict[str, Index]) -> list[str | None]:
+def column_masks(vector: Vector, shape: TileShape, values: dict[str, Index]) -> list[str | None]:
+    """The lanes of each vector of columns that exist."""
     if shape.columns is None:
         return [None] * shape.vectors
     columns = values["columns"] if shape.columns == "run time" else int(shape.columns)
@@ -199,7 +206,7 @@ class _TileStore:
 
     def _row(self, row: Index) -> str:
         at = self.emitter.mul(row, self.values["c_row"])
-        return self.vector.address("%c", at)
+        return self.vector.address("%c", at, self.context.stored)
 
     def _changed(self, row: Index, values: Sequence[str]) -> list[str]:
         epilogue, emitter = self.context.epilogue, self.emitter
@@ -213,5 +220,7 @@ class _TileStore:
         return result
 
     def _put(self, base: str, values: Sequence[str]) -> None:
+        vector, stored = self.vector, self.context.stored
         for place, (value, mask) in enumerate(zip(values, self.masks)):
-            self.vector.store(value, self.vector.address(base, place * self.vector.lanes), mask)
+            into = vector.address(base, place * vector.lanes, stored)
+            vector.store(value, into, mask, stored)

@@ -50,7 +50,7 @@ def row_copier(builder: KernelBuilder, like: Vector, stored: Element) -> Subrout
         {"rows": None, "count": None, "from_stride": None, "to_stride": None},
     )
     emitter, values = routine.emitter, routine.values
-    vector = Vector(emitter, like.element, like.target, like.lanes)
+    vector = like.on(emitter)
 
     def one(row: Index, _carried: Sequence[str]) -> None:
         here = vector.address("%source", emitter.mul(row, values["from_stride"]), stored)
@@ -73,7 +73,7 @@ def column_copier(
     names = {"columns": columns, "count": None, "from_stride": None, "to_stride": None}
     routine = Subroutine(("source", "destination"), names)
     emitter, values = routine.emitter, routine.values
-    vector = Vector(emitter, like.element, like.target, like.lanes)
+    vector = like.on(emitter)
     places = range(0, vectors * vector.lanes, vector.lanes)
     masks = [vector.mask(emitter.sub(values["columns"], place)) for place in places]
 
@@ -131,6 +131,7 @@ def transposer(
     *,
     into: Element | None = None,
     exact: bool = False,
+    strides: Element | None = None,
 ) -> Subroutine:
     """A subroutine that turns rows into columns, for up to `lanes` rows.
 
@@ -139,19 +140,21 @@ def transposer(
     `exact` it writes `rows` elements.
 
     stored, into  what the source and the destination hold, if not the vectors' elements
+    strides       what from_stride counts, if not `stored`
     """
+    strides = strides or stored
     routine = Subroutine(
         ("source", "destination"),
         {"rows": None, "count": None, "from_stride": None, "to_stride": None},
     )
     emitter = routine.emitter
-    vector = Vector(emitter, like.element, like.target, transpose_lanes(like))
+    vector = like.on(emitter, transpose_lanes(like))
     lanes, values = vector.lanes, routine.values
     mask = vector.mask(values["rows"]) if exact else None
     last = emitter.sub(values["rows"], 1)
     starts = [
         vector.address(
-            "%source", emitter.mul(emitter.minimum(row, last), values["from_stride"]), stored
+            "%source", emitter.mul(emitter.minimum(row, last), values["from_stride"]), strides
         )
         for row in range(lanes)
     ]
@@ -179,7 +182,7 @@ def transposer(
             there = vector.address("%destination", emitter.mul(at, values["to_stride"]), into)
 
             def one(row: Index, _carried: Sequence[str]) -> None:
-                place = vector.address(here, emitter.mul(row, values["from_stride"]), stored)
+                place = vector.address(here, emitter.mul(row, values["from_stride"]), strides)
                 to = vector.address(there, row, into)
                 vector.store_scalar(vector.load_scalar(place, stored), to, into)
 

@@ -91,7 +91,7 @@ def contract(
             b_after, sums_after = level(depth + 1, a_here, b_here, sums_here)
             return [vector.address(a_here, stride), b_after, *sums_after]
 
-        carried = [("ptr", a), ("ptr", b), *((vector.type, value) for value in sums)]
+        carried = [("ptr", a), ("ptr", b), *((vector.sum_type, value) for value in sums)]
         _, b_end, *sums_end = emitter.loop(0, extent, 1, body, carried)
         return b_end, sums_end
 

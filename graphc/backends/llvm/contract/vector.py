@@ -1,7 +1,7 @@
 """Vector instructions of one element type on one target."""
 
 from graphc.backends.llvm.contract import halves
-from graphc.backends.llvm.contract.element import Element
+from graphc.backends.llvm.contract.element import PAIR, Element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.target import Target
 
@@ -22,8 +22,13 @@ class Vector:
         self.target = target
         self.lanes = lanes or target.lanes(element.bits)
         self.type = f"<{self.lanes} x {element.llvm}>"
+        self.sum_type = f"<{self.lanes} x {element.accumulator.llvm}>"
         self.mask_type = f"<{self.lanes} x i1>"
         self.suffix = f"v{self.lanes}{element.suffix}"
+
+    def on(self, emitter: Emitter, lanes: int | None = None) -> "Vector":
+        """The same in another function."""
+        return type(self)(emitter, self.element, self.target, lanes or self.lanes)
 
     @property
     def zero(self) -> str:
@@ -79,7 +84,7 @@ class Vector:
         stored = stored or self.element
         type_ = f"<{self.lanes} x {stored.llvm}>"
         if stored.is_half and not self.element.is_half:
-            value = halves.narrow(self.emitter, stored, self.target, value, self.lanes)
+            value = self.narrow(value, stored)
         if mask is None:
             self.emitter.store(type_, value, pointer, stored.bytes)
             return
@@ -90,6 +95,10 @@ class Vector:
             (f"ptr align {stored.bytes}", pointer),
             (self.mask_type, mask),
         )
+
+    def narrow(self, value: str, half: Element) -> str:
+        """A vector of f32 as halves in i16, rounded to nearest even."""
+        return halves.narrow(self.emitter, half, self.target, value, self.lanes)
 
     def load_scalar(self, pointer: str, stored: Element | None = None) -> str:
         stored = stored or self.element
@@ -123,7 +132,18 @@ class Vector:
         return self.emitter.value(f"{self._prefix}add {self.type} {a}, {b}")
 
     def multiply_add(self, a: str, b: str, c: str) -> str:
-        """a * b + c: rounded once where the target has the instruction, else twice."""
+        """a * b + c: rounded once where the target has the instruction, else twice.
+
+        Of pairs, c + a[0] * b[0] + a[1] * b[1] in f32.
+        """
+        if self.element is PAIR:
+            of_halves = f"<{2 * self.lanes} x bfloat>"
+            left, right = (
+                self.emitter.value(f"bitcast {self.type} {x} to {of_halves}") for x in (a, b)
+            )
+            name = f"llvm.x86.avx512bf16.dpbf16ps.{self.lanes * 32}"
+            types = ((self.sum_type, c), (of_halves, left), (of_halves, right))
+            return self.emitter.call(self.sum_type, name, *types)
         if self.element.floating and self.target.has_fma:
             operands = ((self.type, a), (self.type, b), (self.type, c))
             return self.emitter.call(self.type, f"llvm.fma.{self.suffix}", *operands)
