@@ -18,7 +18,10 @@ from .picture import shorten
 
 @dataclass(frozen=True, slots=True)
 class KernelCost:
-    """A group of the plan: bytes through memory, operations, and the least time for them."""
+    """A group of the plan: bytes through memory, operations, and the least time for them.
+
+    unit: what multiplies its matrices, where that is not the arithmetic of float32.
+    """
 
     group: KernelGroup
     ops: int
@@ -26,6 +29,11 @@ class KernelCost:
     computed: int
     floor_s: float
     bound: str
+    unit: str = ""
+
+    @property
+    def kind(self) -> str:
+        return f"{self.group.kind} ({self.unit})" if self.unit else self.group.kind
 
 
 @dataclass(slots=True)
@@ -75,18 +83,28 @@ def explain(compiled: Compiled, dims: Any = None) -> Explanation:
     """Costs of kernels and lines, with symbolic dims at their hints."""
     sizes = cost.example_sizes(compiled.source, dims or {})
     limits = measure_limits()
-    kernels = [kernel_cost(group, sizes, limits) for group in compiled.groups]
+    unit = compiled.target.bf16_unit
+    kernels = [kernel_cost(group, sizes, limits, unit) for group in compiled.groups]
     return Explanation(
         compiled, sizes, limits, kernels, _refusals(compiled, sizes), _lines(compiled, sizes)
     )
 
 
-def kernel_cost(group: KernelGroup, sizes: cost.Sizes, limits: Limits) -> KernelCost:
+def kernel_cost(
+    group: KernelGroup, sizes: cost.Sizes, limits: Limits, bf16_unit: tuple[str, int]
+) -> KernelCost:
     moved = sum([cost.value_bytes(value, sizes) for value in (*group.reads, *group.writes)])
     computed = sum([cost.flops(node, sizes) for node in group.nodes])
     ops = sum([not is_constant(node) for node in group.nodes])
-    floor, bound = limits.floor_s(moved, computed), limits.bound(moved, computed)
-    return KernelCost(group, ops, moved, computed, floor, bound)
+    unit, rate = bf16_unit if any([_is_bf16_product(node) for node in group.nodes]) else ("", 1)
+    floor = limits.floor_s(moved, computed / rate)
+    return KernelCost(
+        group, ops, moved, computed, floor, limits.bound(moved, computed / rate), unit
+    )
+
+
+def _is_bf16_product(node: Any) -> bool:
+    return node.op.name == "dot" and node.outputs[0].type.dtype.name == "bf16"
 
 
 def is_constant(node: Any) -> bool:
@@ -150,7 +168,7 @@ def kernel_row(kernel: KernelCost) -> list[str]:
     lines = [short_loc(loc) for loc in group.locs]
     return [
         group.name,
-        group.kind,
+        kernel.kind,
         str(kernel.ops),
         bytes_text(kernel.moved),
         flops_text(kernel.computed),

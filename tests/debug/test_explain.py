@@ -69,6 +69,22 @@ def test_one_kernel_has_nothing_refused():
     assert report.refused == []
 
 
+@pytest.mark.parametrize(
+    "target, kind, rate",
+    [("avx512", "dot", 1), ("avx512bf16", "dot (bf16 pairs)", 2), ("amx", "dot (amx)", 16)],
+)
+def test_products_of_bf16_have_the_limit_of_what_multiplies_them(target, kind, rate):
+    graph = parse(
+        "graph @main(%a: bf16[999, 999], %b: bf16[999, 999]) -> (bf16[999, 999]) {\n"
+        "  %c = dot(%a, %b) [contract=((1,), (0,)), batch=((), ())] : bf16[999, 999]\n"
+        "  return %c\n}"
+    )
+    report = explain(compile_for_view(graph, target=target))
+    (product,) = report.kernels
+    assert product.kind == kind
+    assert product.floor_s == report.limits.floor_s(product.moved, 2 * 999**3 / rate)
+
+
 def test_a_run_is_measured():
     import numpy as np
 
