@@ -1,6 +1,6 @@
 """Times of matrix products and convolutions against torch, on one thread.
 
-    python -m benchmarks.contract [gemm] [conv] [grad] [--seconds 0.3]
+    python -m benchmarks.contract [gemm] [bf16] [conv] [grad] [--seconds 0.3]
 
 Both are called in turns on the same data; times are of the thread's own CPU, best of all.
 A ratio above 1 means that graphc is faster.
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 
 from graphc.backends.llvm.contract import (
@@ -74,24 +75,48 @@ GEMMS = [
 ]  # fmt: skip
 
 
+OF_BF16 = [
+    *((size, size, size, 1, "") for size in (256, 511, 512, 1024)),
+    *((512, 512, 512, 1, form) for form in ("ta", "tb")),
+    *((m, 1024, 1024, 1, form) for m in (1, 4, 16, 64) for form in ("", "tb")),
+    (128, 768, 768, 1, "tb"), (2000, 10, 512, 1, "tb"), (1024, 64, 1024, 1, ""),
+    (64, 64, 64, 16, ""), (128, 128, 64, 8, "tb"), (128, 64, 128, 8, ""),
+]  # fmt: skip
+
+
 def bench_gemm(seconds: float) -> None:
     for case in GEMMS:
         time_gemm(*case, seconds)
 
 
-def time_gemm(m: int, n: int, k: int, batch: int, form: str, seconds: float) -> None:
+def bench_bf16(seconds: float) -> None:
+    for case in OF_BF16:
+        time_gemm(*case, seconds, dtype="bf16")
+
+
+def of_torch(array: np.ndarray) -> "torch.Tensor":
+    """A tensor on the memory of the array."""
+    if array.dtype != ml_dtypes.bfloat16:
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+
+
+def time_gemm(
+    m: int, n: int, k: int, batch: int, form: str, seconds: float, dtype: str = "f32"
+) -> None:
+    numpy, error = (np.float32, 1e-3) if dtype == "f32" else (ml_dtypes.bfloat16, 0.02)
     random = np.random.default_rng(0)
     ta, tb = form == "ta", form == "tb"
-    a = aligned((batch, k, m) if ta else (batch, m, k))
-    b = aligned((batch, n, k) if tb else (batch, k, n))
-    out, expected = aligned((batch, m, n)), aligned((batch, m, n))
+    a = aligned((batch, k, m) if ta else (batch, m, k), numpy)
+    b = aligned((batch, n, k) if tb else (batch, k, n), numpy)
+    out, expected = aligned((batch, m, n), numpy), aligned((batch, m, n), numpy)
     a[:], b[:] = random.standard_normal(a.shape), random.standard_normal(b.shape)
     out[:], expected[:] = 0, 0
-    left, right, into = map(torch.from_numpy, (a, b, expected))
+    left, right, into = map(of_torch, (a, b, expected))
     left = left.mT if ta else left
     right = right.mT if tb else right
     start = time.thread_time()
-    problem = GemmProblem(m, n, k, batch, transpose_a=ta, transpose_b=tb)
+    problem = GemmProblem(m, n, k, batch, dtype, ta, tb)
     kernel = Compiled(gemm(problem, host_target()))
     compile_ms = (time.thread_time() - start) * 1e3
     arguments = kernel.arguments((a, b, out))
@@ -105,8 +130,9 @@ def time_gemm(m: int, n: int, k: int, batch: int, form: str, seconds: float) -> 
         },
         seconds,
     )
-    assert np.allclose(out, expected, rtol=1e-3, atol=1e-3 * k**0.5)
-    label = f"gemm {batch} x {m} x {n} x {k} {form}"
+    found, wanted = out.astype(np.float32), expected.astype(np.float32)
+    assert np.allclose(found, wanted, rtol=error, atol=error * k**0.5)
+    label = f"gemm {dtype} {batch} x {m} x {n} x {k} {form}"
     report(label, best, 2.0 * batch * m * n * k, compile_ms)
 
 
@@ -204,7 +230,7 @@ def time_grad(p: ConvProblem, which: int, seconds: float) -> None:
     report(f"{('dx', 'dw')[which]} {conv_label(p)}", best, operations(p), compile_ms)
 
 
-BENCHES = {"gemm": bench_gemm, "conv": bench_conv, "grad": bench_grad}
+BENCHES = {"gemm": bench_gemm, "bf16": bench_bf16, "conv": bench_conv, "grad": bench_grad}
 
 
 def main(arguments: list[str]) -> None:
