@@ -15,7 +15,7 @@ from itertools import permutations
 
 from graphc.ir.build import Builder
 from graphc.ir.dims import AnyDim, product
-from graphc.ir.dtype import BOOL, I32
+from graphc.ir.dtype import BF16, BOOL, F16, I32
 from graphc.ir.graph import Attrs, Graph, Node, Value
 from graphc.ir.op import OPS
 from graphc.ir.ops.contract import free_axes
@@ -73,7 +73,9 @@ def matrix_product(node: Node) -> MatrixProduct | None:
     """How a `dot` is a stack of matrix products; None where an operand needs a copy."""
     (left, left_views), (right, right_views) = map(_views, node.inputs)
     shapes = (left[0].type.shape, right[0].type.shape)
-    found = _product_of(node.attrs, shapes, left_views, right_views)
+    # Halves are widened while they are packed, so none is read in place.
+    panels = node.inputs[1].type.dtype not in (F16, BF16)
+    found = _product_of(node.attrs, shapes, left_views, right_views, panels)
     if found is None:
         return None
     sizes, (i, *of_left), (j, *of_right) = found
@@ -99,6 +101,7 @@ def _product_of(
     shapes: tuple[tuple[AnyDim, ...], ...],
     left_views: tuple[View, ...],
     right_views: tuple[View, ...],
+    panels: bool,
 ) -> tuple | None:
     """Sizes (batch, m, n, k) and for each side: how many views up, transposed, batched."""
     contract, batch = attrs["contract"], attrs["batch"]
@@ -106,7 +109,7 @@ def _product_of(
     for order in permutations(range(len(contract[0]))):
         inner = [[axes[i] for i in order] for axes in contract]
         left = _view_of(shapes[0], left_views, (batch[0], frees[0], inner[0]))
-        right = _right_view(shapes[1], right_views, (batch[1], frees[1], inner[1]))
+        right = _right_view(shapes[1], right_views, (batch[1], frees[1], inner[1]), panels)
         if left is not None and right is not None:
             sizes = (
                 product([shapes[0][i] for i in batch[0]]),
@@ -120,15 +123,18 @@ def _product_of(
 
 
 def _right_view(
-    shape: tuple[AnyDim, ...], views: Sequence[View], groups: tuple[Sequence[int], ...]
+    shape: tuple[AnyDim, ...],
+    views: Sequence[View],
+    groups: tuple[Sequence[int], ...],
+    panels: bool,
 ) -> tuple[int, bool, bool, int] | None:
-    """The right operand as a stack of matrices, or as one matrix in panels (see `pack`)."""
+    """The right operand as a stack of matrices, or, if `panels`, as one matrix in panels."""
     found = _view_of(shape, views, groups)
     if found is not None:
         return (*found, 0)
     batch, free, inner = map(tuple, groups)
     width = shape[-1] if shape else 0
-    if (batch, free, inner) != ((), (0, 2), (1,)) or not isinstance(width, int):
+    if not panels or (batch, free, inner) != ((), (0, 2), (1,)) or not isinstance(width, int):
         return None
     if width > MOST_PANEL or width % PANEL_STEP:
         return None

@@ -30,6 +30,17 @@ def test_products_of_any_axes(name, dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i32", "f16", "bf16"])
+def test_what_has_the_shape_of_panels(dtype):
+    tolerance = {"f16": 4e-3, "bf16": 3e-2}.get(dtype, 2e-5)
+    run(
+        lambda a, b: o.dot(a, b, contract=((1,), (1,))),
+        dtype + "[20, 33]",
+        dtype + "[3, 33, 16]",
+        tolerance=tolerance,
+    )
+
+
 def test_transposes_of_operands_are_not_copied():
     executable, _ = run(
         lambda a, b: o.dot(o.permute(a, perm=(1, 0)), o.reshape(b, shape=(100, 70)),
