@@ -41,6 +41,8 @@ def flops(node: Node, sizes: Sizes) -> int:
     if name == "dot":
         contracted = [node.inputs[0].type.shape[axis] for axis in node.attrs["contract"][0]]
         return 2 * elements(node.outputs[0], sizes) * at(product(contracted), sizes)
+    if name == "dot_pairs":
+        return 2 * elements(node.outputs[0], sizes) * at(node.inputs[0].type.shape[1], sizes)
     if name == "conv":
         weight = node.inputs[1].type.shape
         return 2 * elements(node.outputs[0], sizes) * at(product(weight[1:]), sizes)

@@ -104,7 +104,7 @@ def kernel_cost(
 
 
 def _is_bf16_product(node: Any) -> bool:
-    return node.op.name == "dot" and node.outputs[0].type.dtype.name == "bf16"
+    return node.op.name in ("dot", "dot_pairs") and node.outputs[0].type.dtype.name == "bf16"
 
 
 def is_constant(node: Any) -> bool:

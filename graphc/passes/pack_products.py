@@ -2,7 +2,8 @@
 
 A product's kernel copies its right matrix into panels before it multiplies. Where that matrix
 follows from weights alone the panels can be made ahead: x[..., k] times w is a `conv_last` of
-rows of x with a kernel of one element, and the panels are what `hoist` takes out of the call.
+rows of x with a kernel of one element, in bf16 a `dot_pairs`, and the panels are what `hoist` takes
+out of the call.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import ClassVar
 
 from graphc.ir import ops
 from graphc.ir.build import Builder
-from graphc.ir.composite.layout import conv_last, packed
+from graphc.ir.composite.layout import conv_last, dot_pairs, packed, paired
 from graphc.ir.dims import product
+from graphc.ir.dtype import BF16
 from graphc.ir.graph import Graph, Node, Value
 
 from .hoist import weight_values
@@ -74,6 +76,9 @@ def _product(node: Node, x: Value, w: Value, width: int) -> Value:
         w = ops.permute(w, perm=(1, 0))
     outputs, k = w.type.shape
     rows = product(x.type.shape[:-1])
+    if x.type.dtype is BF16:
+        made = dot_pairs(ops.reshape(x, shape=(rows, k)), paired(w, width))
+        return ops.reshape(made, shape=node.outputs[0].type.shape)
     panels = packed(ops.reshape(w, shape=(outputs, k, 1, 1)), width)
     made = conv_last(
         ops.reshape(x, shape=(1, rows, 1, k)), panels, outputs=outputs,

@@ -10,11 +10,17 @@ import pytest
 
 import graphc as torch
 from graphc.backends.llvm import pool
+from graphc.backends.llvm.compile import compile_graph
 from graphc.backends.llvm.contract import GemmProblem, GemmSchedule, gemm
 from graphc.backends.llvm.contract.gemm_schedule import schedule_gemm
 from graphc.backends.llvm.jit import compile_text
+from graphc.backends.llvm.layouts import choose_layouts
 from graphc.backends.llvm.objectfile import undefined_symbols
 from graphc.backends.llvm.target import TARGETS, host_target
+from graphc.ir import ops
+from graphc.ir.build import trace
+from graphc.ir.types import parse_type
+from graphc.passes.hoist import hoist
 from tests.backends.contract_runner import LEVELS, Compiled, guarded
 from tests.backends.test_contract_gemm import check, expected, operands
 
@@ -76,6 +82,23 @@ def test_a_k_of_several_blocks(target):
             assert blocked.tobytes() == check(known, target, (35, 40, k, 1)).tobytes()
             symbolic = check(replace(known, k=None), target, (35, 40, k, 1))
             assert blocked.tobytes() == symbolic.tobytes()
+
+
+@every_level
+@pytest.mark.parametrize("panel", [16, 32, 48, 64])
+@pytest.mark.parametrize("m, n, k", [(1, 1, 32), (5, 3, 64), (37, 2, 288), (64, 5, 96)])
+def test_panels_have_the_bits_of_a_plain_matrix(target, panel, m, n, k):
+    """B as [panels, k / 2, panel, 2], with n panels."""
+    plain = GemmProblem(m, n * panel, k, 1, "bf16")
+    a, b = operands(plain, (m, n * panel, k, 1))
+    wanted = check(plain, target, (m, n * panel, k, 1))
+    panels = guarded((n, k // 2, panel, 2), ml_dtypes.bfloat16)
+    panels[:] = b.reshape(k // 2, 2, n, panel).transpose(2, 0, 3, 1)
+    for rows in (m, None):
+        out = guarded(wanted.shape, ml_dtypes.bfloat16)
+        kernel = Compiled(gemm(replace(plain, m=rows, panel=panel), target), target)
+        kernel(a, panels, out, sizes=[m] if rows is None else [])
+        assert out.tobytes() == wanted.tobytes()
 
 
 @every_level
@@ -203,6 +226,57 @@ def test_eager_compiled_and_threads_have_the_same_bits(three_threads):
         np.testing.assert_allclose(
             value.float().numpy(), exact.numpy(), rtol=0.1, atol=0.02 * float(exact.abs().max())
         )
+
+
+def layers(x, w, v):
+    """Products by a matrix that runs along k and by one that does not."""
+    return ops.dot(ops.dot(x, w, contract=((2,), (1,))), ops.exp(v), contract=((2,), (0,)))
+
+
+@every_level
+def test_kept_weights_are_packed_ahead_and_the_bits_stay(target):
+    types = ("bf16[4, 20, 64]", "bf16[96, 64]", "bf16[96, 160]")
+    graph = trace(layers, *[parse_type(text) for text in types])
+    laid = choose_layouts(graph, (1, 2), verify="numeric", target=target)
+    assert [node.op.name for node in laid.nodes].count("dot_pairs") == 2
+    halves = hoist(laid, (1, 2))
+    assert "permute" not in [node.op.name for node in halves.late.nodes]
+    random = np.random.default_rng(4)
+    x, *weights = [random.normal(0, 0.3, p.type.shape).astype("f4") for p in graph.params]
+    x, *weights = [array.astype(ml_dtypes.bfloat16) for array in (x, *weights)]
+    packed = compile_graph(halves.early, target=target)(*weights)
+    kept = [weights[place] for place in halves.weights]
+    (found,) = compile_graph(halves.late, target=target)(x, *kept, *packed)
+    (wanted,) = compile_graph(graph, target=target)(x, *weights)
+    assert found.tobytes() == wanted.tobytes()
+
+
+@every_level
+@pytest.mark.parametrize(
+    "types",
+    [
+        ("bf16[40, 63]", "bf16[32, 63]"),  # k is no pairs
+        ("bf16[40, 64]", "bf16[40, 64]"),  # no whole panels
+        ("bf16[1, 64]", "bf16[32, 64]"),  # a sum across lanes
+        ("bf16[n, 64]", "bf16[32, 64]"),
+        ("f16[40, 64]", "f16[32, 64]"),
+    ],
+)
+def test_other_weights_stay_as_they_are(target, types):
+    product = lambda x, w: ops.dot(x, w, contract=((1,), (1,)))  # noqa: E731
+    laid = choose_layouts(trace(product, *map(parse_type, types)), (1,), target=target)
+    assert [node.op.name for node in laid.nodes] == ["dot"]
+
+
+def test_a_layer_that_is_evaluated_often_keeps_its_bits():
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(64, 96).bfloat16()
+    x = torch.randn(40, 64).bfloat16()
+    with torch.no_grad():
+        found = {layer(x).float().numpy().tobytes() for _ in range(8)}
+        traced = torch.jit.trace(layer, x)
+        found |= {traced(x).float().numpy().tobytes() for _ in range(3)}
+    assert len(found) == 1
 
 
 def test_a_forked_child_has_the_instructions_too():

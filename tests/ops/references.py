@@ -440,6 +440,7 @@ STRUCTURAL = {
     "conv_depthwise_last": _conv_depthwise_last,
     "winograd_weight": _winograd_weight,
     "conv_winograd": _conv_winograd,
+    "dot_pairs": lambda x, w: x @ w.transpose(1, 3, 0, 2).reshape(x.shape[1], -1),
     "turned": lambda x: x.swapaxes(1, 2),
     "copy_to": lambda x, device: x,
     "softmax": lambda x, axis: scipy.special.softmax(x, axis),

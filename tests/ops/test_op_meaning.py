@@ -32,6 +32,8 @@ NOT_SYMBOLIC = {
     "conv_last-0": (3, 6),
     "conv_depthwise_last-0": (3, 6, 20),
     "conv_depthwise_last-1": (9,),
+    "dot_pairs-0": (2, 32, 64),  # pairs of 64
+    "dot_pairs-1": (2, 3, 6),
     "conv_winograd-0": (6, 7),  # tiles
     "conv_winograd-1": (4, 6, 9),
     "winograd_weight-0": (3, 40),  # its kernel, and its panels

@@ -29,12 +29,13 @@ from graphc.backends.llvm.products import (
     conv_call,
     conv_problem,
     frame_of,
+    pair_width,
     static,
     written_by,
 )
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import product
-from graphc.ir.dtype import F32, F64
+from graphc.ir.dtype import BF16, F32, F64
 from graphc.ir.graph import Node
 from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
@@ -133,6 +134,8 @@ def product_width(node: Node, target: Target) -> int | None:
     better with the matrix as it is: few rows or columns, whose form is another."""
     x, out = node.inputs[0].type, node.outputs[0].type
     sizes = (*x.shape, *out.shape)
+    if out.dtype is BF16:
+        return pair_width(node, target)
     if out.dtype not in (F32, F64) or not all([isinstance(d, int) and d > 0 for d in sizes]):
         return None
     m, k, n = product(x.shape[:-1]), x.shape[-1], out.shape[-1]

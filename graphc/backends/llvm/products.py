@@ -16,19 +16,20 @@ from graphc.backends.llvm.contract import (
     gemm,
     pack_weights,
 )
-from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
+from graphc.backends.llvm.contract.gemm_form import in_pairs, is_turned, may_serve
 from graphc.backends.llvm.contract.gemm_schedule import best_panel, schedule_gemm
+from graphc.backends.llvm.contract.pairs import pair_step
 from graphc.backends.llvm.finish import buffers_of, finish
 from graphc.backends.llvm.native import NativeCall, native_kernel
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim, product
-from graphc.ir.dtype import F32, F64
+from graphc.ir.dtype import BF16, F32, F64
 from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Node, Value
 from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
 from graphc.passes.loop.ir import Partial
-from graphc.passes.products import MatrixProduct, matrix_product
+from graphc.passes.products import MOST_PANEL, PANEL_STEP, MatrixProduct, matrix_product
 
 #: Multiply-adds a nanosecond, for estimates.
 RATE = 20.0
@@ -121,6 +122,46 @@ def panel_columns(node: Node, target: Target) -> int:
     if problem.panel or is_turned(problem, target) or may_serve(problem, target) is not False:
         return 0
     return best_panel(problem, target) if schedule_gemm(problem, target).pack_b else 0
+
+
+def pair_width(node: Node, target: Target) -> int | None:
+    """In panels of how many columns x[..., k] times w in bf16 would like w, packed once in pairs
+    for many products; None where it is multiplied otherwise, or has no whole pairs or panels."""
+    x, n = node.inputs[0].type.shape, node.outputs[0].type.shape[-1]
+    m, k = product(x[:-1]), x[-1]
+    if not all([isinstance(size, int) and size > 0 for size in (m, n, k)]):
+        return None
+    problem = GemmProblem(m, n, k, dtype="bf16", transpose_b=node.attrs["contract"][1] == (1,))
+    if not in_pairs(problem, target) or k % pair_step(target) or may_serve(problem, target):
+        return None
+    return best_panel(problem, target) or None
+
+
+def _pairs_problem(node: Node) -> GemmProblem:
+    (m, k), (panels, _, width, _) = [value.type.shape for value in node.inputs]
+    return GemmProblem(static(m), panels * width, k, dtype="bf16", panel=width)
+
+
+def _pairs_fit(node: Node, target: Target) -> bool:
+    """Whether the right matrix lies as the kernel for this target reads it."""
+    k, shape = node.inputs[0].type.shape[1], node.inputs[1].type.shape
+    if not all([isinstance(size, int) and size > 0 for size in (k, *shape)]):
+        return False
+    if node.outputs[0].type.dtype is not BF16 or not in_pairs(_pairs_problem(node), target):
+        return False
+    width = shape[2]
+    return k % pair_step(target) == 0 and width % PANEL_STEP == 0 and width <= MOST_PANEL
+
+
+@native_kernel("dot_pairs", fits=_pairs_fit)
+def _dot_pairs(node: Node, target: Target) -> NativeCall:
+    x, w = node.inputs
+    problem = _pairs_problem(node)
+    kernel = _gemm(problem, target, None)
+    m, each = x.type.shape[0], problem.n * problem.k / RATE
+    buffers = (base_of(x), base_of(w), node.outputs[0])
+    given = [m for _ in kernel.sizes]
+    return NativeCall(kernel, buffers, given, _hint(m) * each, points=m, point_ns=each)
 
 
 def _problem(node: Node, found: MatrixProduct) -> GemmProblem:

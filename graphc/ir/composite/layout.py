@@ -195,3 +195,33 @@ class turned(Composite):
 
     no_onnx = "goes out as its expansion"
     samples = (Case("f32[2, 19, 37]"), Case("f64[1, 5, 3]"))
+
+
+def paired(w, width: int):
+    """w [n, k] as [panel, k / 2, width, 2]: panels of `width` of its n, neighbours along k side by
+    side. Both sizes must divide."""
+    n, k = w.type.shape
+    w = ops.reshape(w, shape=(n // width, width, k // 2, 2))
+    return ops.permute(w, perm=(0, 2, 1, 3))
+
+
+@op("dot_pairs")
+class dot_pairs(Composite):
+    """x[rows, k] times a matrix in panels of pairs, w[panel, k / 2, width, 2], as
+    [rows, panel * width]: how processors that multiply pairs of bf16 want a matrix."""
+
+    x: Float
+    w: Float
+
+    def expand(x, w):
+        if len(x.type.shape) != 2 or len(w.type.shape) != 4:
+            raise ShapeError(f"dot_pairs of {x.type.text} with {w.type.text}: ranks do not fit")
+        panels, pairs, width, two = w.type.shape
+        flat = ops.reshape(ops.permute(w, perm=(0, 2, 1, 3)), shape=(panels * width, pairs * two))
+        return ops.dot(x, flat, contract=((1,), (1,)))
+
+    no_onnx = "goes out as its expansion"
+    samples = (
+        Case("f32[20, 64]", "f32[3, 32, 16, 2]"),
+        Case("f32[5, 6]", "f32[2, 3, 4, 2]"),
+    )

@@ -324,7 +324,8 @@ class GemmBlock:
         if not panel:
             return column
         first = emitter.round_down(column, panel)
-        return emitter.add(emitter.mul(first, self.gemm.k), emitter.sub(column, first))
+        within = emitter.mul(emitter.sub(column, first), self.gemm.each)
+        return emitter.add(emitter.mul(first, self.gemm.k), within)
 
     def _flag(self, condition: str | bool) -> Index:
         if isinstance(condition, bool):

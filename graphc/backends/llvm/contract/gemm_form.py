@@ -41,7 +41,8 @@ class GemmProblem:
     transpose_a  A is stored as [b, k, m]
     transpose_b  B is stored as [b, n, k]
     a_batched, b_batched  False where one matrix serves every b
-    panel        0, or B is stored in panels, [n / panel, k, panel], one B for all b
+    panel        0, or B is stored in panels, [n / panel, k, panel], one B for all b; of bf16
+                 [n / panel, k / 2, panel, 2], where k is a multiple of `pair_step`
     """
 
     m: int | None

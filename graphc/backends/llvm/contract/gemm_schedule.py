@@ -137,6 +137,8 @@ def _choose_tile(problem: GemmProblem, target: Target, lanes: int) -> tuple[int,
 def best_panel(problem: GemmProblem, target: Target) -> int:
     """The columns of a panel of B, packed ahead, with which the product takes least time; 0 where
     columns make no whole panels."""
+    if in_pairs(problem, target) and target.has_amx:
+        return next((size for size in (64, 32, 16) if (problem.n or 1) % size == 0), 0)
     lanes = target.lanes(element(problem.dtype).accumulator.bits)
     m, n = problem.m or 64, problem.n or 0
     best, least = 0, 0.0
@@ -247,7 +249,7 @@ def _schedule_pairs(problem: GemmProblem, target: Target) -> GemmSchedule:
     pack_a = not in_place or crowded
     blocks = _dot_blocks(problem)
     if not dot:
-        blocks = _blocks(like, (rows, max(columns, problem.panel), k_block), pack_b=True)
+        blocks = _blocks(like, (rows, max(columns, problem.panel), k_block), not problem.panel)
     return GemmSchedule(rows, vectors, k_block, *blocks, pack_a, not problem.panel, False)
 
 
