@@ -134,7 +134,9 @@ def pair_width(node: Node, target: Target) -> int | None:
     problem = GemmProblem(m, n, k, dtype="bf16", transpose_b=node.attrs["contract"][1] == (1,))
     if not in_pairs(problem, target) or k % pair_step(target) or may_serve(problem, target):
         return None
-    return best_panel(problem, target) or None
+    width = best_panel(problem, target)
+    # Panels of one vector are slower than to pack wider ones in each call, but for AMX.
+    return width if width > target.lanes(32) or (width and target.has_amx) else None
 
 
 def _pairs_problem(node: Node) -> GemmProblem:

@@ -138,7 +138,7 @@ def best_panel(problem: GemmProblem, target: Target) -> int:
     """The columns of a panel of B, packed ahead, with which the product takes least time; 0 where
     columns make no whole panels."""
     if in_pairs(problem, target) and target.has_amx:
-        return next((size for size in (64, 32, 16) if (problem.n or 1) % size == 0), 0)
+        return next((size for size in (32, 16) if (problem.n or 1) % size == 0), 0)
     lanes = target.lanes(element(problem.dtype).accumulator.bits)
     m, n = problem.m or 64, problem.n or 0
     best, least = 0, 0.0
