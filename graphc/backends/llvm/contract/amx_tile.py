@@ -42,8 +42,9 @@ def configure(
         int.from_bytes(table[at : at + 8], "little", signed=True)
         for at in range(0, _CONFIG_BYTES, 8)
     ]
-    config = builder.table(words)
-    if exist is not None:
+    if exist is None:
+        config = builder.table(words)
+    else:
         config = emitter.value(f"alloca [{_CONFIG_BYTES} x i8], align 64")
         for at, word in enumerate(words):
             emitter.store("i64", str(word), emitter.address(config, at, "i64"), 8)

@@ -13,7 +13,7 @@ from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.finish import finisher
 from graphc.backends.llvm.contract.gemm_block import GemmBlock
 from graphc.backends.llvm.contract.gemm_dot import dot_region
-from graphc.backends.llvm.contract.gemm_form import GemmProblem
+from graphc.backends.llvm.contract.gemm_form import GemmProblem, either
 from graphc.backends.llvm.contract.gemm_schedule import GemmSchedule, schedule_gemm
 from graphc.backends.llvm.contract.gemm_state import GemmState
 from graphc.backends.llvm.contract.kernel import Kernel
@@ -140,7 +140,7 @@ class _GemmKernel(GemmState):
 
         def rows(at: Index, _carried: Sequence[str]) -> None:
             end = emitter.minimum(emitter.add(at, schedule.row_block), row_end)
-            self._k_blocks((batch, column, at), width, end)
+            self._k_blocks((batch, column, at), width, end, emitter.less(at, emitter.add(row, 1)))
             extent = (emitter.sub(end, at), width)
             if self.turned:
                 self._transpose_out((batch, at, column), extent)
@@ -149,9 +149,20 @@ class _GemmKernel(GemmState):
 
         emitter.loop(row, row_end, schedule.row_block, rows)
 
-    def _k_blocks(self, place: tuple[Index, Index, Index], width: Index, row_end: Index) -> None:
-        """All of k over `width` columns and the rows up to `row_end`, from `place` on."""
+    def _k_blocks(
+        self,
+        place: tuple[Index, Index, Index],
+        width: Index,
+        row_end: Index,
+        first: bool | str = True,
+    ) -> None:
+        """All of k over `width` columns and the rows up to `row_end`, from `place` on.
+
+        first  whether these are the first rows: for others an only block of B is still packed
+        """
         emitter, schedule, row = self.entry, self.schedule, place[2]
+
+        packs = either(emitter, first, emitter.less(schedule.k_block, self.steps))
 
         def k_block(k: Index, _carried: Sequence[str]) -> None:
             count = emitter.minimum(schedule.k_block, emitter.sub(self.steps, k))
@@ -159,7 +170,7 @@ class _GemmKernel(GemmState):
                 count = self.steps
             block = GemmBlock(self, place, width, (k, count))
             if schedule.pack_b:
-                block.pack_b()
+                emitter.when(packs, block.pack_b)
             if schedule.columns_first:
                 block.columns(lambda at, shape: block.rows(row, row_end, at, shape))
             else:

@@ -128,23 +128,23 @@ def dot_serves(emitter: Emitter, problem: GemmProblem, target: Target) -> bool |
     def few(count: Index) -> bool | str:
         found: bool | str = False
         for most, least_k in limits:
-            both = _both(emitter, emitter.less(count, most + 1), emitter.less(least_k - 1, k))
-            found = _either(emitter, found, both)
+            now = both(emitter, emitter.less(count, most + 1), emitter.less(least_k - 1, k))
+            found = either(emitter, found, now)
         return found
 
     if problem.transpose_b:
-        return _either(emitter, few(m), few(n))
+        return either(emitter, few(m), few(n))
     if pairs:
-        return _both(emitter, few(n), emitter.less(n, 2))
+        return both(emitter, few(n), emitter.less(n, 2))
     lanes = target.lanes(of.bits)
     wasted = emitter.sub(emitter.mul(emitter.ceil_div(n, lanes), lanes), n)
     worth = emitter.less(emitter.mul(n, 2 * lanes), emitter.add(emitter.mul(m, wasted), 1))
     fits = emitter.less(emitter.mul(n, k), DOT_PACKED + 1)
     column = emitter.less(n, 2)
-    return _both(emitter, few(n), _either(emitter, column, _both(emitter, worth, fits)))
+    return both(emitter, few(n), either(emitter, column, both(emitter, worth, fits)))
 
 
-def _both(emitter: Emitter, a: bool | str, b: bool | str) -> bool | str:
+def both(emitter: Emitter, a: bool | str, b: bool | str) -> bool | str:
     if isinstance(a, bool):
         return b if a else False
     if isinstance(b, bool):
@@ -152,7 +152,7 @@ def _both(emitter: Emitter, a: bool | str, b: bool | str) -> bool | str:
     return emitter.value(f"and i1 {a}, {b}")
 
 
-def _either(emitter: Emitter, a: bool | str, b: bool | str) -> bool | str:
+def either(emitter: Emitter, a: bool | str, b: bool | str) -> bool | str:
     if isinstance(a, bool):
         return True if a else b
     if isinstance(b, bool):
