@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from graphc.backends.llvm import pool
-from graphc.backends.llvm.compile import compile_graph
+from graphc.backends.llvm.compile import compile_graph, load, prepare
 from graphc.backends.llvm.contract.gemm_form import GemmProblem
 from graphc.backends.llvm.contract.gemm_reads import operand_counts
 from graphc.backends.llvm.target import TARGETS
@@ -21,8 +21,8 @@ from tests.backends.test_compile_ops import assert_close, o, random_array, wide
 @pytest.fixture
 def always(monkeypatch):
     """Costs by which every map that can be a prologue is one."""
-    monkeypatch.setattr(prologue, "FROM_MEMORY", 1e9)
-    monkeypatch.setattr(prologue, "BY_MEMORY", ())
+    monkeypatch.setattr(prologue, "READ_AGAIN", 1e9)
+    monkeypatch.setattr(prologue, "IN_CACHES", ())
 
 
 def product(x, w, left=False, right=False, batched=False):
@@ -48,7 +48,7 @@ def compare(function, types, sizes=None, level=None, kinds=None, threads=None, *
     graph = trace(function, *map(parse_type, types))
     rng = np.random.default_rng(0)
     given = [random_array(concrete(param.type, sizes), rng) for param in graph.params]
-    one = compile_graph(graph, target=level, **options)
+    one = load(prepare(graph, level, **options))  # past the cache, which knows no costs
     several = compile_graph(graph, target=level, apart=True, **options)
     found = [kernel.kind for kernel in one.kernels]
     if kinds is not None:
@@ -211,7 +211,7 @@ def test_why_a_map_stays_a_kernel():
         (both_sides, square[:1], several),
         (turned, [*square, "f32[64, 64]"], "a product's operand that is read at other places"),
         (of_its_rows, square, "a product reads rows that need their own sums first"),
-        (dear, ["f32[128, 768]", "f32[3072, 768]"], "a product's operand that is packed"),
+        (dear, ["f32[128, 768]", "f32[3072, 768]"], "a product's operand, computed"),
         (convolved, ["f32[1, 8, 9, 9]", "f32[8, 8, 1, 1]"], "a product whose kernel reads"),
     ):
         kinds, reasons = kernels(function, *types)
@@ -227,6 +227,6 @@ def test_how_often_operands_are_read():
     # Blocks of columns: A is read for each of them.
     wide_product = GemmProblem(512, 3072, 768)
     (times, copies), _ = operand_counts(wide_product, level)
-    assert times == copies > 1
+    assert times > 1 and copies > times
     panels = GemmProblem(512, 768, 768, panel=32)
     assert operand_counts(panels, level)[1] is None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.contract.prologue import Prologue, Row
+from graphc.backends.llvm.finish import LONG
 from graphc.backends.llvm.placed import PlacedVectors
 from graphc.backends.llvm.target import Target
 from graphc.backends.llvm.vmath.emitter import Vec, memory_element
@@ -20,7 +21,7 @@ def begin(found: fused.Prologue, target: Target, name: str) -> Prologue:
     def row(emitter: Emitter, lanes: int, batch: Index, at: Index, pointers: Sequence[str]) -> Row:
         return _RowWriter(found, target, emitter, lanes, (batch, at), pointers).vector
 
-    return Prologue(names, row)
+    return Prologue(names, row, long=found.expr.cost > LONG)
 
 
 class _RowWriter:

@@ -22,12 +22,13 @@ from .group import MAP, NATIVE, ROWS, Group
 from .plan import Plan, base_of
 from .signature import signature
 
-#: What a map spends on an element of four bytes, an addition being 1, besides its arithmetic: its
-#: result is written, and read again, in the caches up to so many bytes and beyond.
-BY_MEMORY = ((1 << 19, 2.0), (8 << 20, 5.0))
-FROM_MEMORY = 11.0
-#: And a kernel that reads its operand in place, to copy it.
-COPY = 1.5
+#: What an element of four bytes costs to write and to read again, an addition being 1, in caches
+#: of so many bytes.
+IN_CACHES = ((1 << 19, 2.0), (8 << 20, 5.0))
+#: The same beyond them; arithmetic is hidden behind the writes.
+WRITTEN, READ_AGAIN = 8.0, 3.5
+#: Arithmetic in a copy takes so much of what it takes in a kernel of its own, whose loop is wider.
+IN_A_COPY = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,13 @@ class Use:
 
     frame   how it lies in memory; None where the kernel computes nothing on the way
     times   how often each element is read from there, and would be computed
-    copies  how often it would be copied that is now read in place
+    copying what the copies cost of an element that is now read in place, in additions
     """
 
     value: Value
     frame: Frame | None
     times: float = 1.0
-    copies: float = 0.0
+    copying: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,12 +146,17 @@ def _as_prologue(plan: Plan, group: Group, use: Use) -> Prologue:
         raise _Stays("a product's operand that is read at other places than its own")
     work = _work(exprs, places)
     times = use.times
-    if times * work + use.copies * COPY > work + _by_memory(plan, value):
-        raise _Stays(f"a product's operand that is packed {times:g} times: dearer than its bytes")
+    if times * work * IN_A_COPY + use.copying > _apart(plan, value, work):
+        raise _Stays(_too_dear(use))
     text, _ = signature(group, ())
     reads = tuple(dict.fromkeys([expr.payload.buffer for expr in places]))
     nodes = tuple(dict.fromkeys([v.node for v in [*group.members(), *group.pulled] if v.node]))
     return Prologue(value, frame, output.expr, places, reads, nodes, (text, frame))
+
+
+def _too_dear(use: Use) -> str:
+    again = f"computed {use.times:g} times" if use.times > 1 else "computed in a copy"
+    return f"a product's operand, {again}: dearer than its bytes"
 
 
 def _work(exprs: Sequence[Expr], places: Mapping[Expr, Place]) -> float:
@@ -164,14 +170,14 @@ def _work(exprs: Sequence[Expr], places: Mapping[Expr, Place]) -> float:
     return total
 
 
-def _by_memory(plan: Plan, value: Value) -> float:
-    """What it costs to write an element of the value, and to read it again."""
+def _apart(plan: Plan, value: Value, work: float) -> float:
+    """What an element costs in a kernel of its own, until it is read again."""
     item = value.type.dtype.itemsize
     size = plan.sizes.hint(product(value.type.shape)) * item
-    for most, cost in BY_MEMORY:
+    for most, cost in IN_CACHES:
         if size <= most:
-            return cost * item / 4
-    return FROM_MEMORY * item / 4
+            return work + cost * item / 4
+    return max(work, WRITTEN * item / 4) + READ_AGAIN * item / 4
 
 
 def reads_of(prologues: Prologues) -> list[Value]:

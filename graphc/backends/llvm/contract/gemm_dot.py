@@ -71,10 +71,15 @@ def dot_region(
     if few.prologue:
         _compute(gemm, few, 0, few.count)
     shape = dot_tile(gemm.target, *known)
-    if many.prologue and known[0] is not None and known[0] <= shape[0]:
+    if many.prologue and _in_registers(many.prologue, known[0], shape[0]):
         _tiles_of_computed(gemm, shape, few, many, c)
     else:
         _tiles(gemm, shape, few, many, c)
+
+
+def _in_registers(prologue: Prologue, few: int | None, height: int) -> bool:
+    """Whether rows are computed in the tile: it has all of the few, and room for the code."""
+    return few is not None and few <= (1 if prologue.long else height)
 
 
 def _compute(gemm: GemmState, side: _Side, at: Index, count: Index) -> None:

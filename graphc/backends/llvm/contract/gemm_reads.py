@@ -16,7 +16,13 @@ from graphc.backends.llvm.contract.gemm_schedule import schedule_gemm
 from graphc.backends.llvm.target import Target
 from graphc.passes.loop.parallel import CHUNKS
 
-#: (how often an element is read, how often it would be copied that is not copied now).
+#: What a copy of an element costs that the kernel now reads in place, in additions: by rows, by
+#: strips of rows as wide as a tile is high, by blocks of B. And what a map costs more in strips
+#: that are copied anyway, which are parts of vectors.
+ROWS_COPIED, STRIPS_COPIED, BLOCKS_COPIED = 1.5, 8.0, 5.0
+STRIPS_SHARED = 1.5
+
+#: (how often an element is read, what the copies cost that are not made now).
 Counts = tuple[float, float]
 
 
@@ -29,9 +35,12 @@ def operand_counts(problem: GemmProblem, target: Target) -> tuple[Counts | None,
     rows, columns = -(-m // schedule.row_block), -(-n // schedule.column_block)
     # The rows of one block of columns are in so many pieces of the work.
     together = -(-(problem.batch or 1) * rows * columns // CHUNKS)
-    pieces = max(1, -(-rows // together))
-    a: Counts | None = (columns, 0.0 if schedule.pack_a else columns)
-    b: Counts | None = (pieces, 0.0 if schedule.pack_b else pieces)
+    pieces = max(1, -(-rows // max(together, 1)))
+    copy_a = STRIPS_COPIED if problem.transpose_a else ROWS_COPIED
+    if schedule.pack_a:
+        copy_a = STRIPS_SHARED if problem.transpose_a else 0.0
+    a: Counts | None = (columns, columns * copy_a)
+    b: Counts | None = (pieces, 0.0 if schedule.pack_b else pieces * BLOCKS_COPIED)
     if dot is not False:
         a, b = _in_dot_form(problem, target, (rows, columns), pieces)
     if dot is None and problem.transpose_b and problem.n is None and (problem.m or m) > DOT_FEW:
@@ -49,6 +58,6 @@ def _in_dot_form(
     few, many = (problem.n, problem.m) if swapped else (problem.m, problem.n)
     whole = few is not None and few <= dot_tile(target, few, many)[0]
     columns = float(blocks[1])
-    a = (columns, 0.0 if swapped and whole else columns)
+    a = (columns, 0.0 if swapped and whole else columns * ROWS_COPIED)
     in_place = problem.transpose_b and (swapped or not whole)
-    return a, (pieces, pieces if in_place else 0.0)
+    return a, (pieces, pieces * ROWS_COPIED if in_place else 0.0)

@@ -28,10 +28,13 @@ class Prologue:
     operands  names of the pointers that it reads, which the kernel has instead of the operand
     row       (emitter, lanes, batch, row, pointers) -> the row; what it computes for all of the
               row is written at once, before the loop over columns
+    long      whether its code is long (has maths): it then stands in copies alone, since the sums
+              of several rows leave it no registers
     """
 
     operands: tuple[str, ...]
     row: Callable[[Emitter, int, Index, Index, Sequence[str]], Row]
+    long: bool = False
 
 
 _PLACE = ("batch", "row", "column")
