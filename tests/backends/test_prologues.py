@@ -15,7 +15,7 @@ from graphc.ir.dtype import F32, F64
 from graphc.ir.text import parse_type
 from graphc.passes.fuse import prologue
 from tests.backends.contract_runner import LEVELS
-from tests.backends.test_compile_ops import assert_close, o, random_array, wide
+from tests.backends.test_compile_ops import assert_close, o, random_array, run, wide
 
 
 @pytest.fixture
@@ -151,6 +151,51 @@ def test_threads_pack_what_they_compute(rows, always):
         pool.set_num_threads(before)
 
 
+def random_layer(rng):
+    """A product of random sizes and layout, with random maps before and after it."""
+    sizes = [int(rng.choice([1, 2, 4, 7, 16, 25, 33, 64, 90, 257, 400])) for _ in range(3)]
+    m, k, n = sizes
+    batched, left, right = rng.random(3) < [0.3, 0.4, 0.5]
+    lead = (3,) if batched else ()
+    shapes = (*lead, *((k, m) if left else (m, k))), (*lead, *((n, k) if right else (k, n)))
+    sides = [(shape, rng.choice(list(NARROW)), list(rng.permutation(4)[:2])) for shape in shapes]
+    types = [f"{dtype}[{', '.join(map(str, shape))}]" for shape, dtype, _ in sides]
+    types += [f"f32[{shape[axis]}]" for shape, *_ in sides for axis in (-2, -1)]
+
+    def mapped(x, chosen, by_row, by_column):
+        shape, last = x.type.shape, len(x.type.shape) - 1
+        others = [axis for axis in range(last + 1)]
+        x = o.cast(x, dtype=F32)
+        steps = [
+            lambda x: o.mul(x, wide(by_row, shape, *[a for a in others if a != last - 1])),
+            lambda x: o.add(x, wide(by_column, shape, *others[:-1])),
+            lambda x: o.max(x, 0.25),
+            o.tanh,
+        ]
+        for place in chosen:
+            x = steps[place](x)
+        return x
+
+    def layer(x, w, *factors):
+        x = mapped(x, sides[0][2], *factors[:2])
+        w = mapped(w, sides[1][2], *factors[2:])
+        y = product(x, w, bool(left), bool(right), bool(batched))
+        return o.mul(y, 0.5) if rng.random() < 0.5 else y
+
+    return layer, types
+
+
+NARROW = ("f32", "i8", "u8", "f16", "bf16", "bool", "f64")
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_random_layers(level, always):
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        layer, types = random_layer(rng)
+        compare(layer, types, level=level)
+
+
 def test_a_map_with_no_value_beyond_the_last_element(always):
     """1 / 0 in the lanes that a rest of k leaves out may not reach a sum."""
 
@@ -203,11 +248,16 @@ def test_why_a_map_stays_a_kernel():
         plain = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
         return o.conv(o.tanh(x), w, **plain)
 
+    def read_by_an_epilogue(x, w):
+        y = o.exp(x)
+        return o.add(product(y, w), y)
+
     square = ["f32[64, 64]", "f32[64, 64]"]
     several = "a product's operand that others read too"
     for function, types, reason in (
         (read_twice, square, several),
         (a_result, square, several),
+        (read_by_an_epilogue, square, several),
         (both_sides, square[:1], several),
         (turned, [*square, "f32[64, 64]"], "a product's operand that is read at other places"),
         (of_its_rows, square, "a product reads rows that need their own sums first"),
@@ -215,6 +265,7 @@ def test_why_a_map_stays_a_kernel():
         (convolved, ["f32[1, 8, 9, 9]", "f32[8, 8, 1, 1]"], "a product whose kernel reads"),
     ):
         kinds, reasons = kernels(function, *types)
+        run(function, *types)
         assert not any([kind.startswith("map, ") for kind in kinds]), function.__name__
         assert any([found.startswith(reason) for found in reasons]), (function.__name__, reasons)
 

@@ -144,7 +144,11 @@ class Compiler:
         self.prologues: dict[int, Prologues] = {}
         if not self.options.apart:
             self.epilogues = find_epilogues(self.plan, native_frame)
-            self.prologues = find_prologues(self.plan, lambda node: native_uses(node, self.target))
+            self.prologues = find_prologues(
+                self.plan,
+                lambda node: native_uses(node, self.target),
+                self.epilogues.values(),
+            )
         fused = time.perf_counter_ns()
         self._lower()
         self.program = self._program()

@@ -10,13 +10,14 @@ prologue is taken where that costs less than the bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.dims import product
 from graphc.ir.graph import Node, Value
 
-from .epilogue import MAX_EXPRESSIONS, Frame, Place, linear_places
+from .epilogue import MAX_EXPRESSIONS, Epilogue, Frame, Place, linear_places
 from .expr import Expr, cost_of, walk
 from .group import MAP, NATIVE, ROWS, Group
 from .plan import Plan, base_of
@@ -77,10 +78,13 @@ class _Stays(Exception):
     """The map keeps a kernel of its own; the message says why."""
 
 
-def find_prologues(plan: Plan, uses_of: Callable[[Node], Sequence[Use]]) -> dict[int, Prologues]:
+def find_prologues(
+    plan: Plan, uses_of: Callable[[Node], Sequence[Use]], epilogues: Iterable[Epilogue] = ()
+) -> dict[int, Prologues]:
     """The prologues of products, by the number of their group. Their maps leave the plan.
 
     uses_of: how the kernel of a node reads those operands that might be computed on the way.
+    epilogues: those of the plan, whose maps have left it; they read operands too.
     """
     found: dict[int, Prologues] = {}
     absorbed: dict[int, int] = {}  # maps, and the groups of their products
@@ -92,7 +96,7 @@ def find_prologues(plan: Plan, uses_of: Callable[[Node], Sequence[Use]]) -> dict
         computed = [v for v in group.operands if v in plan.owner and plan.owner[v].kind != NATIVE]
         if not computed:
             continue
-        readers = _readers(plan) if readers is None else readers
+        readers = _readers(plan, epilogues) if readers is None else readers
         for use in uses_of(group.node):
             if use.value not in computed:
                 continue
@@ -116,14 +120,10 @@ def find_prologues(plan: Plan, uses_of: Callable[[Node], Sequence[Use]]) -> dict
     return found
 
 
-def _readers(plan: Plan) -> dict[Value, int]:
+def _readers(plan: Plan, epilogues: Iterable[Epilogue]) -> dict[Value, int]:
     """How many kernels read each value from memory; one that reads it twice counts twice."""
-    found: dict[Value, int] = {}
-    for group in plan.groups:
-        reads = group.operands if group.kind == NATIVE else group.reads()
-        for value in reads:
-            found[value] = found.get(value, 0) + 1
-    return found
+    reads = [group.operands if group.kind == NATIVE else group.reads() for group in plan.groups]
+    return Counter([value for some in (*reads, *[e.reads for e in epilogues]) for value in some])
 
 
 def _as_prologue(plan: Plan, group: Group, use: Use) -> Prologue:
