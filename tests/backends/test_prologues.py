@@ -69,7 +69,7 @@ def concrete(type, sizes):
 # Sizes (m, k, n): few rows and columns, sums across lanes, one block, several blocks of k and of
 # columns, and odd rests.
 SIZES = [
-    (1, 70, 33), (1, 300, 100), (2, 400, 45), (4, 65, 130), (5, 33, 1), (90, 300, 1), (90, 20, 1),
+    (1, 70, 33), (1, 300, 1), (1, 20, 1), (1, 300, 100), (2, 400, 45), (4, 65, 130), (5, 33, 1), (90, 300, 1), (90, 20, 1),
     (7, 700, 9), (33, 50, 70), (67, 129, 35), (130, 270, 5), (210, 300, 5), (40, 2100, 33),
     (150, 40, 600), (3, 3, 3), (20, 5, 700),
 ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_batches_doubles_and_epilogues(level, always):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 24, 25, 131])
-@pytest.mark.parametrize("columns", [5, 40])
+@pytest.mark.parametrize("columns", [1, 5, 40])
 @pytest.mark.parametrize("right", [False, True], ids=["", "right transposed"])
 def test_symbolic_rows(rows, columns, right, always):
     def layer(x, w, s):
