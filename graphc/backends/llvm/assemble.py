@@ -245,19 +245,17 @@ class Compiler:
         ahead: Prologues | None,
     ) -> None:
         build = NATIVE_KERNELS[node.op.name]
-        nodes: tuple[Node, ...] = (node,)
+        nodes = (node, *_fused(after, ahead))
         writes: frozenset[Buffer] = frozenset(node.outputs)
         kind = node.op.name
         if ahead is not None:
             built = build(node, self.target, after, ahead)
-            nodes += tuple([made for prologue in ahead.values() for made in prologue.nodes])
             kind = f"map, {kind}"
         elif after is None:
             built = build(node, self.target)
         else:
             built = build(node, self.target, after)
         if after is not None:
-            nodes += after.nodes
             written = frozenset([value for value, _ in after.outputs])
             writes = written | writes if after.kept else written
         if built.before is not None:
@@ -265,6 +263,10 @@ class Compiler:
             self._add(_call(built.before, made, before), PACKING, nodes, None)
         call = _call(built, writes, before)
         self._add(call, kind if after is None else f"{kind}, map", nodes, None)
+
+    def fused_into(self, group: Group) -> list[Node]:
+        """The nodes that a native kernel computes besides its own: prologues and an epilogue."""
+        return _fused(self.epilogues.get(group.number), self.prologues.get(group.number))
 
     def _control(self, node: Node, before: frozenset[Value]) -> None:
         """A node with blocks: each is compiled, and the node's kernel calls it."""
@@ -345,6 +347,11 @@ class Compiler:
         plan = plan_memory(merged(lifetimes, first))
         plan.places.update({result: plan.places[root] for result, root in first.items()})
         return plan
+
+
+def _fused(after: Epilogue | None, ahead: Prologues | None) -> list[Node]:
+    found = [node for prologue in (ahead or {}).values() for node in prologue.nodes]
+    return found if after is None else [*found, *after.nodes]
 
 
 def _call(built: NativeCall, writes: frozenset[Buffer], before: frozenset[Value]) -> Call:
