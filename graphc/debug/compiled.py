@@ -80,7 +80,7 @@ class Compiled:
         self.source: Graph = source
         self.graph: Graph = compiler.graph
         self.plan: Plan = compiler.plan
-        self.groups = _groups(compiler.graph, compiler.plan, compiler.reports)
+        self.groups = _groups(compiler)
 
     @property
     def kernels(self) -> list[Any]:
@@ -155,17 +155,18 @@ def compile_for_view(
     return Compiled(compiler, graph, time.perf_counter() - began, passes, packed)
 
 
-def _groups(graph: Graph, plan: Plan, reports: list[Any]) -> list[KernelGroup]:
+def _groups(compiler: Any) -> list[KernelGroup]:
     """The kernels stand in the order of the groups, each with the nodes of its group."""
+    graph, plan, reports = compiler.graph, compiler.plan, compiler.reports
     place = {node: k for k, node in enumerate(graph.nodes)}
     found, at = [], 0
     for group in plan.groups:
-        own = nodes_of(group)
+        own = list(dict.fromkeys([*nodes_of(group), *compiler.fused_into(group)]))
         nodes = sorted([n for n in own if not _is_loaded(plan, group, n)], key=place.__getitem__)
         reads, writes = _reads(plan, group, nodes), group.members()
         made = KernelGroup(len(found), group, nodes, reads, writes)
         if group.node is not None:
-            made.writes = list(group.node.outputs)
+            made.writes = [v for node in own for v in node.outputs if plan.owner.get(v) is group]
         while at < len(reports) and set(reports[at].nodes) == set(own):
             made.kernels.append(reports[at])
             at += 1

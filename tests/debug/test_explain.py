@@ -142,3 +142,20 @@ def test_facets_of_one_op():
     line = (ROOT / found["meaning"].file).read_text().splitlines()[found["meaning"].line - 1]
     assert "np.tanh" in line
     assert found["ONNX"].note.startswith("Tanh")
+
+
+def test_a_product_shows_what_is_fused_into_it():
+    graph = parse(
+        "graph @main(%x: f32[1, 640], %w: i8[300, 640], %r: f32[1, 300]) -> (f32[1, 300]) {\n"
+        "  %wide = cast(%w) [dtype=f32] : f32[300, 640]\n"
+        "  %y = dot(%x, %wide) [contract=((1,), (1,)), batch=((), ())] : f32[1, 300]\n"
+        "  %z = add(%y, %r) : f32[1, 300]\n"
+        "  return %z\n}"
+    )
+    (kernel,) = compile_for_view(graph).groups
+    assert kernel.kind == "map, dot, map"
+    assert [node.op.name for node in kernel.nodes] == ["cast", "dot", "add"]
+    assert {value.type.text for value in kernel.reads} == {
+        "f32[1, 640]", "i8[300, 640]", "f32[1, 300]",
+    }  # fmt: skip
+    assert [value.node.op.name for value in kernel.writes] == ["add"]

@@ -1,9 +1,13 @@
 """A graph cut in two: what follows from its weights, and the rest."""
 
 import numpy as np
+import pytest
 
+from graphc.backends.llvm.compile import prepare
+from graphc.backends.llvm.target import TARGETS
 from graphc.ir import ops
 from graphc.ir.build import trace
+from graphc.ir.dtype import F32
 from graphc.ir.interpret import evaluate
 from graphc.ir.types import parse_type
 from graphc.ir.verify import verify
@@ -94,3 +98,45 @@ def test_effects_stay_in_each_call():
 
     halves = cut(checked, "f32[3]", "f32[3]", weights=[1])
     assert "assert" in names(halves.late) and "exp" in names(halves.early)
+
+
+WIDE = ["f32[{rows}, 640]", "{dtype}[300, 640]", "f32[300]"]
+
+
+def quantised(x, w, s):
+    wide = ops.cast(w, dtype=F32) * ops.expand(s, shape=w.type.shape, axes=(1,))
+    return ops.dot(x, wide, contract=((1,), (1,)))
+
+
+def halves_of(function, rows, dtype):
+    types = [text.format(rows=rows, dtype=dtype) for text in WIDE]
+    return hoist(trace(function, *map(parse_type, types)), [1, 2])
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_a_product_of_few_rows_widens_its_weight_where_it_reads_it(rows, target):
+    for dtype in ("i8", "bf16"):
+        halves = halves_of(quantised, rows, dtype)
+        assert halves.early is None and halves.weights == [0, 1]
+        kinds = [report.kind for report in prepare(halves.late, target).reports]
+        assert kinds == ["map, dot"]
+
+
+def test_a_weight_is_widened_once_where_arithmetic_takes_the_time_or_others_read_it():
+    def read_twice(x, w, s):
+        wide = ops.cast(w, dtype=F32)
+        return ops.dot(x, wide, contract=((1,), (1,))), ops.reduce_sum(wide, axes=(0,))
+
+    def dear(x, w, s):
+        wide = ops.tanh(ops.cast(w, dtype=F32))
+        return ops.dot(x, wide, contract=((1,), (1,)))
+
+    for function, rows, dtype in (
+        (quantised, 5, "i8"),
+        (quantised, 1, "f32"),
+        (quantised, 1, "f16"),
+        (read_twice, 1, "i8"),
+        (dear, 1, "i8"),
+    ):
+        assert halves_of(function, rows, dtype).early is not None, (function, rows, dtype)

@@ -20,6 +20,7 @@ from graphc.backends.llvm.native import (
     claims,
     native_frame,
     native_operands,
+    native_uses,
 )
 from graphc.backends.llvm.regions import buffer_bytes, form_regions, lifetimes_of
 from graphc.backends.llvm.target import Target
@@ -35,6 +36,7 @@ from graphc.passes.fuse.epilogue import Epilogue, find_epilogues
 from graphc.passes.fuse.fuse import fuse
 from graphc.passes.fuse.group import NATIVE, REDUCTIONS, SCATTERS, Group, is_anchor
 from graphc.passes.fuse.plan import base_of
+from graphc.passes.fuse.prologue import Prologues, find_prologues, reads_of
 from graphc.passes.fuse.pull import MOVEMENT
 from graphc.passes.fuse.signature import signature
 from graphc.passes.fuse.sizes import Sizes
@@ -139,8 +141,14 @@ class Compiler:
             self.target.lanes(32),
         )
         self.epilogues: dict[int, Epilogue] = {}
+        self.prologues: dict[int, Prologues] = {}
         if not self.options.apart:
             self.epilogues = find_epilogues(self.plan, native_frame)
+            self.prologues = find_prologues(
+                self.plan,
+                lambda node: native_uses(node, self.target),
+                self.epilogues.values(),
+            )
         fused = time.perf_counter_ns()
         self._lower()
         self.program = self._program()
@@ -173,6 +181,7 @@ class Compiler:
                 stored.update(self.operands[group.node])
             if group.number in self.epilogues:
                 stored.update(self.epilogues[group.number].reads)
+            stored.update(reads_of(self.prologues.get(group.number, {})))
             if group.code.indexed is not None and group.code.indexed.initial is not None:
                 stored.add(group.code.indexed.initial)
         flag_of = {g.number: g.members()[0] for g in self.plan.groups if g.is_check}
@@ -183,7 +192,12 @@ class Compiler:
             elif group.node is not None and group.node.op.name in CONTROL:
                 self._control(group.node, before)
             elif group.node is not None:
-                self._native(group.node, before, self.epilogues.get(group.number))
+                self._native(
+                    group.node,
+                    before,
+                    self.epilogues.get(group.number),
+                    self.prologues.get(group.number),
+                )
 
     def _kernels(self, group: Group, before: frozenset[Value], stored: set[Value]) -> None:
         """The kernels of a group; those of an equal group before it are taken for other buffers."""
@@ -223,23 +237,36 @@ class Compiler:
             self._add(replace(call, reads=call.reads | before), kernel.kind, nodes, kernel)
         self._printed[key] = (buffers, made)
 
-    def _native(self, node: Node, before: frozenset[Value], after: Epilogue | None) -> None:
+    def _native(
+        self,
+        node: Node,
+        before: frozenset[Value],
+        after: Epilogue | None,
+        ahead: Prologues | None,
+    ) -> None:
         build = NATIVE_KERNELS[node.op.name]
-        nodes: tuple[Node, ...] = (node,)
+        nodes = (node, *_fused(after, ahead))
         writes: frozenset[Buffer] = frozenset(node.outputs)
-        if after is None:
+        kind = node.op.name
+        if ahead is not None:
+            built = build(node, self.target, after, ahead)
+            kind = f"map, {kind}"
+        elif after is None:
             built = build(node, self.target)
         else:
             built = build(node, self.target, after)
-            nodes += after.nodes
+        if after is not None:
             written = frozenset([value for value, _ in after.outputs])
             writes = written | writes if after.kept else written
         if built.before is not None:
             made = frozenset([built.before.buffers[-1]])
             self._add(_call(built.before, made, before), PACKING, nodes, None)
         call = _call(built, writes, before)
-        kind = node.op.name if after is None else f"{node.op.name}, map"
-        self._add(call, kind, nodes, None)
+        self._add(call, kind if after is None else f"{kind}, map", nodes, None)
+
+    def fused_into(self, group: Group) -> list[Node]:
+        """The nodes that a native kernel computes besides its own: prologues and an epilogue."""
+        return _fused(self.epilogues.get(group.number), self.prologues.get(group.number))
 
     def _control(self, node: Node, before: frozenset[Value]) -> None:
         """A node with blocks: each is compiled, and the node's kernel calls it."""
@@ -320,6 +347,11 @@ class Compiler:
         plan = plan_memory(merged(lifetimes, first))
         plan.places.update({result: plan.places[root] for result, root in first.items()})
         return plan
+
+
+def _fused(after: Epilogue | None, ahead: Prologues | None) -> list[Node]:
+    found = [node for prologue in (ahead or {}).values() for node in prologue.nodes]
+    return found if after is None else [*found, *after.nodes]
 
 
 def _call(built: NativeCall, writes: frozenset[Buffer], before: frozenset[Value]) -> Call:

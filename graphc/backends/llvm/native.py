@@ -20,6 +20,7 @@ from graphc.ir.dims import AnyDim
 from graphc.ir.graph import Node, Value
 from graphc.passes.fuse.epilogue import Frame
 from graphc.passes.fuse.plan import base_of
+from graphc.passes.fuse.prologue import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ Build = Callable[..., NativeCall]
 Operands = Callable[[Node], Iterable[Value]]
 FrameOf = Callable[[Node], "Frame | None"]
 Fits = Callable[[Node, Target], bool]
+UsesOf = Callable[[Node, Target], "Sequence[Use]"]
 
 #: Composites of programs that stay one node where a kernel serves them; the others with kernels are
 #: made by passes.
@@ -56,6 +58,7 @@ NATIVE_KERNELS: dict[str, Build] = {}
 _OPERANDS: dict[str, Operands] = {}
 _FRAMES: dict[str, FrameOf] = {}
 _FITS: dict[str, Fits] = {}
+_USES: dict[str, UsesOf] = {}
 
 
 def native_kernel(
@@ -63,12 +66,14 @@ def native_kernel(
     operands: Operands | None = None,
     frame: FrameOf | None = None,
     fits: Fits | None = None,
+    uses: UsesOf | None = None,
 ) -> Callable[[Build], Build]:
     """Registers the builder of an op's kernel.
 
     frame: how the result lies in memory, for kernels that take an epilogue: the builder is then
     called with (node, target, epilogue or None). fits: of a composite, whether the kernel serves a
-    node; else it is expanded.
+    node; else it is expanded. uses: how it reads its operands, for kernels that compute what they
+    read: the builder is then called with (node, target, epilogue or None, prologues).
     """
 
     def register(build: Build) -> Build:
@@ -79,6 +84,8 @@ def native_kernel(
             _FRAMES[name] = frame
         if fits is not None:
             _FITS[name] = fits
+        if uses is not None:
+            _USES[name] = uses
         return build
 
     return register
@@ -94,6 +101,14 @@ def native_frame(node: Node) -> Frame | None:
     """How the node's result lies in memory, if its kernel takes an epilogue."""
     found = _FRAMES.get(node.op.name)
     return found(node) if found else None
+
+
+def native_uses(node: Node, target: Target) -> Sequence[Use]:
+    """How the node's kernel reads its operands: all in place, unless it says otherwise."""
+    found = _USES.get(node.op.name)
+    if found is not None:
+        return found(node, target)
+    return [Use(value, None) for value in native_operands(node)]
 
 
 def native_operands(node: Node) -> list[Value]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 
+from graphc.backends.llvm.begin import begin
 from graphc.backends.llvm.contract import (
     ConvProblem,
     GemmProblem,
@@ -17,6 +20,7 @@ from graphc.backends.llvm.contract import (
     pack_weights,
 )
 from graphc.backends.llvm.contract.gemm_form import in_pairs, is_turned, may_serve
+from graphc.backends.llvm.contract.gemm_reads import operand_counts
 from graphc.backends.llvm.contract.gemm_schedule import best_panel, schedule_gemm
 from graphc.backends.llvm.contract.pairs import pair_step
 from graphc.backends.llvm.finish import buffers_of, finish
@@ -28,6 +32,7 @@ from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Node, Value
 from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
+from graphc.passes.fuse.prologue import Prologue, Use
 from graphc.passes.loop.ir import Partial
 from graphc.passes.products import MOST_PANEL, PANEL_STEP, MatrixProduct, matrix_product
 
@@ -48,8 +53,15 @@ def _hint(size: AnyDim) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _gemm(problem: GemmProblem, target: Target, after: Epilogue | None) -> Kernel:
-    return gemm(problem, target, epilogue=after and finish(after, target))
+def _gemm(
+    problem: GemmProblem,
+    target: Target,
+    after: Epilogue | None,
+    left: Prologue | None = None,
+    right: Prologue | None = None,
+) -> Kernel:
+    a, b = left and begin(left, target, "a"), right and begin(right, target, "b")
+    return gemm(problem, target, epilogue=after and finish(after, target), prologues=(a, b))
 
 
 @lru_cache(maxsize=256)
@@ -182,14 +194,45 @@ def _problem(node: Node, found: MatrixProduct) -> GemmProblem:
     )
 
 
-@native_kernel("dot", _dot_operands, _dot_frame)
-def _dot(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
+def _dot_uses(node: Node, target: Target) -> list[Use]:
+    """How the product reads its operands: what it would compute on the way, and how often."""
+    found = _product(node)
+    problem = _problem(node, found)
+    m, n, k, batch = found.m, found.n, found.k, found.batch
+    left, right = found.left, found.right
+    stored = [
+        (left, *((k, m) if left.transposed else (m, k))),
+        (right, *((n, k) if problem.transpose_b else (k, n))),
+    ]
+    uses = [Use(view.base, None) for view in (left, right)]
+    if left.base is right.base:
+        return uses
+    counts = operand_counts(problem, target)
+    for side, (view, rows, columns) in enumerate(stored):
+        frame = frame_of(node, batch if view.batched else 1, rows, columns)
+        if frame is not None and counts[side] is not None:
+            uses[side] = Use(view.base, frame, *counts[side])
+    return uses
+
+
+@native_kernel("dot", _dot_operands, _dot_frame, uses=_dot_uses)
+def _dot(
+    node: Node,
+    target: Target,
+    after: Epilogue | None = None,
+    before: Mapping[Value, Prologue] = MappingProxyType({}),
+) -> NativeCall:
     found = _product(node)
     problem = _problem(node, found)
     sizes = {"batch": found.batch, "m": found.m, "n": found.n, "k": found.k}
-    kernel = _gemm(problem, target, after)
+    left, right = [before.get(view.base) for view in (found.left, found.right)]
+    kernel = _gemm(problem, target, after, left, right)
     work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE
-    buffers = (found.left.base, found.right.base, *written_by(node, after))
+    a, b = [
+        (view.base,) if made is None else made.reads
+        for view, made in ((found.left, left), (found.right, right))
+    ]
+    buffers = (*a, *b, *written_by(node, after))
     points = found.batch * found.m * found.n * found.k
     given = [sizes[name] for name in kernel.sizes]
     return NativeCall(kernel, buffers, given, work, points=points, point_ns=1 / RATE)

@@ -10,7 +10,7 @@ stays in registers and, where nobody else reads it, never goes to memory.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.dims import AnyDim, Dim, product
@@ -132,21 +132,13 @@ def _as_epilogue(
     domain = group.domain
     if domain.size != product(result.type.shape) or len(group.table) > 4 * MAX_EXPRESSIONS:
         return None
-    places: dict[Expr, Place] = {}
     exprs = walk(group.code.roots())
-    if len(exprs) > MAX_EXPRESSIONS:
+    places = linear_places(exprs, domain, frame) if len(exprs) <= MAX_EXPRESSIONS else None
+    if places is None:
         return None
-    for expr in exprs:
-        if expr.op in _NOT_HERE:
+    for expr, place in places.items():
+        if expr.payload.buffer is result and not _is_own(place, frame):
             return None
-        if expr.op == "load":
-            access = expr.payload
-            if expr.args or access.guards:
-                return None
-            place = place_in(access.form, domain, frame)
-            if place is None or (access.buffer is result and not _is_own(place, frame)):
-                return None
-            places[expr] = place
     outputs = [
         (output.value, output.expr)
         for output in group.code.outputs
@@ -169,6 +161,23 @@ def _as_epilogue(
     )  # fmt: skip
     nodes = tuple(dict.fromkeys([v.node for v in [*group.members(), *group.pulled] if v.node]))
     return Epilogue(result, frame, kept, tuple(outputs), places, tuple(reads), nodes, key)
+
+
+def linear_places(exprs: Sequence[Expr], domain: Domain, frame: Frame) -> dict[Expr, Place] | None:
+    """The places of all loads; None where one is not linear, or the code needs a loop's index."""
+    places: dict[Expr, Place] = {}
+    for expr in exprs:
+        if expr.op in _NOT_HERE:
+            return None
+        if expr.op == "load":
+            access = expr.payload
+            if expr.args or access.guards:
+                return None
+            place = place_in(access.form, domain, frame)
+            if place is None:
+                return None
+            places[expr] = place
+    return places
 
 
 def _is_own(place: Place, frame: Frame) -> bool:

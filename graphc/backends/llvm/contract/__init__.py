@@ -6,6 +6,7 @@ Independent of the graph: a problem and a target go in, a `Kernel` comes out.
     kernel, epilogue, finish              what is handed over, and what is done at the store
     tile                                  the one microkernel
     gemm, gemm_*, dot_form, packing       matrix products; gemm_form decides their form
+    prologue                              operands that are computed where they are packed
     conv, conv_*                          convolutions and gradients, channels in lanes
     planes, planes_*                      the same for few channels, positions in lanes
     attention, attention_*, lanewise      attention and its gradients, block by block

@@ -6,13 +6,16 @@ k, added by a fixed tree, whatever the tile and whichever operand is which.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from graphc.backends.llvm.contract.element import PAIR, Element
 from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.gemm_schedule import tile_cost
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.lanewise import select
 from graphc.backends.llvm.contract.packing import shuffle
 from graphc.backends.llvm.contract.pairs import sum_vector
+from graphc.backends.llvm.contract.prologue import Prologue, Row
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
@@ -47,15 +50,21 @@ def dot_function(
     stored: Element,
     shape: tuple[int, int],
     strides: Mapping[str, int | None],
+    prologue: Prologue | None = None,
 ) -> Subroutine:
     """The subroutine of a tile of `shape` (rows, columns): c[i, j] = A's row i . B's row j.
 
     strides  k, a_row, b_row, c_row and c_column; None where only the caller knows. One of the
              last two is 1: along it results are stored together
-    Pointers a, b, c; indices those strides, and the counts `rows` and `columns` that exist.
+    prologue computes B's rows where they are read: its operands are pointers instead of b
+    Pointers a, b, c; indices those strides, and the counts `rows` and `columns` that exist; with
+    a prologue the batch, and the first of B's rows as `row`.
     """
     rows, columns = shape
-    routine = Subroutine(("a", "b", "c"), {**strides, "rows": None, "columns": None})
+    names = ("b",) if prologue is None else prologue.operands
+    more = () if prologue is None else ("batch", "row")
+    indices = {**strides, **dict.fromkeys(("rows", "columns", *more))}
+    routine = Subroutine(("a", *names, "c"), indices)
     emitter, values = routine.emitter, routine.values
     pairs = stored.is_half
     vector = sum_vector(emitter, PAIR if pairs else stored, target)
@@ -69,7 +78,6 @@ def dot_function(
     at_rows = clipped(rows, values["rows"])
     at_columns = clipped(columns, values["columns"])
     a_starts = [of_operands.address("%a", emitter.mul(row, values["a_row"])) for row in at_rows]
-    b_starts = [of_operands.address("%b", emitter.mul(at, values["b_row"])) for at in at_columns]
 
     def load(start: str, at: Index, mask: str | None) -> str:
         value = of_operands.load(of_operands.address(start, at), mask)
@@ -77,10 +85,21 @@ def dot_function(
             return value
         return emitter.value(f"bitcast {of_operands.type} {value} to {of_pairs.type}")
 
+    if prologue is None:
+        b_rows: list[Row] = [
+            partial(load, of_operands.address("%b", emitter.mul(at, values["b_row"])))
+            for at in at_columns
+        ]
+    else:
+        pointers = [f"%{name}" for name in names]
+        places = [emitter.add(values["row"], at) for at in at_columns]
+        b_rows = [prologue.row(emitter, lanes, values["batch"], at, pointers) for at in places]
     multiply_add = of_pairs.multiply_add if pairs else vector.multiply_add
 
     def step(at: Index, sums: Sequence[str], mask: str | None = None) -> list[str]:
-        right = [load(start, at, mask) for start in b_starts]
+        right = [row(at, mask) for row in b_rows]
+        if prologue is not None and mask is not None:  # of what is not there, maps may make nan
+            right = [select(vector, mask, value, vector.zero) for value in right]
         result = []
         for row, start in enumerate(a_starts):
             left = load(start, at, mask)

@@ -15,7 +15,7 @@ from graphc.backends.llvm.contract.gemm_block import GemmBlock
 from graphc.backends.llvm.contract.gemm_dot import dot_region
 from graphc.backends.llvm.contract.gemm_form import GemmProblem, either
 from graphc.backends.llvm.contract.gemm_schedule import GemmSchedule, schedule_gemm
-from graphc.backends.llvm.contract.gemm_state import GemmState
+from graphc.backends.llvm.contract.gemm_state import NONE, GemmState, Prologues
 from graphc.backends.llvm.contract.kernel import Kernel
 from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.target import Target
@@ -30,18 +30,21 @@ def gemm(
     *,
     schedule: GemmSchedule | None = None,
     epilogue: Epilogue | None = None,
+    prologues: Prologues = NONE,
     b_first: bool = False,
 ) -> Kernel:
     """The kernel of a matrix product: operands a, b (or b, a), out and the epilogue's.
+
+    prologues: of a and of b; the kernel then has the prologue's operands instead.
 
     The bits of an element depend on its row of A, its column of B, the target and the form
     (`gemm_form.py`: sums across lanes for few rows or columns and a long k, by the sizes and
     layouts alone, known or symbolic), never on the schedule or the units.
     """
-    if epilogue is None:
+    if epilogue is None and prologues == NONE:
         return _plain_gemm(problem, target, schedule, b_first)
     schedule = schedule or schedule_gemm(problem, target)
-    return _GemmKernel(problem, target, schedule, epilogue, b_first).kernel()
+    return _GemmKernel(problem, target, schedule, epilogue, prologues, b_first).kernel()
 
 
 @lru_cache(maxsize=256)
@@ -50,7 +53,7 @@ def _plain_gemm(
 ) -> Kernel:
     """Equal layers are written once."""
     schedule = schedule or schedule_gemm(problem, target)
-    return _GemmKernel(problem, target, schedule, None, b_first).kernel()
+    return _GemmKernel(problem, target, schedule, None, NONE, b_first).kernel()
 
 
 class _GemmKernel(GemmState):

@@ -1,6 +1,6 @@
 """One block of k by one block of columns: its packing, and the tiles that cover it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.element import PAIR
@@ -15,6 +15,12 @@ from graphc.backends.llvm.contract.packing import (
     transposer,
 )
 from graphc.backends.llvm.contract.pairs import pair_columns, pair_rows, pair_tail
+from graphc.backends.llvm.contract.prologue import (
+    Prologue,
+    mapped_columns,
+    mapped_rows,
+    mapped_transposer,
+)
 from graphc.backends.llvm.contract.vector import Vector
 
 # (vectors of a panel, the columns that exist in it: None for all)
@@ -73,8 +79,8 @@ class GemmBlock:
             a_at = emitter.add(a_at, emitter.mul(batch, emitter.mul(m, depth)))
         if problem.b_batched:
             b_at = emitter.add(b_at, emitter.mul(batch, emitter.mul(depth, n)))
-        self.a = self.vector.address("%a", a_at, stored)
-        self.b = self.vector.address("%b", b_at, stored)
+        self.a = "" if gemm.map_a else self.vector.address("%a", a_at, stored)
+        self.b = "" if gemm.map_b else self.vector.address("%b", b_at, stored)
         if gemm.apart:
             self.c = gemm.scratch("c")
         else:
@@ -113,6 +119,9 @@ class GemmBlock:
 
     def pack_b(self) -> None:
         emitter, gemm, vector = self.emitter, self.gemm, self.vector
+        if gemm.map_b:
+            self.columns(self._map_panel_of_b)
+            return
         if gemm.problem.transpose_b:
             transpose = self._transposer()
             side = transpose_lanes(vector)
@@ -234,6 +243,9 @@ class GemmBlock:
         """The address of A's rows from `at` on, as the tile reads them."""
         emitter, gemm, vector = self.emitter, self.gemm, self.vector
         step = 1 if gemm.problem.transpose_a else gemm.k
+        if gemm.map_a:
+            self._map_panel_of_a(rows)
+            return self.packed_a
         source = vector.address(self.a, emitter.mul(rows.at, step), gemm.stored)
         if not gemm.schedule.pack_a:
             return source
@@ -273,6 +285,62 @@ class GemmBlock:
             transpose.call(emitter, (here, of_pairs.address(self.packed_a, at)), counts)
 
         emitter.loop(0, self.count, side, group)
+
+    # Operands that are computed where they are packed
+
+    def _map_panel_of_a(self, rows: "_Rows") -> None:
+        """The rows of a tile into scratch, from A's prologue."""
+        gemm, vector = self.gemm, self.vector
+        prologue = gemm.map_a
+        assert prologue is not None
+        counts: dict[str, Index] = {"batch": self.batch if gemm.problem.a_batched else 0}
+        if not gemm.problem.transpose_a:
+            counts |= {"rows": rows.count, "count": self.count, "to_stride": gemm.a_panel_row}
+            counts |= {"row": rows.at, "column": self.k}
+            self._map(mapped_rows(gemm.builder, vector, prologue), prologue, self.packed_a, counts)
+            return
+        counts |= {"count": self.count, "to_stride": gemm.a_panel_k}
+        counts |= {"row": self.k, "column": rows.at}
+
+        def pack(exist: Index) -> None:
+            known = exist if isinstance(exist, int) else None
+            vectors = -(-rows.tile // vector.lanes)
+            routine = mapped_columns(gemm.builder, vector, prologue, known, vectors)
+            self._map(routine, prologue, self.packed_a, counts | {"columns": exist})
+
+        self._by_rows(rows, pack)
+
+    def _map_panel_of_b(self, at: Index, shape: PanelShape) -> None:
+        """A panel of B into scratch, from B's prologue."""
+        emitter, gemm, vector = self.emitter, self.gemm, self.vector
+        prologue = gemm.map_b
+        assert prologue is not None
+        there = vector.address(self.packed_b, emitter.mul(at, gemm.schedule.k_block))
+        columns, first = self._existing(at, shape), emitter.add(self.column, at)
+        counts: dict[str, Index] = {"batch": self.batch if gemm.problem.b_batched else 0}
+        counts |= {"count": self.count, "to_stride": gemm.columns}
+        if not gemm.problem.transpose_b:
+            known = columns if isinstance(columns, int) else None
+            routine = mapped_columns(gemm.builder, vector, prologue, known, shape[0])
+            counts |= {"columns": columns, "row": self.k, "column": first}
+            self._map(routine, prologue, there, counts)
+            return
+        routine = mapped_transposer(gemm.builder, vector, prologue)
+        side = transpose_lanes(vector)
+
+        def group(some: Index, _carried: Sequence[str]) -> None:
+            rows = emitter.minimum(emitter.sub(columns, some), side)
+            place = {"row": emitter.add(first, some), "column": self.k}
+            into = vector.address(there, some)
+            self._map(routine, prologue, into, counts | {"rows": rows} | place)
+
+        emitter.loop(0, columns, side, group)
+
+    def _map(
+        self, routine: Subroutine, prologue: Prologue, there: str, counts: Mapping[str, Index]
+    ) -> None:
+        pointers = (*(f"%{name}" for name in prologue.operands), there)
+        routine.call(self.emitter, pointers, counts)
 
     def _by_rows(self, rows: "_Rows", body: Callable[[Index], None]) -> None:
         """body(rows that exist), written once for each number that is known."""

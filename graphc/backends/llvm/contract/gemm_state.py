@@ -1,5 +1,7 @@
 """What the parts of a matrix product's emission share."""
 
+from dataclasses import replace
+
 from graphc.backends.llvm.contract.amx_tile import SIDE, amx_function
 from graphc.backends.llvm.contract.element import PAIR, element
 from graphc.backends.llvm.contract.epilogue import Epilogue
@@ -16,7 +18,25 @@ from graphc.backends.llvm.contract.gemm_schedule import REST_ROWS, GemmSchedule
 from graphc.backends.llvm.contract.gemm_tile import TileContext, TileShape, tile_function
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine, entry_emitter
 from graphc.backends.llvm.contract.pairs import pair_step, sum_vector
+from graphc.backends.llvm.contract.prologue import Prologue
 from graphc.backends.llvm.target import Target
+
+#: What computes A and B where they are read; None where they are in memory.
+Prologues = tuple[Prologue | None, Prologue | None]
+NONE: Prologues = (None, None)
+
+
+def computed_operands(schedule: GemmSchedule, prologues: Prologues) -> GemmSchedule:
+    """The schedule where an operand with a prologue is copied into scratch."""
+    if prologues == NONE:
+        return schedule
+    map_a, map_b = [made is not None for made in prologues]
+    return replace(
+        schedule,
+        pack_a=schedule.pack_a or map_a,
+        pack_b=schedule.pack_b or map_b,
+        columns_first=False,
+    )
 
 
 class GemmState:
@@ -28,9 +48,10 @@ class GemmState:
         target: Target,
         schedule: GemmSchedule,
         epilogue: Epilogue | None,
+        prologues: Prologues,
         b_first: bool,
     ) -> None:
-        self.target, self.schedule = target, schedule
+        self.target = target
         self.epilogue = epilogue
         self.stored = element(problem.dtype)
         self.sums = self.stored.accumulator
@@ -38,9 +59,18 @@ class GemmState:
         self.sizes = problem.sizes
         self.turned = is_turned(problem, target)
         self.extra = epilogue.operands if epilogue else ()
-        first = ("b", "a") if b_first != self.turned else ("a", "b")
-        self.entry = entry_emitter((*first, "out", *self.extra), self.sizes)
-        self.operands = (*(("b", "a") if b_first else ("a", "b")), "out", *self.extra)
+        left, right = [
+            (name,) if made is None else made.operands for name, made in zip("ab", prologues)
+        ]
+        given = (*right, *left) if b_first else (*left, *right)
+        self.operands = (*given, "out", *self.extra)
+        if self.turned:
+            prologues = prologues[::-1]
+            swapped = {"a": "b", "b": "a"}
+            given = tuple([swapped.get(name, name) for name in given])
+        self.entry = entry_emitter((*given, "out", *self.extra), self.sizes)
+        self.map_a, self.map_b = prologues
+        self.schedule = schedule = computed_operands(schedule, prologues)
         self.dot = dot_serves(self.entry, problem, target)
         # What is packed, and how much of k an element of it holds.
         self.pairs = in_pairs(problem, target)
@@ -88,6 +118,13 @@ class GemmState:
             if isinstance(self.dot_row, int) and problem.n is not None:
                 most = problem.n * self.dot_row
             self.b_block = max(self.b_block, most)
+        if self.dot is not False:
+            # Rows of a tile, or all of the few.
+            copied = DOT_FEW * self.dot_row if isinstance(self.dot_row, int) else 0
+            if self.map_a:
+                self.a_panel = max(self.a_panel, copied)
+            if self.map_b and problem.transpose_b:
+                self.b_block = max(self.b_block, copied)
         # Halves are summed into a block of f32, which is rounded when it is complete, if not a tile
         # at once; a turned product into a block which is then transposed.
         rounded = self.stored.is_half and (self.blocked or not self.pairs)
