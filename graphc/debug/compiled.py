@@ -80,7 +80,7 @@ class Compiled:
         self.source: Graph = source
         self.graph: Graph = compiler.graph
         self.plan: Plan = compiler.plan
-        self.groups = _groups(compiler.graph, compiler.plan, compiler.reports)
+        self.groups = _groups(compiler)
 
     @property
     def kernels(self) -> list[Any]:
@@ -155,18 +155,24 @@ def compile_for_view(
     return Compiled(compiler, graph, time.perf_counter() - began, passes, packed)
 
 
-def _groups(graph: Graph, plan: Plan, reports: list[Any]) -> list[KernelGroup]:
-    """The kernels stand in the order of the groups, each with the nodes of its group."""
+def _groups(compiler: Any) -> list[KernelGroup]:
+    """The kernels stand in the order of the groups, each with the nodes of its group, and those of
+    its epilogue; one that packs weights ahead has no epilogue."""
+    graph, plan, reports = compiler.graph, compiler.plan, compiler.reports
     place = {node: k for k, node in enumerate(graph.nodes)}
     found, at = [], 0
     for group in plan.groups:
-        own = nodes_of(group)
-        nodes = sorted([n for n in own if not _is_loaded(plan, group, n)], key=place.__getitem__)
-        reads, writes = _reads(plan, group, nodes), group.members()
-        made = KernelGroup(len(found), group, nodes, reads, writes)
-        if group.node is not None:
-            made.writes = list(group.node.outputs)
-        while at < len(reports) and set(reports[at].nodes) == set(own):
+        own, after = nodes_of(group), compiler.epilogues.get(group.number)
+        nodes = [node for node in own if not _is_loaded(plan, group, node)]
+        writes = group.members() if group.node is None else list(group.node.outputs)
+        if after is not None:
+            stored = [value for value, _ in after.outputs]
+            writes = [*(writes if after.kept else ()), *stored]
+            nodes += [n for n in after.nodes if n not in own and not _is_read(plan, n, stored)]
+        nodes.sort(key=place.__getitem__)
+        made = KernelGroup(len(found), group, nodes, _reads(plan, group, nodes), writes)
+        whole = {*own, *(after.nodes if after is not None else ())}
+        while at < len(reports) and set(reports[at].nodes) in (whole, set(own)):
             made.kernels.append(reports[at])
             at += 1
             following = plan.groups[len(found) + 1 :][:1]
@@ -193,12 +199,18 @@ def _is_loaded(plan: Plan, group: Group, node: Node) -> bool:
     return all(plan.is_buffer(value, group) for value in node.outputs)
 
 
+def _is_read(plan: Plan, node: Node, stored: Collection[Value]) -> bool:
+    """Whether an epilogue that stores these values takes the node's from memory."""
+    return all(plan.in_memory(value) and value not in stored for value in node.outputs)
+
+
 def _reads(plan: Plan, group: Group, nodes: list[Node]) -> list[Value]:
     inside = set(nodes)
     found: dict[Value, None] = {}
     for node in nodes:
         for value in node.inputs:
-            if value.node not in inside or plan.is_buffer(value, group):
+            own = value.node in inside and group.node is not None
+            if not own and (value.node not in inside or plan.is_buffer(value, group)):
                 found[in_memory(plan, value)] = None
     return list(found)
 
