@@ -53,6 +53,12 @@ class KernelGroup:
         return kinds[0] if kinds else self.group.kind
 
     @property
+    def tuned(self) -> Any:
+        """What autotuning found, a `tune.Tuned`; None where there was no choice."""
+        found = [kernel.tuned for kernel in self.kernels if kernel.tuned is not None]
+        return found[0] if found else None
+
+    @property
     def locs(self) -> list[str]:
         return list(dict.fromkeys([node.loc for node in self.nodes if node.loc]))
 

@@ -272,15 +272,15 @@ def _conv_winograd(
 ) -> NativeCall:
     x, u = node.inputs
     problem, epilogue = _winograd_problem(node), after and finish(after, target)
-    width, lanes = u.type.shape[-1], target.lanes(32)
-    kernel = conv_winograd(problem, width, target, schedule=schedule, epilogue=epilogue)
+    panel, lanes = u.type.shape[-1], target.lanes(32)
+    kernel = conv_winograd(problem, panel, target, schedule=schedule, epilogue=epilogue)
     buffers = (base_of(x), base_of(u), *written_by(node, after))
     (height, width), batch = problem.out_size, x.type.shape[0]
     one = problem.channels * problem.outputs * height * width * 4 / RATE
     work = one * (batch if isinstance(batch, int) else SOME_IMAGES)
     given = [batch for _ in kernel.sizes]
     choice = Schedules(
-        lambda: winograd_schedules(problem, target, lanes, width // lanes),
+        lambda: winograd_schedules(problem, target, lanes, panel // lanes),
         lambda other: _conv_winograd(node, target, after, other),
     )
     return NativeCall(kernel, buffers, given, work, points=batch, point_ns=one, schedules=choice)
