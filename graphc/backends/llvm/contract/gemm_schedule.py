@@ -202,7 +202,14 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         most_k = STREAMED_ROWS
     elif few_rows:
         most_k = 64
-    elif _is_strided(problem) or stored.is_half or from_memory or not (wide or pack_b or panels):
+    elif (
+        _is_strided(problem)
+        or stored.is_half
+        or from_memory
+        or not (wide or pack_b or panels)
+        or (problem.transpose_a and not wide)
+    ):
+        # Lines of a transposed A are read again for the next rows: with narrow tiles that is soon.
         most_k = 256 if sums.bytes <= 4 else 128
     else:
         most_k = SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns)
