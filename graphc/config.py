@@ -17,7 +17,7 @@ winograd     whether traced modules, loaded models and functions under compile(e
              3 x 3 convolutions in float32 by Winograd's algorithm where that is faster: errors are
              some 1e-5 of the largest result, not the bits of eager mode   [GRAPHC_WINOGRAD]
 autotune     whether a kernel of a product or a convolution is compiled with a few schedules, which
-             run in turns, and gets the fastest: at most 0.25 s a kernel (or 30 of its runs), the
+             run in turns, and gets the fastest: some 0.5 s a kernel (or 30 of its runs), the
              first time that this machine meets it. Winners are remembered in cache_dir, for
              compiles that have autotune on too; without it all have their default. Results keep
              their bits. What is compiled already stays as it is     [GRAPHC_AUTOTUNE]

@@ -17,7 +17,7 @@ def add_autotune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--autotune",
         action="store_true",
-        help="measure a few schedules of each kernel (at most 0.25 s or 30 of its runs; "
+        help="measure a few schedules of each kernel (some 0.5 s or 30 of its runs each; "
         "remembered)",
     )
 

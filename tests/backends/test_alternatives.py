@@ -40,8 +40,7 @@ every_level = pytest.mark.parametrize("target", LEVELS, ids=lambda target: targe
 square = ConvProblem.square
 
 GEMMS = {
-    "square": GemmProblem(96, 96, 96),
-    "odd": GemmProblem(61, 83, 77),
+    "odd": GemmProblem(61, 83, 77),  # nearly square
     "long k": GemmProblem(24, 70, 1100),
     "tall": GemmProblem(700, 40, 33),
     "skinny": GemmProblem(6, 600, 300),
@@ -50,10 +49,8 @@ GEMMS = {
     "a column": GemmProblem(300, 1, 200, transpose_a=True),
     "few columns of a transposed A": GemmProblem(200, 6, 128, transpose_a=True),
     "batched": GemmProblem(20, 33, 40, 5),
-    "one B for all": GemmProblem(20, 33, 40, 3, b_batched=False),
     "A transposed": GemmProblem(50, 70, 90, transpose_a=True),
     "B transposed": GemmProblem(50, 70, 90, transpose_b=True),
-    "both": GemmProblem(50, 70, 90, transpose_a=True, transpose_b=True),
     "in panels": GemmProblem(50, 192, 90, panel=48),
     "f64": GemmProblem(40, 50, 300, dtype="f64"),
     "symbolic rows": GemmProblem(None, 70, 90),
@@ -68,11 +65,14 @@ def random(shape, dtype=np.float32, seed=0):
     return made
 
 
-def ran(kernel, target, operands, out_shape, sizes=(), chunk=None):
-    """The bytes of the output, which is all of nan before."""
-    out = aligned(out_shape, operands[0].dtype)
-    Compiled(kernel, target)(*operands, out, sizes=sizes, chunk=chunk)
-    return out.tobytes()
+def ran(kernel, target, operands, out_shape, sizes=()):
+    """The bits of the output, which is all of nan before: in one call, and cut as threads may."""
+    compiled, found = Compiled(kernel, target), set()
+    for chunk in (None, 1):
+        out = aligned(out_shape, operands[0].dtype)
+        compiled(*operands, out, sizes=sizes, chunk=chunk)
+        found.add(out.tobytes())
+    return found
 
 
 @every_level
@@ -88,9 +88,8 @@ def test_products(name, target):
     assert schedules[0] == schedule_gemm(problem, target) and len(schedules) <= MOST
     found = set()
     for schedule in schedules:
-        for chunk in (None, 1):  # one call, and as threads cut it
-            kernel = gemm(problem, target, schedule=schedule)
-            found.add(ran(kernel, target, (a, b), (batch, m, n), sizes, chunk))
+        kernel = gemm(problem, target, schedule=schedule)
+        found |= ran(kernel, target, (a, b), (batch, m, n), sizes)
     assert len(found) == 1
 
 
@@ -106,13 +105,11 @@ CONVOLUTIONS = {
     "strided": square(2, 3, 33, 21, 3, stride=2, padding=1),
     "dilated": square(1, 16, 24, 15, 3, padding=2, dilation=2),
     "pointwise": square(2, 24, 40, 12, 1),
-    "pointwise and strided": square(2, 24, 40, 12, 1, stride=2),
-    "several bands": square(1, 20, 36, 44, 3, padding=1),
+    "several bands": square(1, 8, 36, 44, 3, padding=1),
     "groups": square(2, 32, 64, 9, 3, padding=1, groups=2),
     "few channels": square(2, 20, 3, 33, 3, padding=1),
     "depthwise": square(2, 20, 20, 9, 3, padding=1, groups=20),
     "a product": ConvProblem(1, 60, 70, (301, 1), (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)),
-    "one dimension": ConvProblem(2, 30, 50, (37,), (4,), (2,), ((3, 1),), (1,)),
     "a volume": ConvProblem(
         2, 16, 24, (6, 7, 8), (2, 3, 2), (1, 1, 1), ((0, 1), (1, 1), (1, 0)), (1, 1, 1)
     ),
@@ -135,16 +132,16 @@ def test_convolutions(name, back, target):
     p = CONVOLUTIONS[name]
     x, w, out = arrays(p, back)
     emit = conv_grad_input if back else conv
-    found = {ran(emit(p, target), target, (x, w), out)}
+    found = ran(emit(p, target), target, (x, w), out)
     for schedule in schedules_of(p, target, transposed=back):
-        found.add(ran(emit(p, target, schedule=schedule), target, (x, w), out, chunk=1))
+        found |= ran(emit(p, target, schedule=schedule), target, (x, w), out)
         packing = pack_weights(p, target, for_grad_input=back, schedule=schedule)
         if packing is None:
             continue
         packed = aligned(packing.bytes // x.itemsize, x.dtype)
         Compiled(packing.kernel, target)(w, packed)
         kernel = emit(p, target, packed_weights=True, schedule=schedule)
-        found.add(ran(kernel, target, (x, packed), out))
+        found |= ran(kernel, target, (x, packed), out)
     assert len(found) == 1
 
 
@@ -162,8 +159,7 @@ def test_convolutions_with_channels_last(name, back, target):
     assert len(schedules) > 1
     for schedule in schedules:
         kernel = emit(p, width, target, schedule=schedule)
-        for chunk in (None, 1):
-            found.add(ran(kernel, target, (x, panels), out, chunk=chunk))
+        found |= ran(kernel, target, (x, panels), out)
     assert len(found) == 1
 
 
@@ -174,10 +170,10 @@ def test_gradients_of_weights(name, target):
     p = replace(p, batch=5)
     x, w, _ = arrays(p)
     grad, _, _ = arrays(p, back=True)
-    found = {ran(conv_grad_weight(p, target), target, (x, grad), w.shape)}
+    found = ran(conv_grad_weight(p, target), target, (x, grad), w.shape)
     for schedule in schedules_of_grad_weight(p, target):
         kernel = conv_grad_weight(p, target, schedule=schedule)
-        found.add(ran(kernel, target, (x, grad), w.shape, chunk=1))
+        found |= ran(kernel, target, (x, grad), w.shape)
     assert len(found) == 1
 
 
@@ -194,8 +190,7 @@ def test_winograd(size, channels, outputs, target):
     found = set()
     for schedule in schedules:
         kernel = conv_winograd(p, across * lanes, target, schedule=schedule)
-        for chunk in (None, 1):
-            found.add(ran(kernel, target, (x, u), (3, *size, outputs), chunk=chunk))
+        found |= ran(kernel, target, (x, u), (3, *size, outputs))
     assert len(found) == 1
 
 
@@ -218,7 +213,7 @@ def test_tiles_that_leave_out_the_border_are_not_mixed_with_others():
         ran(conv(p, target, schedule=schedule), target, (x, w), out)
         for schedule in (default, other)
     ]
-    assert found[0] != found[1]
+    assert found[0].isdisjoint(found[1])
 
 
 def test_bands_of_a_volume_are_not_changed():
@@ -234,7 +229,7 @@ def test_bands_of_a_volume_are_not_changed():
         ran(conv_grad_weight(p, target, schedule=schedule), target, (x, grad), w.shape)
         for schedule in (default, other)
     ]
-    assert found[0] != found[1]
+    assert found[0].isdisjoint(found[1])
 
 
 def test_halves_integers_and_the_dot_form_have_no_choice():

@@ -42,7 +42,7 @@ log = logging.getLogger("graphc.tune")
 tune_cache = DiskCache("tuned")
 
 #: Seconds for the first look at candidates, compiling included; so many are looked at in any case.
-LOOK_S, LEAST_TRIALS = 0.2, 4
+LOOK_S, LEAST_TRIALS = 0.3, 4
 #: Those within this factor of the best are measured on, so many besides the default.
 NEAR, MOST_NEAR = 1.1, 3
 #: Seconds of a race of these, and of the duel of the best with the default; and rounds of either.
@@ -375,12 +375,14 @@ def _race(trials: Sequence[_Trial]) -> list[list[float]]:
 def _with_numbers(call: Call, size: Callable[[AnyDim], int]) -> Call:
     """The call at the sizes of the measurement."""
     units = call.units if isinstance(call.units, str) else size(call.units)
+    points = size(call.points)
     return replace(
         call,
         sizes=[size(one) for one in call.sizes],
         units=units,
         scratch=size(call.scratch),
-        points=size(call.points),
+        points=points,
+        work=points * call.point_ns or call.work,
     )
 
 

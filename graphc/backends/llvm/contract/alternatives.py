@@ -57,31 +57,32 @@ def _gemm_others(
     problem: GemmProblem, default: GemmSchedule, target: Target
 ) -> Iterator[GemmSchedule]:
     lanes = target.lanes(element(problem.dtype).accumulator.bits)
-    columns = default.vectors * lanes
-    for rows, vectors in _other_tiles(problem, default, target, lanes):
-        wide = max(vectors * lanes, problem.panel)
-        yield replace(
+    columns, k = default.vectors * lanes, problem.k
+    tiles = [
+        replace(
             default,
             rows=rows,
             vectors=vectors,
             row_block=_whole(default.row_block, rows),
-            column_block=_whole(default.column_block, wide),
+            column_block=_whole(default.column_block, max(vectors * lanes, problem.panel)),
         )
+        for rows, vectors in _other_tiles(problem, default, target, lanes)
+    ]
+    yield from tiles[:2]
+    if k:
+        for block in (256, 128, k):  # visits of the output against panels in the first cache
+            yield replace(default, k_block=-(-k // -(-k // block)))
     if not default.pack_a:
         yield replace(default, columns_first=not default.columns_first)
-    if columns < default.column_block:
-        yield replace(default, column_block=_whole(default.column_block // 2, columns))
-    if problem.k is not None and problem.k > default.k_block:
-        yield replace(default, k_block=problem.k)
-    elif problem.k is not None and problem.k >= 256:
-        yield replace(default, k_block=-(-problem.k // 2))
-    yield replace(default, row_block=default.row_block * 2)
-    if default.row_block > default.rows:
-        yield replace(default, row_block=_whole(default.row_block // 2, default.rows))
-    if not problem.transpose_b and not problem.panel:
-        yield replace(default, pack_b=not default.pack_b, columns_first=False)
+    yield replace(default, column_block=_whole(default.column_block // 2, columns))
     if problem.n is None or default.column_block < problem.n:
         yield replace(default, column_block=default.column_block * 2)
+    if not problem.transpose_b and not problem.panel:
+        yield replace(default, pack_b=not default.pack_b, columns_first=False)
+    yield replace(default, pack_a=not default.pack_a, columns_first=False)
+    yield replace(default, row_block=default.row_block * 2)
+    yield replace(default, row_block=_whole(default.row_block // 2, default.rows))
+    yield from tiles[2:]
 
 
 def _other_tiles(
