@@ -93,9 +93,12 @@ def rows_apart(stride: int, span: int = FIRST_BYTES) -> int:
     return CACHE_WAYS * (span // math.gcd(stride, span))
 
 
-def tile_cost(rows: int, vectors: int) -> float:
-    """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain."""
-    return max(rows * vectors, rows + vectors, 4) + 0.75
+def tile_cost(rows: int, vectors: int, chains: int = 4) -> float:
+    """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain.
+
+    chains: how many multiply-adds are started in the time that one takes.
+    """
+    return max(rows * vectors, rows + vectors, chains) + 0.75
 
 
 def _pieces(size: int, step: int) -> list[tuple[int, int]]:

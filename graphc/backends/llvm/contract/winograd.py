@@ -74,6 +74,8 @@ def schedule_winograd(
 ) -> WinogradSchedule:
     """The schedule; `across` vectors where weights are packed for a number of them."""
     count = (SOME_IMAGES if p.batch is None else p.batch) * p.tiles[0] * p.tiles[1]
+    # Of narrow vectors a core starts two multiply-adds a cycle.
+    chains = 4 if target.vector_bytes >= 64 else 8
     best: WinogradSchedule | None = None
     for most, vectors in tile_choices(target):
         if across is not None and vectors != across:
@@ -83,7 +85,7 @@ def schedule_winograd(
             fit = max(LEAST_TILES, BLOCK_BYTES // (PATCH * PATCH * 4 * p.channels))
             blocks = even(-(-count // max(rows, fit // rows * rows)))
             block = -(-count // (blocks * rows)) * rows
-            products = blocks * -(-block // rows) * panels * tile_cost(rows, vectors)
+            products = blocks * -(-block // rows) * panels * tile_cost(rows, vectors, chains)
             turns = count * (p.channels * 250 + p.outputs * 240) / lanes
             streamed = blocks * p.channels * panels * vectors * lanes * 4 / STREAM
             cycles = PATCH * PATCH * (products * p.channels + streamed) + turns
