@@ -2,9 +2,9 @@
 
     python -m benchmarks.tune [WORKLOAD ...] [--threads 1] [--seconds 3]
 
-Each workload is traced (training steps: compiled, exact=False, as in the comparison) without and
-with `config.autotune`; results have to have equal bits. A gain is the default's time over the tuned
-one: best runs, of the thread's own CPU on one thread, else wall time. "again" is the same for
+Each workload is traced (what has gradients: compiled, exact=False, as in the comparison) with and
+without `config.autotune`; results have to have equal bits. A gain is the default's time over the
+tuned one: best runs, of the thread's own CPU on one thread, else wall time. "again" is the same for
 another copy of the default: what is noise. Kernels are those that were measured now; what earlier
 runs found is remembered in the cache directory.
 """
@@ -62,7 +62,8 @@ def gain_of(workload: Workload, threads: int, seconds: float) -> tuple[float, fl
     from graphc import config
     from graphc.backends.llvm.tune import watched
 
-    contender = CONTENDERS["graphc.inexact" if workload.kind == "training" else "graphc.jit"]
+    traced = workload.kind in ("forward", "onnx")
+    contender = CONTENDERS["graphc.jit" if traced else "graphc.inexact"]
     torch = contender.start(threads)
     measured: list[str] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         require_weights(program)
     console = Console()
-    with tuning(console, options.autotune):
+    with tuning(console, options.autotune, options.cpu):
         compiled = Stages(program, options.cpu).compiled
     try:
         executable = compiled.executable

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     program = load(options.target, options.inputs, options.graph)
     traced = time.perf_counter() - began
     stages, console = Stages(program, options.cpu), Console()
-    with tuning(console, options.autotune):
+    with tuning(console, options.autotune, options.cpu):
         compiled = stages.compiled
     if options.compile:
         _compile_times(console, program.name, traced, compiled)

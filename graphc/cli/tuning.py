@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .errors import Misuse
+from .stages import check_target
+
 if TYPE_CHECKING:
     from graphc.debug.compiled import Compiled
 
@@ -23,11 +26,15 @@ def add_autotune(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def tuning(console: Console, wanted: bool) -> Iterator[None]:
-    """Kernels compiled in this block are tuned, if that is wanted or switched on already."""
+def tuning(console: Console, wanted: bool, cpu: str | None) -> Iterator[None]:
+    """Kernels compiled in this block for the target `cpu` are tuned, if that is wanted or switched
+    on already. Misuse where this machine cannot run them."""
     from graphc import config
+    from graphc.backends.llvm.target import get_target, runs_here
     from graphc.backends.llvm.tune import watched
 
+    if wanted and not runs_here(get_target(check_target(cpu))):
+        raise Misuse(f"--autotune measures on this machine, which cannot run code for {cpu}")
     bar: Progress | None = None
 
     def tell(done: int, total: int, what: str) -> None:

@@ -66,3 +66,8 @@ def test_without_it_nothing_is_tuned(capsys):
     assert settings.autotune is False
     out = shown(capsys, "explain", "net.gir") + shown(capsys, "compile", "net.gir")
     assert "autotun" not in out.lower()
+
+
+def test_another_machine_is_misuse(capsys):
+    assert run("explain", "net.gir", "--autotune", "--target", "aarch64") == 2
+    assert "cannot run code for aarch64" in capsys.readouterr().err

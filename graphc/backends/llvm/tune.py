@@ -96,6 +96,9 @@ class Tuner:
         self.size, self.calls_of = sizes, calls_of
         self.total = self.done = self.ns = 0  # kernels to come, kernels seen, time of all
         self.found: list[Tuned] = []
+        self.runs = runs_here(target)
+        if not self.runs:
+            log.info("nothing is tuned: this machine cannot run code for %s", target.name)
 
     def choose(
         self, built: NativeCall, writes: frozenset[Buffer]
@@ -106,7 +109,7 @@ class Tuner:
         """
         self.done += 1
         choice = built.schedules
-        if choice is None or built.work < LEAST_WORK or not runs_here(self.target):
+        if choice is None or built.work < LEAST_WORK or not self.runs:
             return built, None
         records = list(choice.records())
         if len(records) < 2:
