@@ -16,6 +16,11 @@ num_threads  threads of a computation; 0 means one a core       [GRAPHC_NUM_THRE
 winograd     whether traced modules, loaded models and functions under compile(exact=False) compute
              3 x 3 convolutions in float32 by Winograd's algorithm where that is faster: errors are
              some 1e-5 of the largest result, not the bits of eager mode   [GRAPHC_WINOGRAD]
+autotune     whether a kernel of a product or a convolution is compiled with a few schedules, which
+             run in turns, and gets the fastest: some 0.5 s a kernel (or 30 of its runs), the
+             first time that this machine meets it. Winners are remembered in cache_dir, for
+             compiles that have autotune on too; without it all have their default. Results keep
+             their bits. What is compiled already stays as it is     [GRAPHC_AUTOTUNE]
 """
 
 from __future__ import annotations
@@ -78,6 +83,7 @@ _FIELDS: dict[str, tuple[Any, str, Any]] = {
     "cache_bytes": (_llvm, "cache_bytes", _count),
     "num_threads": (_llvm, "num_threads", _count),
     "winograd": (_llvm, "winograd", _flag),
+    "autotune": (_llvm, "autotune", _flag),
 }
 
 

@@ -84,13 +84,15 @@ def build(
     dims: Mapping[str, Facts] | None = None,
     exact: bool = True,
     verify: str | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Executable:
     """The one way from a graph to code that runs: the passes of `core_graph`, then the backend
     that `settings.backend` names.
 
     dims: facts of symbolic dims. exact: the bits are a function of the graph alone, whatever is
     fused with what. verify: "structure" or "numeric" checks every step (by default
-    `settings.verify`): VerifyError names the pass or kernel that broke something.
+    `settings.verify`): VerifyError names the pass or kernel that broke something. sizes: of the
+    symbols in the first run, for autotuning.
     """
     verify = settings.verify if verify is None else verify
     with _collector_waits():
@@ -99,7 +101,7 @@ def build(
             from .llvm.layouts import choose_algorithms
 
             core = choose_algorithms(core, dims=dims, verify=verify)
-        return _compiled(core, exact, name, dims, verify)
+        return _compiled(core, exact, name, dims, verify, sizes)
 
 
 def _compiled(
@@ -108,6 +110,7 @@ def _compiled(
     name: str = "graph",
     dims: Mapping[str, Facts] | None = None,
     verify: str | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Executable:
     """The executable of the settings' backend."""
     if settings.backend == "reference":
@@ -116,11 +119,11 @@ def _compiled(
         from .llvm.verify import compile_verified
 
         return compile_verified(
-            core, numeric=verify == "numeric", name=name, dims=dims, exact=exact
+            core, numeric=verify == "numeric", name=name, dims=dims, exact=exact, sizes=sizes
         )
     from .llvm.compile import compile_graph
 
-    return compile_graph(core, name=name, dims=dims, exact=exact)
+    return compile_graph(core, name=name, dims=dims, exact=exact, sizes=sizes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .errors import CommandError, Misuse
 from .program import add_target, load
+from .tuning import add_autotune
 
 EXAMPLE = """\
 examples:
@@ -19,6 +20,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="the .gcx to write")
+    add_autotune(parser)
     parser.add_argument("--target", dest="cpu", metavar="CPU", help="host, x86-64, avx2, ...")
 
 
@@ -29,13 +31,16 @@ def run(options: argparse.Namespace) -> int:
     from .console import Console
     from .export import require_weights, write_gcx
     from .stages import Stages, plural
+    from .tuning import tuning, tuning_line
 
     if options.output and Path(options.output).suffix != ".gcx":
         raise Misuse(f"{options.output}: a compiled artifact ends in .gcx")
     program = load(options.target, options.inputs, options.graph)
     if options.output:
         require_weights(program)
-    compiled = Stages(program, options.cpu).compiled
+    console = Console()
+    with tuning(console, options.autotune, options.cpu):
+        compiled = Stages(program, options.cpu).compiled
     try:
         executable = compiled.executable
     except CodegenError as error:
@@ -44,19 +49,21 @@ def run(options: argparse.Namespace) -> int:
             hint=f"graphc show --stage asm --target {options.cpu} prints its code.",
         ) from None
     stats = executable.compile_stats
-    console = Console()
     console.line(
         f"{console.bold(program.name)}: {plural(len(program.graph.nodes), 'node')} in "
         f"{plural(len(compiled.groups), 'kernel')} for {compiled.target.name}"
     )
     parts = {
         "fusion": stats.fuse_ns,
+        **({"autotuning": stats.tune_ns} if stats.tune_ns else {}),
         "lowering and text": stats.emit_ns,
         "LLVM": stats.code_ns,
     }
     rest = compiled.wall_s - sum(parts.values()) / 1e9
     times = "".join([f", {name} {time_text(ns / 1e9)}" for name, ns in parts.items()])
     console.line(f"  {time_text(compiled.wall_s)}: rules {time_text(rest)}{times}")
+    if (line := tuning_line(compiled)) is not None:
+        console.line(f"  {line}")
     console.line(f"  {plural(len(compiled.refusals), 'edge')} not fused (graphc explain says why)")
     if not executable.symbols:
         console.line(f"  memory of one call: {bytes_text(executable.arena_bytes)}")

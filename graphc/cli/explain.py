@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .program import add_target, array_of, load
+from .tuning import add_autotune
 
 if TYPE_CHECKING:
     from graphc.debug.compiled import Compiled
@@ -20,6 +21,7 @@ examples:
   graphc explain net.py:Net --input f32[1,3,224,224]
   graphc explain model.onnx --target avx2
   graphc explain model.onnx --compile            where the time of a compile goes
+  graphc explain net.py:Net --input f32[1,3,224,224] --autotune
 """
 MOST_ROWS = 40
 
@@ -28,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--target", dest="cpu", metavar="CPU", help="host, x86-64, avx2, ...")
     parser.add_argument("--compile", action="store_true", help="where the compile time goes")
+    add_autotune(parser)
     parser.add_argument("--rows", type=int, default=MOST_ROWS, help="rows of each table at most")
 
 
@@ -36,16 +39,18 @@ def run(options: argparse.Namespace) -> int:
 
     from .console import Console
     from .stages import Stages
+    from .tuning import tuning
 
     began = time.perf_counter()
     program = load(options.target, options.inputs, options.graph)
     traced = time.perf_counter() - began
-    stages = Stages(program, options.cpu)
+    stages, console = Stages(program, options.cpu), Console()
+    with tuning(console, options.autotune, options.cpu):
+        compiled = stages.compiled
     if options.compile:
-        _compile_times(Console(), program.name, traced, stages.compiled)
+        _compile_times(console, program.name, traced, compiled)
         return 0
-    report = explain(stages.compiled, program.module.dims)
-    console = Console()
+    report = explain(compiled, program.module.dims)
     _summary(console, program.name, report)
     _tables(console, report, max(options.rows, 1))
     return 0
@@ -65,6 +70,7 @@ def _summary(console: Console, name: str, report: Explanation) -> None:
     from graphc.debug.explain import bytes_text, flops_text, time_text
 
     from .stages import plural
+    from .tuning import tuning_line
 
     compiled, limits = report.compiled, report.limits
     stats = compiled.stats
@@ -81,6 +87,8 @@ def _summary(console: Console, name: str, report: Explanation) -> None:
     if report.sizes:
         at = ", ".join([f"{symbol} = {size}" for symbol, size in report.sizes.items()])
         console.line(f"  with {at}")
+    if (line := tuning_line(compiled)) is not None:
+        console.line(f"  {line}")
     console.line(
         f"  work {flops_text(report.computed)}, memory {bytes_text(report.moved)}, "
         f"arena {_arena(report)}"
@@ -130,10 +138,20 @@ def _measured(report: Explanation) -> float | None:
 
 
 def _tables(console: Console, report: Explanation, most: int) -> None:
-    from graphc.debug.explain import KERNEL_HEAD, bytes_text, flops_text, kernel_row
+    from graphc.debug.explain import (
+        KERNEL_HEAD,
+        TUNED_HEAD,
+        bytes_text,
+        flops_text,
+        kernel_row,
+        tuned_row,
+    )
 
     kernels = [kernel_row(kernel) for kernel in report.kernels]
     table(console, "kernels", KERNEL_HEAD, kernels, most)
+    tuned = [tuned_row(kernel) for kernel in report.kernels if kernel.group.tuned is not None]
+    if tuned:
+        table(console, "autotuned", TUNED_HEAD, tuned, most)
     refused = [
         [
             bytes_text(r.moved),

@@ -53,6 +53,12 @@ class KernelGroup:
         return kinds[0] if kinds else self.group.kind
 
     @property
+    def tuned(self) -> Any:
+        """What autotuning found, a `tune.Tuned`; None where there was no choice."""
+        found = [kernel.tuned for kernel in self.kernels if kernel.tuned is not None]
+        return found[0] if found else None
+
+    @property
     def locs(self) -> list[str]:
         return list(dict.fromkeys([node.loc for node in self.nodes if node.loc]))
 
@@ -199,7 +205,8 @@ def _reads(plan: Plan, group: Group, nodes: list[Node]) -> list[Value]:
     found: dict[Value, None] = {}
     for node in nodes:
         for value in node.inputs:
-            if value.node not in inside or plan.is_buffer(value, group):
+            own = value.node in inside and group.node is not None
+            if not own and (value.node not in inside or plan.is_buffer(value, group)):
                 found[in_memory(plan, value)] = None
     return list(found)
 

@@ -178,6 +178,24 @@ def kernel_row(kernel: KernelCost) -> list[str]:
     ]
 
 
+TUNED_HEAD = ("kernel", "kind", "tried", "default", "best", "gain", "schedule", "lines")
+
+
+def tuned_row(kernel: KernelCost) -> list[str]:
+    """What autotuning found for a kernel that it had a choice for."""
+    group, tuned = kernel.group, kernel.group.tuned
+    return [
+        group.name,
+        group.kind,
+        str(tuned.tried),
+        time_text(tuned.default_s),
+        time_text(tuned.best_s),
+        f"{tuned.gain:.2f}",
+        tuned.schedule or "the default: nothing is faster",
+        shorten(", ".join([short_loc(loc) for loc in group.locs]), 60),
+    ]
+
+
 def bytes_text(count: float) -> str:
     return _scaled(count, ("B", "kB", "MB", "GB"))
 

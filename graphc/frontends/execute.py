@@ -122,10 +122,12 @@ class Entry:
         with_template: bool = True,
         freed: int = 0,
         options: BuildOptions = BuildOptions(),
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
+        """sizes: of the symbols, in the first run."""
         from .record import path_graph
 
-        self.options = options
+        self.options, self.first_sizes = options, sizes
 
         values, grads, origins = [], [], []
         for step in state.path():
@@ -230,7 +232,7 @@ class Entry:
             if self.parts:
                 return
         try:
-            self.executable = build(self.graph, dims=facts, **options)
+            self.executable = build(self.graph, dims=facts, sizes=self.first_sizes, **options)
         except UnsupportedError:
             if not self.symbols:
                 raise

@@ -459,7 +459,7 @@ class Recorder:
         live, freed = (cell.slot,), tape.freed
         entry = state.entries.get((live, freed))
         if entry is None or entry.live != [cell.slot]:  # nothing else may be computed here
-            entry = execute.Entry(state, live, freed=freed, options=self.options)
+            entry = execute.Entry(state, live, True, freed, self.options, tape.sizes)
             state.entries[live, freed] = entry
             self.compiled += 1
         entry.run(snapshot)
@@ -484,14 +484,14 @@ class Recorder:
         live = steps.held(cells)
         if live:
             self.flushes += 1
-            entry = state.entries.get((live, tape.freed)) or self._entry(state, live, tape.freed)
+            entry = state.entries.get((live, tape.freed)) or self._entry(tape, state, live)
             entry.run(tape, last=True)
         tape.cells, tape.values = [], []
         tape.params, tape.values_at = {}, None
 
-    def _entry(self, state: State, live: tuple[int, ...], freed: int) -> execute.Entry:
+    def _entry(self, tape: Tape, state: State, live: tuple[int, ...]) -> execute.Entry:
         """An entry for live slots: one that computes more than these, or a new one."""
-        wanted = set(live)
+        wanted, freed = set(live), tape.freed
         larger = [
             entry for (slots, of_freed), entry in state.entries.items()
             if of_freed == freed and wanted.issubset(slots)
@@ -499,7 +499,7 @@ class Recorder:
         if larger:
             entry = larger[0]
         else:
-            entry = execute.Entry(state, live, freed=freed, options=self.options)
+            entry = execute.Entry(state, live, True, freed, self.options, tape.sizes)
             self.compiled += 1
         state.entries[live, freed] = entry
         return entry

@@ -15,7 +15,15 @@ from typing import Any
 
 from graphc.frontends.execute import BuildOptions, Entry
 from graphc.frontends.locate import user_line
-from graphc.frontends.record import Cell, Recorder, State, pop_recorder, push_recorder, recorder
+from graphc.frontends.record import (
+    Cell,
+    Recorder,
+    State,
+    Tape,
+    pop_recorder,
+    push_recorder,
+    recorder,
+)
 from graphc.ir.errors import GraphcError
 
 log = logging.getLogger("graphc.compile")
@@ -60,9 +68,9 @@ class CompilingRecorder(Recorder):
         finally:
             self.place = _END
 
-    def _entry(self, state: State, live: tuple[int, ...], freed: int) -> Entry:
+    def _entry(self, tape: Tape, state: State, live: tuple[int, ...]) -> Entry:
         before = self.compiled
-        entry = super()._entry(state, live, freed)
+        entry = super()._entry(tape, state, live)
         if self.compiled > before:
             self.owner.note(self.place, state)
         return entry

@@ -194,6 +194,9 @@ def test_schedules_follow_the_caches():
     assert not schedule(512, 512, 512, transpose_a=True).pack_a
     assert schedule(1024, 1024, 1024, transpose_a=True).pack_a
     assert schedule(50_000, 64, 64).vectors == 4
+    narrow = schedule_gemm(GemmProblem(512, 128, 2048, transpose_a=True), TARGETS["avx2"])
+    assert narrow.k_block == 256 and not narrow.pack_a  # the lines of A stay for the next rows
+    assert schedule(512, 128, 2048, transpose_a=True).k_block == 2048
 
 
 def bias_and_relu(lanes: int):

@@ -17,7 +17,7 @@ from graphc.backends.llvm.contract.winograd import (
     schedule_winograd,
 )
 from graphc.backends.llvm.contract.winograd_weight import winograd_weight
-from graphc.backends.llvm.target import get_target
+from graphc.backends.llvm.target import TARGETS, get_target
 from graphc.ir import ops
 from graphc.ir.build import trace
 from graphc.ir.composite.winograd import INPUT, KERNEL, OUTPUT
@@ -35,6 +35,14 @@ PROBLEMS = {
     "another border": WinogradProblem(2, 16, 17, (6, 5), ((2, 0), (0, 3))),
     "rows that share cache sets": WinogradProblem(2, 512, 16, (5, 5), ONE),
 }
+
+
+def test_tiles_have_sums_enough_to_wait_for_none():
+    """Two multiply-adds a cycle of 32 bytes, each four cycles long."""
+    for size, channels in ((28, 128), (14, 256)):
+        p = WinogradProblem(16, channels, channels, (size, size), ONE)
+        schedule = schedule_winograd(p, TARGETS["avx2"], 8)
+        assert schedule.rows * schedule.vectors >= 8
 
 
 def reference(p, x, w):

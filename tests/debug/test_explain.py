@@ -63,6 +63,25 @@ def test_kernels_refusals_and_lines_add_up():
     assert unfused == sum([each.moved for each in report.refused])
 
 
+def test_a_kernel_with_an_epilogue_has_its_nodes():
+    """And what follows it has kernels too."""
+    graph = parse(
+        "graph @main(%x: f32[40, 30], %w: f32[30, 50], %b: f32[50]) -> (f32[40, 40]) {\n"
+        "  %h = dot(%x, %w) [contract=((1,), (0,)), batch=((), ())] : f32[40, 50]\n"
+        "  %e = expand(%b) [shape=(40, 50), axes=(0,)] : f32[40, 50]\n"
+        "  %a = add(%h, %e) : f32[40, 50]\n"
+        "  %g = dot(%a, %a) [contract=((1,), (1,)), batch=((), ())] : f32[40, 40]\n"
+        "  return %g\n}"
+    )
+    first, second = compile_for_view(graph).groups
+    assert first.kind == "dot, map" and len(first.kernels) == 1
+    assert [node.op.name for node in first.nodes] == ["dot", "expand", "add"]
+    assert [value.node.op.name for value in first.writes] == ["add"]
+    assert {value.name for value in first.reads} == {"x", "w", "b"}
+    assert second.kind == "dot" and len(second.kernels) == 1
+    assert [value.node.op.name for value in second.reads] == ["add"]
+
+
 def test_one_kernel_has_nothing_refused():
     report = explain(compile_for_view(normalised()))
     assert len(report.kernels) == 1

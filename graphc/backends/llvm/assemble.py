@@ -24,6 +24,7 @@ from graphc.backends.llvm.native import (
 )
 from graphc.backends.llvm.regions import buffer_bytes, form_regions, lifetimes_of
 from graphc.backends.llvm.target import Target
+from graphc.backends.llvm.tune import Tuned, Tuner
 from graphc.ir.dims import AnyDim, Facts, product, symbol
 from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Graph, Node, Value, symbols_of
@@ -69,6 +70,7 @@ class KernelReport:
     bytes: AnyDim
     flops: AnyDim
     loops: Kernel | None = None
+    tuned: Tuned | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class CompileStats:
     lower_ns: int = 0
     emit_ns: int = 0
     code_ns: int = 0
+    tune_ns: int = 0
     lines: int = 0
     nodes: int = 0
     kernels: int = 0
@@ -86,7 +89,10 @@ class CompileStats:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What decides the code of a graph, besides the graph. See `compile_graph`."""
+    """What decides the code of a graph, besides the graph. See `compile_graph`.
+
+    tune: None, or kernels are tuned, with symbols of these sizes (others: of their hints).
+    """
 
     target: Target
     exact: bool
@@ -94,6 +100,7 @@ class Options:
     fork: float
     threads: int
     dims: Mapping[str, Facts]
+    tune: Mapping[str, int] | None = None
 
 
 class Compiler:
@@ -109,11 +116,19 @@ class Compiler:
         self.sizes = Sizes(options.dims)
         self.stats = CompileStats()
         self.calls: list[Call] = []
-        self._computed: list[tuple[str, tuple[Node, ...], Kernel | None]] = []
+        self._computed: list[tuple[str, tuple[Node, ...], Kernel | None, Tuned | None]] = []
+        self._tuner = None if options.tune is None else self._make_tuner(options.tune)
         self.constants: list[np.ndarray] = []
         self._printed: dict[Hashable, tuple[list[Value], list[tuple[Call, Kernel]]]] = {}
         self.constants_of_blocks: dict[Buffer, np.ndarray] = {}
         self.given: dict[Value, Value] = {}  # results, and parameters that they may overwrite
+
+    def _make_tuner(self, sizes: Mapping[str, int]) -> Tuner:
+        options = self.options
+        facts = {name: Facts(hint=size) for name, size in sizes.items()}
+        known = Sizes({**options.dims, **facts})
+        known.quotient_symbols = self.sizes.quotient_symbols
+        return Tuner(options.target, options.threads, options.fork, known.hint, _calls)
 
     def run(self) -> None:
         """Does everything up to the text."""
@@ -153,8 +168,12 @@ class Compiler:
         self._lower()
         self.program = self._program()
         self.entry_text = self.program.entry()
+        if self._tuner is not None:
+            self.stats.tune_ns = self._tuner.ns
+            self._tuner.report(self.name)
         self.stats.fuse_ns = fused - start
-        self.stats.emit_ns = time.perf_counter_ns() - fused - self.stats.lower_ns
+        own = self.stats.lower_ns + self.stats.tune_ns
+        self.stats.emit_ns = time.perf_counter_ns() - fused - own
         texts = {call.name: call.module for call in self.calls} | {"": self.entry_text}
         self.stats.lines = sum([text.count("\n") for text in texts.values()])
         self.stats.nodes, self.stats.kernels = len(self.graph.nodes), len(self.calls)
@@ -184,6 +203,8 @@ class Compiler:
             stored.update(reads_of(self.prologues.get(group.number, {})))
             if group.code.indexed is not None and group.code.indexed.initial is not None:
                 stored.add(group.code.indexed.initial)
+        if self._tuner is not None:
+            self._tuner.total = len([g for g in self.plan.groups if g.kind == NATIVE])
         flag_of = {g.number: g.members()[0] for g in self.plan.groups if g.is_check}
         for group in self.plan.groups:
             before = frozenset([flag_of[n] for n in flag_of if group.after >> n & 1])
@@ -258,11 +279,13 @@ class Compiler:
         if after is not None:
             written = frozenset([value for value, _ in after.outputs])
             writes = written | writes if after.kept else written
-        if built.before is not None:
-            made = frozenset([built.before.buffers[-1]])
-            self._add(_call(built.before, made, before), PACKING, nodes, None)
-        call = _call(built, writes, before)
-        self._add(call, kind if after is None else f"{kind}, map", nodes, None)
+        tuned = None
+        if self._tuner is not None:
+            built, tuned = self._tuner.choose(built, writes)
+        *packing, call = _calls(built, writes, before)
+        for pack in packing:
+            self._add(pack, PACKING, nodes, None)
+        self._add(call, kind if after is None else f"{kind}, map", nodes, None, tuned)
 
     def fused_into(self, group: Group) -> list[Node]:
         """The nodes that a native kernel computes besides its own: prologues and an epilogue."""
@@ -282,9 +305,16 @@ class Compiler:
         call.reads |= before
         self._add(call, node.op.name, (node,), None)
 
-    def _add(self, call: Call, kind: str, nodes: tuple[Node, ...], loops: Kernel | None) -> None:
+    def _add(
+        self,
+        call: Call,
+        kind: str,
+        nodes: tuple[Node, ...],
+        loops: Kernel | None,
+        tuned: Tuned | None = None,
+    ) -> None:
         self.calls.append(call)
-        self._computed.append((kind, nodes, loops))
+        self._computed.append((kind, nodes, loops, tuned))
 
     @property
     def reports(self) -> list[KernelReport]:
@@ -354,6 +384,16 @@ def _fused(after: Epilogue | None, ahead: Prologues | None) -> list[Node]:
     return found if after is None else [*found, *after.nodes]
 
 
+def _calls(
+    built: NativeCall, writes: frozenset[Buffer], before: frozenset[Value] = frozenset()
+) -> list[Call]:
+    """The calls of a native kernel, and ahead of it of the one that packs for it."""
+    call = _call(built, writes, before)
+    if built.before is None:
+        return [call]
+    return [_call(built.before, frozenset([built.before.buffers[-1]]), before), call]
+
+
 def _call(built: NativeCall, writes: frozenset[Buffer], before: frozenset[Value]) -> Call:
     """The call of a native kernel that writes these buffers, after those checks."""
     kernel = built.kernel
@@ -388,7 +428,13 @@ def _rebound(call: Call, places: dict[Buffer, Buffer], before: frozenset[Value])
     )
 
 
-def _report(call: Call, kind: str, nodes: tuple[Node, ...], loops: Kernel | None) -> KernelReport:
+def _report(
+    call: Call,
+    kind: str,
+    nodes: tuple[Node, ...],
+    loops: Kernel | None,
+    tuned: Tuned | None,
+) -> KernelReport:
     text = "\n".join([text for _, text in call.functions])
     locs = tuple(dict.fromkeys([node.loc for node in nodes if node.loc]))
     size: AnyDim = 0
@@ -400,7 +446,7 @@ def _report(call: Call, kind: str, nodes: tuple[Node, ...], loops: Kernel | None
             flops = flops + product(node.outputs[0].type.shape)
         elif is_anchor(node):
             flops = flops + product(node.inputs[0].type.shape)
-    return KernelReport(call.name, kind, nodes, locs, text, size, flops, loops)
+    return KernelReport(call.name, kind, nodes, locs, text, size, flops, loops, tuned)
 
 
 def require_supported(graph: Graph) -> None:

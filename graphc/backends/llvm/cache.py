@@ -1,4 +1,4 @@
-"""Caches on disk: compiled objects, and compiled graphs.
+"""Caches on disk: compiled objects, compiled graphs, and what was tuned.
 
 An entry is one file: a digest, then the bytes. It is written under a temporary name and then
 renamed, so a reader sees all of it or nothing; a file that does not match its digest counts
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from graphc.backends.llvm.settings import settings
@@ -40,6 +41,18 @@ def cache_key(*parts: str | bytes) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
+
+
+@cache
+def compiler_stamp() -> str:
+    """Differs when the source of the compiler does."""
+    package = Path(__file__).parents[2]
+    stamp = hashlib.blake2b(digest_size=16)
+    for folder in ("ir", "passes", "backends/llvm"):
+        for path in sorted((package / folder).rglob("*.py")):
+            status = path.stat()
+            stamp.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return stamp.hexdigest()
 
 
 def _digest(data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from graphc.backends.llvm.contract import (
     ConvProblem,
@@ -12,18 +13,22 @@ from graphc.backends.llvm.contract import (
     conv_last,
     packing_for,
 )
+from graphc.backends.llvm.contract.alternatives import winograd_schedules
+from graphc.backends.llvm.contract.conv import schedules_of_last
+from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
 from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
 from graphc.backends.llvm.contract.turn import turned
 from graphc.backends.llvm.contract.winograd import (
     SOME_IMAGES,
     WinogradProblem,
+    WinogradSchedule,
     conv_winograd,
     schedule_winograd,
 )
 from graphc.backends.llvm.contract.winograd_weight import winograd_weight
 from graphc.backends.llvm.finish import finish
-from graphc.backends.llvm.native import NativeCall, native_kernel
+from graphc.backends.llvm.native import NativeCall, Schedules, native_kernel
 from graphc.backends.llvm.products import (
     RATE,
     conv_call,
@@ -259,26 +264,45 @@ def _winograd_weight(node: Node, target: Target) -> NativeCall:
 
 
 @native_kernel("conv_winograd", frame=_frame, fits=_winograd_fits)
-def _conv_winograd(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
+def _conv_winograd(
+    node: Node,
+    target: Target,
+    after: Epilogue | None = None,
+    schedule: WinogradSchedule | None = None,
+) -> NativeCall:
     x, u = node.inputs
     problem, epilogue = _winograd_problem(node), after and finish(after, target)
-    kernel = conv_winograd(problem, u.type.shape[-1], target, epilogue=epilogue)
+    panel, lanes = u.type.shape[-1], target.lanes(32)
+    kernel = conv_winograd(problem, panel, target, schedule=schedule, epilogue=epilogue)
     buffers = (base_of(x), base_of(u), *written_by(node, after))
     (height, width), batch = problem.out_size, x.type.shape[0]
     one = problem.channels * problem.outputs * height * width * 4 / RATE
     work = one * (batch if isinstance(batch, int) else SOME_IMAGES)
     given = [batch for _ in kernel.sizes]
-    return NativeCall(kernel, buffers, given, work, points=batch, point_ns=one)
+    choice = Schedules(
+        lambda: winograd_schedules(problem, target, lanes, panel // lanes),
+        lambda other: _conv_winograd(node, target, after, other),
+    )
+    return NativeCall(kernel, buffers, given, work, points=batch, point_ns=one, schedules=choice)
 
 
 def _call(
-    node: Node, target: Target, after: Epilogue | None, make: Callable[..., Kernel]
+    node: Node,
+    target: Target,
+    after: Epilogue | None,
+    make: Callable[..., Kernel],
+    schedule: ConvSchedule | None = None,
 ) -> NativeCall:
     x, w = node.inputs
-    problem, epilogue = _problem(node), after and finish(after, target)
-    kernel = make(problem, w.type.shape[-1], target, epilogue=epilogue)
+    problem, epilogue, width = _problem(node), after and finish(after, target), w.type.shape[-1]
+    kernel = make(problem, width, target, schedule=schedule, epilogue=epilogue)
     buffers = (base_of(x), base_of(w), *written_by(node, after))
-    return conv_call(node, kernel, problem, x.type.shape[0], buffers)
+    transposed = node.op.name == "conv_grad_input_last"
+    choice = Schedules(
+        lambda: schedules_of_last(problem, width, target, transposed=transposed),
+        lambda other: _call(node, target, after, make, other),
+    )
+    return replace(conv_call(node, kernel, problem, x.type.shape[0], buffers), schedules=choice)
 
 
 def _problem(node: Node) -> ConvProblem:

@@ -24,6 +24,7 @@ from graphc.backends.llvm.image import (
 )
 from graphc.backends.llvm.memory import ScratchPool
 from graphc.backends.llvm.pool import get_num_threads
+from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.build import dead_code
 from graphc.ir.dims import Facts, evaluate_dim
@@ -47,14 +48,16 @@ def compile_graph(
     dims: Mapping[str, Facts] | None = None,
     apart: bool = False,
     fork: float = FORK,
+    sizes: Mapping[str, int] | None = None,
 ) -> Executable:
     """Compiles a graph of tensors for the CPU.
 
     dims: facts of symbolic dims. apart: no fusion (results have the same bits). fork: nanoseconds
-    of estimated work from which a region of kernels runs on several threads. Raises
+    of estimated work from which a region of kernels runs on several threads. sizes: of symbols,
+    with which kernels are tuned where `settings.autotune` is on. Raises
     UnsupportedError, with the op and its line, for what has no lowering.
     """
-    options = _options(target, exact, dims, apart, fork)
+    options = _options(target, exact, dims, apart, fork, sizes)
     key = image_key(graph, options)
     image = find_image(key)
     if image is not None:
@@ -72,9 +75,12 @@ def _options(
     dims: Mapping[str, Facts] | None,
     apart: bool,
     fork: float,
+    sizes: Mapping[str, int] | None = None,
 ) -> Options:
     chosen = target if isinstance(target, Target) else get_target(target)
-    return Options(chosen, exact, apart, fork, min(CHUNKS, get_num_threads()), dims or {})
+    tune = (sizes or {}) if settings.autotune else None
+    threads = min(CHUNKS, get_num_threads())
+    return Options(chosen, exact, apart, fork, threads, dims or {}, tune)
 
 
 def prepare(
@@ -85,9 +91,10 @@ def prepare(
     dims: Mapping[str, Facts] | None = None,
     apart: bool = False,
     fork: float = FORK,
+    sizes: Mapping[str, int] | None = None,
 ) -> Compiler:
     """A compile up to the text: its plan, kernels and text, for any target. See `compile_graph`."""
-    compiler = Compiler(graph, name, _options(target, exact, dims, apart, fork))
+    compiler = Compiler(graph, name, _options(target, exact, dims, apart, fork, sizes))
     compiler.run()
     return compiler
 

@@ -8,13 +8,10 @@ wants of those is found by compiling again.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,7 +19,7 @@ import numpy as np
 
 from graphc.backends.llvm import jit
 from graphc.backends.llvm.assemble import Compiler, Options
-from graphc.backends.llvm.cache import DiskCache, cache_key
+from graphc.backends.llvm.cache import DiskCache, cache_key, compiler_stamp
 from graphc.backends.llvm.emit.program import Call, Program
 from graphc.backends.llvm.target import Target
 from graphc.ir.diff import structural_hash
@@ -154,24 +151,14 @@ def image_key(graph: Graph, options: Options) -> str:
     """
     dims = [(name, facts.lo, facts.hi, facts.hint) for name, facts in sorted(options.dims.items())]
     rest = (options.exact, options.apart, options.fork, options.threads, dims)
+    if options.tune is not None:
+        rest += (sorted(options.tune.items()),)
     params = "; ".join([param.type.text for param in graph.params])
     order = " ".join([node.op.name for node in graph.nodes])
     target = options.target.fingerprint
     return cache_key(
-        "graph", _compiler_stamp(), structural_hash(graph), params, order, repr(rest), target
+        "graph", compiler_stamp(), structural_hash(graph), params, order, repr(rest), target
     )
-
-
-@cache
-def _compiler_stamp() -> str:
-    """Differs when the source of the compiler does."""
-    package = Path(__file__).parents[2]
-    stamp = hashlib.blake2b(digest_size=16)
-    for folder in ("ir", "passes", "backends/llvm"):
-        for path in sorted((package / folder).rglob("*.py")):
-            status = path.stat()
-            stamp.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return stamp.hexdigest()
 
 
 def find_image(key: str) -> Image | None:

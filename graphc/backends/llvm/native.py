@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphc.backends.llvm.contract.kernel import Kernel
 from graphc.backends.llvm.emit.printer import Buffer
@@ -31,6 +32,7 @@ class NativeCall:
     units and scratch (bytes of one thread) are given where they are symbolic sizes that the
     kernel itself does not tell.
     before: a call that prepares its last buffer for this one, where each thread would have to.
+    schedules: what autotuning may choose instead.
     """
 
     kernel: Kernel
@@ -42,6 +44,19 @@ class NativeCall:
     points: AnyDim = 0
     point_ns: float = 0.0
     before: NativeCall | None = None
+    schedules: Schedules | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedules:
+    """What autotuning chooses among.
+
+    records: gives schedules, which are dataclasses, the default first; results have the same bits.
+    build: the call of the same node by the kernel of one of them.
+    """
+
+    records: Callable[[], Sequence[Any]]
+    build: Callable[[Any], NativeCall]
 
 
 Build = Callable[..., NativeCall]

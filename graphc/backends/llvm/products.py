@@ -19,12 +19,15 @@ from graphc.backends.llvm.contract import (
     gemm,
     pack_weights,
 )
+from graphc.backends.llvm.contract.alternatives import gemm_schedules
+from graphc.backends.llvm.contract.conv import Schedule, schedules_of, schedules_of_grad_weight
+from graphc.backends.llvm.contract.conv_schedule import WeightGradSchedule
 from graphc.backends.llvm.contract.gemm_form import in_pairs, is_turned, may_serve
 from graphc.backends.llvm.contract.gemm_reads import operand_counts
-from graphc.backends.llvm.contract.gemm_schedule import best_panel, schedule_gemm
+from graphc.backends.llvm.contract.gemm_schedule import GemmSchedule, best_panel, schedule_gemm
 from graphc.backends.llvm.contract.pairs import pair_step
 from graphc.backends.llvm.finish import buffers_of, finish
-from graphc.backends.llvm.native import NativeCall, native_kernel
+from graphc.backends.llvm.native import NativeCall, Schedules, native_kernel
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim, product
 from graphc.ir.dtype import BF16, F32, F64
@@ -59,27 +62,36 @@ def _gemm(
     after: Epilogue | None,
     left: Prologue | None = None,
     right: Prologue | None = None,
+    schedule: GemmSchedule | None = None,
 ) -> Kernel:
     a, b = left and begin(left, target, "a"), right and begin(right, target, "b")
-    return gemm(problem, target, epilogue=after and finish(after, target), prologues=(a, b))
+    last = after and finish(after, target)
+    return gemm(problem, target, schedule=schedule, epilogue=last, prologues=(a, b))
 
 
 @lru_cache(maxsize=256)
 def _convolution(
-    name: str, problem: ConvProblem, target: Target, packed: bool, after: Epilogue | None
+    name: str,
+    problem: ConvProblem,
+    target: Target,
+    packed: bool,
+    after: Epilogue | None,
+    schedule: Schedule | None,
 ) -> Kernel:
     emit = conv_grad_input if name == "conv_grad_input" else conv
     last = None if after is None else finish(after, target)
-    return emit(problem, target, packed_weights=packed, epilogue=last)
+    return emit(problem, target, packed_weights=packed, schedule=schedule, epilogue=last)
 
 
 @lru_cache(maxsize=256)
-def _packing(problem: ConvProblem, target: Target, back: bool) -> PackedWeights | None:
+def _packing(
+    problem: ConvProblem, target: Target, back: bool, schedule: Schedule | None
+) -> PackedWeights | None:
     """The kernel that packs weights ahead of a convolution; None where that does so itself.
 
     Each thread would pack all of them, unless a unit of its work is some channels of one image.
     """
-    found = pack_weights(problem, target, for_grad_input=back)
+    found = pack_weights(problem, target, for_grad_input=back, schedule=schedule)
     return None if found is None or found.used_once else found
 
 
@@ -221,12 +233,13 @@ def _dot(
     target: Target,
     after: Epilogue | None = None,
     before: Mapping[Value, Prologue] = MappingProxyType({}),
+    schedule: GemmSchedule | None = None,
 ) -> NativeCall:
     found = _product(node)
     problem = _problem(node, found)
     sizes = {"batch": found.batch, "m": found.m, "n": found.n, "k": found.k}
     left, right = [before.get(view.base) for view in (found.left, found.right)]
-    kernel = _gemm(problem, target, after, left, right)
+    kernel = _gemm(problem, target, after, left, right, schedule)
     work = _hint(found.m) * _hint(found.n) * _hint(found.k) * _hint(found.batch) / RATE
     a, b = [
         (view.base,) if made is None else made.reads
@@ -235,7 +248,13 @@ def _dot(
     buffers = (*a, *b, *written_by(node, after))
     points = found.batch * found.m * found.n * found.k
     given = [sizes[name] for name in kernel.sizes]
-    return NativeCall(kernel, buffers, given, work, points=points, point_ns=1 / RATE)
+    choice = Schedules(
+        lambda: gemm_schedules(problem, target),
+        lambda other: _dot(node, target, after, before, other),
+    )
+    return NativeCall(
+        kernel, buffers, given, work, points=points, point_ns=1 / RATE, schedules=choice
+    )
 
 
 def conv_problem(node: Node, x: tuple, w: tuple) -> ConvProblem:
@@ -294,26 +313,42 @@ def _conv_grad_input(node: Node, target: Target, after: Epilogue | None = None) 
 
 
 def _with_weights(
-    node: Node, problem: ConvProblem, target: Target, after: Epilogue | None
+    node: Node,
+    problem: ConvProblem,
+    target: Target,
+    after: Epilogue | None,
+    schedule: Schedule | None = None,
 ) -> NativeCall:
     """The call of a convolution or of its input's gradient, and the one that packs its weights."""
     x, w = [base_of(value) for value in node.inputs]
-    packing = _packing(problem, target, node.op.name == "conv_grad_input")
-    kernel = _convolution(node.op.name, problem, target, packing is not None, after)
+    back = node.op.name == "conv_grad_input"
+    packing = _packing(problem, target, back, schedule)
+    kernel = _convolution(node.op.name, problem, target, packing is not None, after, schedule)
     batch = node.inputs[0].type.shape[0]
+    choice = Schedules(
+        lambda: schedules_of(problem, target, transposed=back),
+        lambda other: _with_weights(node, problem, target, after, other),
+    )
     if packing is None:
-        return conv_call(node, kernel, problem, batch, (x, w, *written_by(node, after)))
+        call = conv_call(node, kernel, problem, batch, (x, w, *written_by(node, after)))
+        return replace(call, schedules=choice)
     panels = Partial("packed", F32, packing.bytes // F32.itemsize, 1)
     pack = NativeCall(packing.kernel, (w, panels), work=packing.bytes / PACK_RATE)
     call = conv_call(node, kernel, problem, batch, (x, panels, *written_by(node, after)))
-    return replace(call, before=pack)
+    return replace(call, before=pack, schedules=choice)
 
 
 @native_kernel("conv_grad_weight")
-def _conv_grad_weight(node: Node, target: Target) -> NativeCall:
+def _conv_grad_weight(
+    node: Node, target: Target, schedule: WeightGradSchedule | None = None
+) -> NativeCall:
     grad, x = node.inputs
     out = node.outputs[0]
     problem = conv_problem(node, x.type.shape, out.type.shape)
     buffers = (base_of(x), base_of(grad), out)
-    kernel = conv_grad_weight(problem, target)
-    return conv_call(node, kernel, problem, x.type.shape[0], buffers)
+    kernel = conv_grad_weight(problem, target, schedule=schedule)
+    choice = Schedules(
+        lambda: schedules_of_grad_weight(problem, target),
+        lambda other: _conv_grad_weight(node, target, other),
+    )
+    return replace(conv_call(node, kernel, problem, x.type.shape[0], buffers), schedules=choice)

@@ -38,6 +38,8 @@ class Settings:
     spin         polls of a worker without work before it sleeps
     winograd     whether Winograd's algorithm may be taken: see `config`
                                                                     GRAPHC_WINOGRAD (0 or 1)
+    autotune     whether schedules are chosen by measuring: see `config`
+                                                                    GRAPHC_AUTOTUNE (0 or 1)
     verify       whether LLVM's verifier runs over all IR text      GRAPHC_VERIFY_IR (0 or 1)
     """
 
@@ -48,6 +50,7 @@ class Settings:
     num_threads: int = field(default_factory=lambda: _number("GRAPHC_NUM_THREADS", 0))
     spin: int = 2000
     winograd: bool = field(default_factory=lambda: _number("GRAPHC_WINOGRAD", 1) != 0)
+    autotune: bool = field(default_factory=lambda: _number("GRAPHC_AUTOTUNE", 0) != 0)
     verify: bool = field(default_factory=lambda: _number("GRAPHC_VERIFY_IR", 1) != 0)
 
 

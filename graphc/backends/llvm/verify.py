@@ -49,12 +49,13 @@ def compile_verified(
     name: str = "graph",
     dims: Mapping[str, Facts] | None = None,
     exact: bool = True,
+    sizes: Mapping[str, int] | None = None,
 ) -> Executable:
     """As `compile_graph`, with the plan checked and (`numeric`) every kernel run.
 
     VerifyError names the kernel, the node and the source line that are wrong.
     """
-    compiler = prepare(graph, exact=exact, name=name, dims=dims)
+    compiler = prepare(graph, exact=exact, name=name, dims=dims, sizes=sizes)
     check_program(compiler.program)
     executable = load(compiler)
     if numeric:

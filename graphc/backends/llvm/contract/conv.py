@@ -6,9 +6,15 @@ weights packed either by the kernel, for each call, or ahead by a kernel of thei
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from graphc.backends.llvm.contract.alternatives import (
+    conv_schedules,
+    gemm_schedules,
+    weight_grad_schedules,
+)
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
 from graphc.backends.llvm.contract.conv_grad_weight import WeightGradKernel
 from graphc.backends.llvm.contract.conv_last import LastKernel
@@ -27,7 +33,7 @@ from graphc.backends.llvm.contract.conv_schedule import (
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.gemm import gemm
-from graphc.backends.llvm.contract.gemm_schedule import GemmProblem
+from graphc.backends.llvm.contract.gemm_schedule import GemmProblem, GemmSchedule
 from graphc.backends.llvm.contract.kernel import Kernel
 from graphc.backends.llvm.contract.planes_direct import PlanesKernel
 from graphc.backends.llvm.contract.planes_grad_weight import PlanesWeightGradKernel
@@ -35,6 +41,9 @@ from graphc.backends.llvm.target import Target
 
 # Positions of a pointwise convolution may be padded by this much to whole vectors.
 MOST_IDLE = 1.15
+
+#: How a convolution is cut up; a pointwise one is a matrix product.
+Schedule = ConvSchedule | GemmSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ def conv(
     target: Target,
     *,
     packed_weights: bool = False,
-    schedule: ConvSchedule | None = None,
+    schedule: Schedule | None = None,
     epilogue: Epilogue | None = None,
 ) -> Kernel:
     """out = the convolution of x by w; operands x, w, out and the epilogue's.
@@ -63,6 +72,7 @@ def conv(
     An epilogue sees (image, channel, position) as (batch, row, column). With `packed_weights`
     w is what the kernel of `pack_weights` wrote: better where threads share the work, since
     otherwise each call packs all weights. Raises ValueError where that has no kernel.
+    schedule: one of `schedules_of`; weights are packed for it.
     """
     if epilogue is None:
         return _plain(problem, target, False, packed_weights, schedule)
@@ -74,7 +84,7 @@ def conv_grad_input(
     target: Target,
     *,
     packed_weights: bool = False,
-    schedule: ConvSchedule | None = None,
+    schedule: Schedule | None = None,
     epilogue: Epilogue | None = None,
 ) -> Kernel:
     """The gradient of x from that of the result; operands grad, w, grad_x.
@@ -100,8 +110,28 @@ def packing_for(
     return width, tuple(sorted(range(len(places)), key=places.__getitem__))
 
 
+def schedules_of(
+    problem: ConvProblem, target: Target, *, transposed: bool = False
+) -> Sequence[Schedule]:
+    """The schedules of `conv` (or, transposed, `conv_grad_input`) that autotuning tries, the
+    default one first; none where lanes run along positions."""
+    form = _form(problem, target, transposed)
+    if form == "pointwise":
+        return gemm_schedules(_as_product(problem, transposed), target)
+    if form == "planes":
+        return ()
+    correlation = grad_input(problem) if transposed else forward(problem)
+    sums = element(problem.dtype).accumulator
+    return conv_schedules(correlation, target, target.lanes(sums.bits), sums.bytes)
+
+
 def conv_last(
-    problem: ConvProblem, width: int, target: Target, *, epilogue: Epilogue | None = None
+    problem: ConvProblem,
+    width: int,
+    target: Target,
+    *,
+    schedule: ConvSchedule | None = None,
+    epilogue: Epilogue | None = None,
 ) -> Kernel:
     """The convolution with channels last; one group, f32 or f64.
 
@@ -109,23 +139,44 @@ def conv_last(
     like x, and the epilogue's, which sees (image, position, channel) as (batch, row, column).
     """
     problem = problem.over_positions()
-    return _last(problem, forward(problem), width, target, epilogue)
+    return _last(problem, forward(problem), width, target, schedule, epilogue)
 
 
 def conv_grad_input_last(
-    problem: ConvProblem, width: int, target: Target, *, epilogue: Epilogue | None = None
+    problem: ConvProblem,
+    width: int,
+    target: Target,
+    *,
+    schedule: ConvSchedule | None = None,
+    epilogue: Epilogue | None = None,
 ) -> Kernel:
     """The gradient of x in the same layout; operands grad, w, grad_x."""
     problem = problem.over_positions()
-    return _last(problem, grad_input(problem), width, target, epilogue)
+    return _last(problem, grad_input(problem), width, target, schedule, epilogue)
+
+
+def schedules_of_last(
+    problem: ConvProblem, width: int, target: Target, *, transposed: bool = False
+) -> Sequence[ConvSchedule]:
+    """The same of `conv_last` and `conv_grad_input_last`, for weights in panels of `width`."""
+    problem = problem.over_positions()
+    correlation = grad_input(problem) if transposed else forward(problem)
+    stored = element(problem.dtype)
+    lanes = target.lanes(stored.bits)
+    return conv_schedules(correlation, target, lanes, stored.bytes, width // lanes)
 
 
 def _last(
-    problem: ConvProblem, c: Correlation, width: int, target: Target, epilogue: Epilogue | None
+    problem: ConvProblem,
+    c: Correlation,
+    width: int,
+    target: Target,
+    schedule: ConvSchedule | None,
+    epilogue: Epilogue | None,
 ) -> Kernel:
     stored = element(problem.dtype)
     lanes = target.lanes(stored.bits)
-    schedule = schedule_conv(c, target, lanes, stored.bytes, width // lanes)
+    schedule = schedule or schedule_conv(c, target, lanes, stored.bytes, width // lanes)
     return LastKernel(c, stored, problem.batch, target, schedule, epilogue).kernel("conv_last")
 
 
@@ -144,8 +195,20 @@ def conv_grad_weight(
     return WeightGradKernel(correlation, stored, problem.batch, target, schedule).kernel()
 
 
+def schedules_of_grad_weight(problem: ConvProblem, target: Target) -> Sequence[WeightGradSchedule]:
+    """The same of `conv_grad_weight`; none of depthwise ones."""
+    if problem.is_depthwise:
+        return ()
+    sums = element(problem.dtype).accumulator
+    return weight_grad_schedules(forward(problem), target, target.lanes(sums.bits), sums.bytes)
+
+
 def pack_weights(
-    problem: ConvProblem, target: Target, *, for_grad_input: bool = False
+    problem: ConvProblem,
+    target: Target,
+    *,
+    for_grad_input: bool = False,
+    schedule: Schedule | None = None,
 ) -> PackedWeights | None:
     """The kernel that packs weights for `conv` or `conv_grad_input`.
 
@@ -153,7 +216,8 @@ def pack_weights(
     """
     if _form(problem, target, for_grad_input) != "direct":
         return None
-    kernel = _direct(problem, target, for_grad_input, False, None, None)
+    assert not isinstance(schedule, GemmSchedule)
+    kernel = _direct(problem, target, for_grad_input, False, schedule, None)
     return PackedWeights(kernel.weight_kernel(), kernel.packed_bytes, kernel.packs_each)
 
 
@@ -163,7 +227,7 @@ def _plain(
     target: Target,
     transposed: bool,
     packed_weights: bool,
-    schedule: ConvSchedule | None,
+    schedule: Schedule | None,
 ) -> Kernel:
     """Equal layers are written once."""
     return _emit(problem, target, transposed, packed_weights, schedule, None)
@@ -174,23 +238,20 @@ def _emit(
     target: Target,
     transposed: bool,
     packed_weights: bool,
-    schedule: ConvSchedule | None,
+    schedule: Schedule | None,
     epilogue: Epilogue | None,
 ) -> Kernel:
-    form = "direct" if schedule is not None else _form(problem, target, transposed)
-    if form == "direct":
+    form = _form(problem, target, transposed)
+    if isinstance(schedule, ConvSchedule) or (form == "direct" and schedule is None):
         kernel = _direct(problem, target, transposed, packed_weights, schedule, epilogue)
         return kernel.kernel("conv_grad_input" if transposed else "conv")
     if packed_weights:
         raise ValueError(f"no packed weights for {problem}: it uses them as they are")
     if form == "pointwise":
-        channels = (problem.out_channels, problem.in_channels)
-        m, k = channels[::-1] if transposed else channels
-        n = math.prod(problem.size)
-        product = GemmProblem(
-            m, n, k, problem.batch, problem.dtype, transpose_a=transposed, a_batched=False
-        )
-        return gemm(product, target, epilogue=epilogue, b_first=True)
+        product = _as_product(problem, transposed)
+        return gemm(product, target, schedule=schedule, epilogue=epilogue, b_first=True)
+    if schedule is not None:
+        raise ValueError(f"{schedule} is not for {problem}, which is no matrix product")
     correlation = grad_input(problem) if transposed else forward(problem)
     return PlanesKernel(
         correlation,
@@ -200,6 +261,16 @@ def _emit(
         transposed=transposed,
         epilogue=epilogue,
     ).kernel("conv_grad_input" if transposed else "conv")
+
+
+def _as_product(problem: ConvProblem, transposed: bool) -> GemmProblem:
+    """A pointwise convolution with channels first: weights times [channels, positions]."""
+    channels = (problem.out_channels, problem.in_channels)
+    m, k = channels[::-1] if transposed else channels
+    n = math.prod(problem.size)
+    return GemmProblem(
+        m, n, k, problem.batch, problem.dtype, transpose_a=transposed, a_batched=False
+    )
 
 
 def _form(problem: ConvProblem, target: Target, transposed: bool) -> str:

@@ -24,7 +24,7 @@ from graphc.backends.llvm.target import Target
 
 # Bytes of the copies of all images and of one panel of all gradients, for which a tile adds up
 # all of a batch: a panel is read for each tile, so it should stay in the second cache.
-MOST_AT_ONCE = 8 << 20
+MOST_AT_ONCE = 2 << 20
 MOST_PANEL = 256 << 10
 
 # (first, end) of a range of panels or blocks

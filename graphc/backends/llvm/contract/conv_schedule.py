@@ -34,6 +34,14 @@ class ConvSchedule:
     bands: int
     by_channels: bool
 
+    def order_of_sums(self, c: Correlation) -> object:
+        """Schedules of one correlation for which this is equal give equal bits.
+
+        A sum is one chain over taps and channels. Tiles of one row leave out the taps that read
+        only border, which shows where a weight is infinite or nan.
+        """
+        return self.rows == 1 and c.skips_border_rows and c.inside < 1
+
     def band_rows(self, height: int) -> int:
         """Rows of the largest of the bands that cut `height` rows between tiles."""
         tiles, rest = divmod(height, self.rows)
@@ -126,6 +134,14 @@ class WeightGradSchedule:
     images: int
     by_output: bool
     taps: tuple[int, int] = (1, 1)
+
+    def order_of_sums(self, c: Correlation) -> object:
+        """Schedules of one correlation for which this is equal give equal bits.
+
+        A sum is one chain over images, bands and positions: bands of a volume cut each of its
+        planes.
+        """
+        return self.bands if c.target[0] > 1 else None
 
 
 def schedule_weight_grad(

@@ -93,9 +93,12 @@ def rows_apart(stride: int, span: int = FIRST_BYTES) -> int:
     return CACHE_WAYS * (span // math.gcd(stride, span))
 
 
-def tile_cost(rows: int, vectors: int) -> float:
-    """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain."""
-    return max(rows * vectors, rows + vectors, 4) + 0.75
+def tile_cost(rows: int, vectors: int, chains: int = 4) -> float:
+    """Cycles of a tile for one k: multiply-adds, or loads, or the latency of one chain.
+
+    chains: how many multiply-adds are started in the time that one takes.
+    """
+    return max(rows * vectors, rows + vectors, chains) + 0.75
 
 
 def _pieces(size: int, step: int) -> list[tuple[int, int]]:
@@ -202,7 +205,14 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         most_k = STREAMED_ROWS
     elif few_rows:
         most_k = 64
-    elif _is_strided(problem) or stored.is_half or from_memory or not (wide or pack_b or panels):
+    elif (
+        _is_strided(problem)
+        or stored.is_half
+        or from_memory
+        or not (wide or pack_b or panels)
+        or (problem.transpose_a and not wide)
+    ):
+        # Lines of a transposed A are read again for the next rows: with narrow tiles that is soon.
         most_k = 256 if sums.bytes <= 4 else 128
     else:
         most_k = SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns)

@@ -74,6 +74,8 @@ def schedule_winograd(
 ) -> WinogradSchedule:
     """The schedule; `across` vectors where weights are packed for a number of them."""
     count = (SOME_IMAGES if p.batch is None else p.batch) * p.tiles[0] * p.tiles[1]
+    # Of narrow vectors a core starts two multiply-adds a cycle.
+    chains = 4 if target.vector_bytes >= 64 else 8
     best: WinogradSchedule | None = None
     for most, vectors in tile_choices(target):
         if across is not None and vectors != across:
@@ -83,7 +85,7 @@ def schedule_winograd(
             fit = max(LEAST_TILES, BLOCK_BYTES // (PATCH * PATCH * 4 * p.channels))
             blocks = even(-(-count // max(rows, fit // rows * rows)))
             block = -(-count // (blocks * rows)) * rows
-            products = blocks * -(-block // rows) * panels * tile_cost(rows, vectors)
+            products = blocks * -(-block // rows) * panels * tile_cost(rows, vectors, chains)
             turns = count * (p.channels * 250 + p.outputs * 240) / lanes
             streamed = blocks * p.channels * panels * vectors * lanes * 4 / STREAM
             cycles = PATCH * PATCH * (products * p.channels + streamed) + turns
@@ -95,21 +97,33 @@ def schedule_winograd(
 
 
 def conv_winograd(
-    problem: WinogradProblem, width: int, target: Target, *, epilogue: Epilogue | None = None
+    problem: WinogradProblem,
+    width: int,
+    target: Target,
+    *,
+    schedule: WinogradSchedule | None = None,
+    epilogue: Epilogue | None = None,
 ) -> Kernel:
     """Operands x, u [panel, 6, 6, channel, width], out and the epilogue's; f32.
 
     An epilogue sees (image, position, channel) as (batch, row, column). Channels of x fill whole
     vectors.
     """
-    return _Writer(problem, width, target, epilogue).kernel()
+    lanes = target.lanes(32)
+    schedule = schedule or schedule_winograd(problem, target, lanes, width // lanes)
+    return _Writer(problem, width, target, schedule, epilogue).kernel()
 
 
 class _Writer:
     """Writes one kernel."""
 
     def __init__(
-        self, problem: WinogradProblem, width: int, target: Target, epilogue: Epilogue | None
+        self,
+        problem: WinogradProblem,
+        width: int,
+        target: Target,
+        schedule: WinogradSchedule,
+        epilogue: Epilogue | None,
     ) -> None:
         self.p, self.width, self.target, self.epilogue = problem, width, target, epilogue
         self.element = element("f32")
@@ -122,7 +136,7 @@ class _Writer:
         self.vector = self._vector(self.entry)
         lanes = self.vector.lanes
         assert problem.channels % lanes == 0, "channels fill whole vectors"
-        self.schedule = schedule_winograd(problem, target, lanes, width // lanes)
+        self.schedule = schedule
         self.panels = -(-problem.outputs // width)
         # Rows at multiples of 2 KB would share a few sets of the first cache.
         self.row = problem.channels + (lanes if problem.channels % 512 == 0 else 0)
