@@ -100,3 +100,12 @@ def turned(maker: Maker) -> Item:
     sizes = [maker.random.choice((1, 2, 7, 16, 19)) for _ in range(2)]
     x = maker.fresh(maker.pick("f").dtype, (maker.random.choice((1, 3)), *sizes), -2, 2)
     return maker.emit(composite.turned, x)
+
+
+@step("dot_pairs")
+def dot_pairs(maker: Maker) -> Item:
+    random = maker.random
+    pairs, panels, width = random.choice((1, 5, 16)), random.choice((1, 2)), random.choice((4, 16))
+    x = maker.fresh(maker.pick("f").dtype, (random.choice((1, 5, 19)), 2 * pairs), -2, 2)
+    w = maker.fresh(x.dtype, (panels, pairs, width, 2), -2, 2)
+    return maker.emit(composite.dot_pairs, x, w)
