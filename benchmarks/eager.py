@@ -32,6 +32,13 @@ def adds() -> None:
     )  # fmt: skip
 
 
+def traced_call() -> None:
+    against_torch(
+        "a traced function of five arrays of 16, one call",
+        programs.traced_calls(graphc), programs.traced_calls(torch), 10_000,
+    )  # fmt: skip
+
+
 def rk4() -> None:
     against_torch(
         "300 steps of RK4, one step",
@@ -127,8 +134,8 @@ def tiny_adds() -> None:
 
 
 FIGURES = {
-    "tiny": tiny_adds, "adds": adds, "rk4": rk4, "mlp": mlp, "look": look, "exported": exported,
-    "lengths": lengths, "masks": masks, "digits": digits, "gpt": gpt,
+    "tiny": tiny_adds, "adds": adds, "call": traced_call, "rk4": rk4, "mlp": mlp, "look": look,
+    "exported": exported, "lengths": lengths, "masks": masks, "digits": digits, "gpt": gpt,
 }  # fmt: skip
 
 

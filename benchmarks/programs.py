@@ -30,6 +30,19 @@ def adds(torch: Any) -> Round:
     return run
 
 
+def traced_calls(torch: Any, calls: int = 10_000) -> Round:
+    """Calls of a traced function of five arrays of 16 floats; a call's result is not kept."""
+    a, b, c, d, e = [torch.ones(16) for _ in range(5)]
+    call = torch.jit.trace(lambda a, b, c, d, e: a + b * c - d * e, (a, b, c, d, e))
+
+    def run() -> object:
+        for _ in range(calls):
+            made = call(a, b, c, d, e)
+        return made.tolist()
+
+    return run
+
+
 def runge_kutta(torch: Any) -> Round:
     """300 steps of RK4: sixteen damped pendulums."""
     angle, speed, h = torch.linspace(-1.0, 1.0, 16), torch.zeros(16), 0.01

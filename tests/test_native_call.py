@@ -117,6 +117,40 @@ def test_a_thread_without_a_recorder_calls():
     assert found == [[wanted] * 3]
 
 
+def test_each_thread_has_modes_of_its_own():
+    x = torch.ones(8, requires_grad=True)
+    call = traced(lambda a: a * 2, torch.ones(8))
+    turns, seen = threading.Barrier(2), []
+
+    def work():
+        call(torch.ones(8))
+        for _ in range(3):
+            turns.wait()
+            seen.append(call(x).requires_grad)
+            turns.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with torch.no_grad():
+        for _ in range(3):
+            assert not call(x).requires_grad
+            turns.wait()
+            turns.wait()
+            assert not call(x).requires_grad
+    thread.join()
+    assert seen == [True] * 3
+
+
+def test_a_trace_within_a_trace_is_recorded():
+    x, y = torch.ones(8), torch.arange(8.0)
+    inner = traced(lambda a: a * 2, x)
+    for _ in range(2):
+        assert torch.equal(inner(x), x * 2)
+        outer = torch.jit.trace(lambda a: inner(a) + 1, (x,))
+        assert torch.equal(inner(x), x * 2)
+        assert torch.equal(outer(y), y * 2 + 1)
+
+
 def test_several_results_and_modules_with_weights():
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 4))

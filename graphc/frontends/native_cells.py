@@ -30,7 +30,7 @@ class Layout:
 #: Results of the functions that stand here.
 RESULTS = {
     "cell_of": "ptr", "slot_of": "i64", "make_cell": "ptr", "make_tensor": "ptr", "equal": "i1",
-    "refreshed": "ptr", "mark": "i1", "address_of": "i64", "run": "ptr",
+    "refreshed": "ptr", "mark": "i1", "address_of": "i64", "run": "ptr", "recorder": "ptr",
 }  # fmt: skip
 
 
@@ -155,8 +155,8 @@ def _make_cell(to: Layout) -> str:
         "type": "%type", "written": none,
     }  # fmt: skip
     assert {name for name in Cell.__slots__ if not name.startswith("__")} == set(values)
-    for name, value in values.items():
-        f.fill(value, made, f"Cell.{name}")
+    fields = {f"Cell.{name}": value for name, value in values.items()}
+    f.fill(made, fields, (none, grad, inference))
     f.result(f"ptr {made}")
     f.begin("failed")
     f.result("ptr null")
@@ -168,21 +168,22 @@ def _make_tensor(to: Layout) -> str:
     f = to.function("internal ptr @make_tensor(ptr %cell)")
     tensor = f.call("PyType_GenericAlloc", f"ptr {f.constant('Tensor')}", "i64 0")
     f.when(f.same(tensor, "null"), "failed")
-    none, zero = f.constant("None"), f.constant("0")
+    none, zero, false = [f.constant(name) for name in ("None", "0", "False")]
+    empty = f.constant("()")
     values = {
-        "_base": none, "_cell": none, "_chain": f.constant("()"), "_detached": none,
-        "_grad": none, "_leaf": f.constant("False"), "_origin": none, "_seen": zero,
+        "_base": none, "_cell": none, "_chain": empty, "_detached": none, "_grad": none,
+        "_leaf": false, "_origin": none, "_seen": zero,
     }  # fmt: skip
-    for name, value in values.items():
-        f.fill(value, tensor, f"Tensor.{name}")
+    fields = {f"Tensor.{name}": value for name, value in values.items()}
+    f.fill(tensor, fields, (none, zero, false, empty))
     storage = f.call("PyType_GenericAlloc", f"ptr {f.constant('Storage')}", "i64 0")
     f.when(f.same(storage, "null"), "drop")
     values = {
         "cell": "%cell", "export": none, "history": none, "leaf": none, "leaf_cell": none,
         "shown": none, "unseen": zero, "version": zero,
     }  # fmt: skip
-    for name, value in values.items():
-        f.fill(value, storage, f"Storage.{name}")
+    fields = {f"Storage.{name}": value for name, value in values.items()}
+    f.fill(storage, fields, (none, zero))
     f.store(f"ptr {storage}", tensor, to.fields["Tensor._storage"])
     f.result(f"ptr {tensor}")
     f.begin("drop")

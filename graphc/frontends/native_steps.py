@@ -371,7 +371,7 @@ def _mark(to: Layout) -> str:
     f.call("Py_IncRef", "ptr %cell")  # the allocation may run anything
     made = f.call("PyType_GenericAlloc", f"ptr {f.constant('Written')}", "i64 0")
     f.when(f.same(made, "null"), "failed")
-    f.fill("%by", made, "Written.by")
+    f.fill(made, {"Written.by": "%by"}, ())
     f.put_owned(made, "%cell", "Cell.written")
     f.call("Py_DecRef", "ptr %cell")
     f.result("i1 true")

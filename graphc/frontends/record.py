@@ -8,6 +8,7 @@ materialised (a buffer). `Recorder.flush` computes the cells that somebody still
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -535,6 +536,9 @@ def _distinct(builder: Builder, outputs: Sequence[Value]) -> list[Value]:
 
 
 of_thread = _thread = threading.local()  # its `recorder`, once there is one
+#: Of compiled code: the thread that it looked up last, by the number of its state, and the address
+#: of that thread's recorder, which it holds. 0: none.
+last_thread = (ctypes.c_uint64 * 2)()
 
 
 def recorder() -> Recorder:
@@ -549,10 +553,12 @@ def push_recorder(inner: Recorder) -> None:
     """Makes `inner` this thread's recorder until `pop_recorder`."""
     inner.outer = recorder()
     _thread.recorder = inner
+    last_thread[0] = 0
 
 
 def pop_recorder() -> None:
     _thread.recorder = recorder().outer
+    last_thread[0] = 0
 
 
 def value_of(cell: Cell) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from graphc.backends.llvm import cpython, jit
 from graphc.backends.llvm.compile import Executable
-from graphc.backends.llvm.memory import Buffer, HeapAllocator, heap
+from graphc.backends.llvm.memory import ALIGNMENT, Buffer, HeapAllocator, heap
 from graphc.backends.llvm.native_buffer import RAW_ADDRESS
 from graphc.backends.llvm.object_text import DECLARATIONS, TYPE_OF, FunctionText, offset_of, table
 from graphc.backends.llvm.settings import Settings, settings
@@ -24,12 +24,14 @@ from graphc.backends.llvm.target import host_target
 from graphc.frontends import native_cells, native_steps
 from graphc.frontends.execute import BuildOptions
 from graphc.frontends.native_cells import Layout
-from graphc.frontends.record import of_thread
+from graphc.frontends.record import last_thread, of_thread
 from graphc.ir.types import TensorType
 from graphc.tensor import Storage, Tensor
 
 #: Beyond that many words a table is left to Python: it lies on the stack.
 MOST_WORDS = 1024
+#: An arena of so many bytes lies on the stack too.
+SMALL_ARENA = 1024
 CALL_DOC = """__call__($self, /, *args, **kwargs)
 --
 
@@ -143,13 +145,11 @@ def _traced(to: Layout) -> str:
     description = f.get("%self", "TracedModule.native")
     f.when(f.same(description, "null"), "python")
     f.when(f.is_constant(description, "None"), "python")
-    thread, name = f.constant("of_thread"), f.constant("recorder")
-    rec = f.call("PyObject_GetAttr", f"ptr {thread}", f"ptr {name}")
+    rec = f.call("recorder")
     f.when(f.same(rec, "null"), "first")
     f.call("Py_IncRef", f"ptr {description}")  # another thread may replace it
     result = f.call("run", f"ptr {description}", f"ptr {rec}", "ptr %given", "i64 %n")
     f.call("Py_DecRef", f"ptr {description}")
-    f.call("Py_DecRef", f"ptr {rec}")
     f.when(f.is_constant(result, "None"), "left")
     f.result(f"ptr {result}")
     f.begin("left")
@@ -166,6 +166,29 @@ def _traced(to: Layout) -> str:
     f.result(f"ptr {made}")
     f.begin("failed")
     f.result("ptr null")
+    return f.text
+
+
+def _recorder(to: Layout) -> str:
+    """`ptr @recorder()`: this thread's, or null; borrowed. That of the last thread is known."""
+    f = to.function("internal ptr @recorder()")
+    thread = f.call("PyThreadState_GetID", f"ptr {f.call('PyThreadState_Get')}")
+    same = f.compare("eq", thread, f.load("@last_thread", 0, "i64"))
+    f.branch(same, "known", "other")
+    f.begin("known")
+    f.result(f"ptr {f.load('@last_thread', 8)}")
+    f.begin("other")
+    local, name = f.constant("of_thread"), f.constant("recorder")
+    found = f.call("PyObject_GetAttr", f"ptr {local}", f"ptr {name}")
+    f.when(f.same(found, "null"), "none")
+    before = f.load("@last_thread", 8)
+    f.store(f"i64 {thread}", "@last_thread")
+    f.store(f"ptr {found}", "@last_thread", 8)
+    f.when(f.same(before, "null"), "none")
+    f.call("Py_DecRef", f"ptr {before}")
+    f.go("none")
+    f.begin("none")
+    f.result(f"ptr {found}")
     return f.text
 
 
@@ -193,7 +216,7 @@ def _run(to: Layout) -> str:
         f.unless(f.same(f.get(cell, "Cell.type"), f.load(types, at)), "release")
         plain = f.is_constant(f.get(cell, "Cell.requires_grad"), "False")
         f.unless(f.value(f"or i1 {plain}, {f.value(f'xor i1 {records}, true')}"), "release")
-        f.call("Py_IncRef", f"ptr {cell}")
+        f.hold(cell)
         f.store(f"ptr {cell}", held, at)
         f.store(f"i64 {f.value(f'add i64 {i}, 1')}", count)
         memory = f.call("address_of", f"ptr {f.get(cell, 'Cell.buffer')}")
@@ -261,9 +284,13 @@ def _weights_are_current(f: FunctionText) -> None:
 
 def _computed(f: FunctionText, tensor: str) -> str:
     """As `direct.computed`; goes to "release" where there is no such cell."""
+    own, derived = f.new_label("own"), f.new_label("derived")
     cls = f.load(tensor, TYPE_OF)
-    derived = f.call("PyType_IsSubtype", f"ptr {cls}", f"ptr {f.constant('Tensor')}")
-    f.unless(f.compare("ne", derived, "0", "i32"), "release")
+    f.branch(f.is_constant(cls, "Tensor"), own, derived)
+    f.begin(derived)
+    found = f.call("PyType_IsSubtype", f"ptr {cls}", f"ptr {f.constant('Tensor')}")
+    f.branch(f.compare("ne", found, "0", "i32"), own, "release")
+    f.begin(own)
     storage = f.get(tensor, "Tensor._storage")
     f.when(f.same(storage, "null"), "release")
     f.unless(f.is_constant(f.get(storage, "Storage.export"), "None"), "release")
@@ -278,8 +305,7 @@ def _computed(f: FunctionText, tensor: str) -> str:
     f.store(f"ptr {own}", cell)
     f.go(after)
     f.begin(other)
-    chain = f.call("PyTuple_Size", f"ptr {f.get(tensor, 'Tensor._chain')}")
-    f.unless(f.compare("eq", chain, "0"), "release")
+    f.unless(f.is_constant(f.get(tensor, "Tensor._chain"), "()"), "release")
     f.store(f"ptr {f.get(storage, 'Storage.cell')}", cell)
     f.go(after)
     f.begin(after)
@@ -299,10 +325,16 @@ def _allocate_results(
         f.store(f"i64 {f.value(f'add i64 {i}, 1')}", made)
         place = f.value(f"shl i64 {f.value(f'add i64 {i}, {first}')}, 3")
         f.store(f"i64 {f.load(buffer, RAW_ADDRESS, 'i64')}", operands, place)
-    scratch = f.value(f"call ptr @allocate(i64 {_word(f, 'arena')})")
+    need, place = _word(f, "arena"), _word(f, "arena_at")
+    small = f.value(f"ptrtoint ptr {f.array('i8', SMALL_ARENA, ALIGNMENT)} to i64")
+    f.store(f"i64 {small}", operands, place)
+    f.branch(f.compare("ule", need, str(SMALL_ARENA)), "has.arena", "large.arena")
+    f.begin("large.arena")
+    scratch = f.value(f"call ptr @allocate(i64 {need})")
     f.when(f.same(scratch, "null"), "memory.error")
     f.store(f"ptr {scratch}", arena)
-    f.store(f"i64 {f.load(scratch, RAW_ADDRESS, 'i64')}", operands, _word(f, "arena_at"))
+    f.store(f"i64 {f.load(scratch, RAW_ADDRESS, 'i64')}", operands, place)
+    f.label("has.arena")
 
 
 def _wrapped(f: FunctionText, buffers: str, m: str) -> str:
@@ -348,7 +380,7 @@ def _release(f: FunctionText, held: str, buffers: str, count: str, made: str, ar
     """Gives up what the call holds."""
     for array, number in ((held, count), (buffers, made)):
         with f.loop(f.load(number, 0, "i64")) as i:
-            f.call("Py_DecRef", f"ptr {f.load(array, f.value(f'shl i64 {i}, 3'))}")
+            f.drop(f.load(array, f.value(f"shl i64 {i}, 3")))
     there, gone, scratch = f.new_label("there"), f.new_label("gone"), f.load(arena)
     f.branch(f.same(scratch, "null"), gone, there)
     f.begin(there)
@@ -373,9 +405,11 @@ def native_call(traced: type) -> Callable[..., Any]:
     objects = list(to.objects.values())
     memory = table(objects)
     head = f"@constants = external global [{len(objects)} x ptr]\n" + DECLARATIONS
+    head += "@last_thread = external global [2 x i64]\n"
     head += "declare ptr @allocate(i64)\ndeclare ptr @memcpy(ptr, ptr, i64)\n"
-    parts = (*native_cells.PARTS, _address_of, _run, _call, _traced)
+    parts = (*native_cells.PARTS, _address_of, _recorder, _run, _call, _traced)
     imports = {"constants": ctypes.addressof(memory), "allocate": heap.allocate_address}
+    imports["last_thread"] = ctypes.addressof(last_thread)
     text = head + "\n".join([part(to) for part in parts])
     code = jit.load(text, ["call", "traced"], imports, target=host_target())
     code.keep()

@@ -8,11 +8,17 @@ that loops need no phi; the code generator keeps what counts in registers anyway
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 TYPE_OF = 8  # the offset of an object's type
+#: None, small ints and their kind live for ever from Python 3.12 on, and are not counted. Of the
+#: word that counts references the upper half has other uses there.
+SINGLETONS_ARE_COUNTED = sys.version_info < (3, 12)
+COUNT = "i64" if SINGLETONS_ARE_COUNTED else "i32"
 
 #: What the functions may call, by name: (result, arguments).
 C_API = {
@@ -39,6 +45,8 @@ C_API = {
     "PyObject_IsTrue": ("i32", "ptr"),
     "PyObject_RichCompareBool": ("i32", "ptr, ptr, i32"),
     "PyObject_Vectorcall": ("ptr", "ptr, ptr, i64, ptr"),
+    "PyThreadState_Get": ("ptr", ""),
+    "PyThreadState_GetID": ("i64", "ptr"),
     "PyTuple_GetItem": ("ptr", "ptr, i64"),
     "PyTuple_New": ("ptr", "i64"),
     "PyTuple_SetItem": ("i32", "ptr, i64, ptr"),
@@ -162,16 +170,34 @@ class FunctionText:
         self.line(f"store {type} {value}, ptr {name}")
         return name
 
-    def array(self, type: str, count: int) -> str:
+    def array(self, type: str, count: int, align: int = 8) -> str:
         """The address of so many variables on the stack."""
         self._count += 1
         name = f"%l{self._count}"
-        self.lines.insert(2, f"  {name} = alloca [{count} x {type}], align 8")  # in the first block
+        self.lines.insert(2, f"  {name} = alloca [{count} x {type}], align {align}")  # at the top
         return name
 
     def get(self, owner: str, field: str) -> str:
         """A slot of an object: a borrowed reference."""
         return self.load(owner, self._fields[field])
+
+    def hold(self, value: str, times: int = 1) -> None:
+        """Py_IncRef of an object that is none of those which live for ever."""
+        count = self.value(f"load {COUNT}, ptr {value}")
+        self.line(f"store {COUNT} {self.value(f'add {COUNT} {count}, {times}')}, ptr {value}")
+
+    def drop(self, value: str) -> None:
+        """Py_DecRef of the same."""
+        last, others, after = [self.new_label(hint) for hint in ("last", "others", "dropped")]
+        count = self.value(f"load {COUNT}, ptr {value}")
+        self.branch(self.compare("eq", count, "1", COUNT), last, others)
+        self.begin(last)
+        self.call("Py_DecRef", f"ptr {value}")
+        self.go(after)
+        self.begin(others)
+        self.line(f"store {COUNT} {self.value(f'sub {COUNT} {count}, 1')}, ptr {value}")
+        self.go(after)
+        self.begin(after)
 
     def put(self, value: str, owner: str, field: str) -> None:
         """Replaces a slot of an object by an object that others hold."""
@@ -185,10 +211,19 @@ class FunctionText:
         self.line(f"store ptr {value}, ptr {place}")
         self.call("Py_DecRef", f"ptr {old}")
 
-    def fill(self, value: str, owner: str, field: str) -> None:
-        """Puts an object that others hold into a slot that is empty."""
-        self.call("Py_IncRef", f"ptr {value}")
-        self.store(f"ptr {value}", owner, self._fields[field])
+    def fill(self, owner: str, values: dict[str, str], singletons: Collection[str]) -> None:
+        """Puts objects that others hold into slots that are empty: field -> object.
+
+        singletons: those of the objects that are None, True, False, a small int or ().
+        """
+        for field, value in values.items():
+            self.store(f"ptr {value}", owner, self._fields[field])
+        for value, times in Counter(values.values()).items():
+            if value not in singletons:
+                for _ in range(times):
+                    self.call("Py_IncRef", f"ptr {value}")
+            elif SINGLETONS_ARE_COUNTED:
+                self.hold(value, times)
 
     def constant(self, name: str) -> str:
         """An object of the table: a borrowed reference."""

@@ -48,6 +48,8 @@ C_API_FUNCTIONS = frozenset(
         "PyObject_IsTrue",
         "PyObject_RichCompareBool",
         "PyObject_Vectorcall",
+        "PyThreadState_Get",
+        "PyThreadState_GetID",
         "PyTuple_GetItem",
         "PyTuple_New",
         "PyTuple_SetItem",
