@@ -11,7 +11,7 @@ from ..frontends.function import function
 from ..ir import composite, ops
 from ..ir.graph import Value
 from ..tensor import Tensor, from_array
-from .create import empty
+from .create import empty, zeros
 from .promote import axis_of, floating, operands, to_dtype
 from .random import draw
 
@@ -281,6 +281,14 @@ def _mask(shape: tuple, p: float, like: Tensor) -> Tensor:
     if p < 1:
         kept = (kept / np.asarray(1 - p, dtype)).astype(dtype)
     return from_array(kept, like._type.device)
+
+
+def dropout_factors(shape: tuple, p: float, like: Tensor) -> Tensor:
+    """What dropout multiplies elements of this shape by, in the type of `like`."""
+    _check_p(p)
+    if p == 1:
+        return zeros(shape, dtype=like.dtype, device=like.device)
+    return _mask(shape, p, like)
 
 
 def dropout(input, p=0.5, training=True, inplace=False):

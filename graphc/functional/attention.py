@@ -8,7 +8,7 @@ from ..frontends.function import function
 from ..ir import composite, ops
 from ..ir.dtype import BF16, BOOL, F16, F32, DType
 from ..ir.graph import Value
-from .activation import dropout
+from .activation import dropout_factors
 
 
 def _added(mask: Value | None, dtype: DType) -> list[Value]:
@@ -32,8 +32,9 @@ def _matrices(
 
 
 @function(register=False)
-def _attention(query, key, value, mask, scale, causal, groups):
-    """groups: how many heads of queries share one of keys; None where each has its own.
+def _attention(query, key, value, mask, factors, scale, causal, groups):
+    """factors: of the weights, or None. groups: how many heads of queries share one of keys; None
+    where each has its own.
 
     Halves are computed in float32.
     """
@@ -41,6 +42,8 @@ def _attention(query, key, value, mask, scale, causal, groups):
     wide = F32 if dtype in (F16, BF16) else dtype
     q, k, v = [x if wide is dtype else ops.cast(x, dtype=F32) for x in (query, key, value)]
     masks = _added(mask, wide)
+    if factors is not None:
+        masks.append(factors if wide is dtype else ops.cast(factors, dtype=wide))
     outer = ops.broadcast_shapes(*[x.type.shape[:-3] for x in (q, k, v)]) if groups else ()
     heads, length = k.type.shape[-3:-2], q.type.shape[-2]
     if groups and length == 1 and not causal:
@@ -50,7 +53,8 @@ def _attention(query, key, value, mask, scale, causal, groups):
         q, *masks = [_in_groups(x, (*heads, groups), 2) for x in (q, *masks)]
         k, v = [_in_groups(x, (*heads, 1), 2) for x in (k, v)]
     q, k, v, masks = _matrices(q, k, v, masks)
-    made = composite.attention(q, k, v, *masks, scale=scale, causal=causal)[0]
+    dropout = factors is not None
+    made = composite.attention(q, k, v, *masks, scale=scale, causal=causal, dropout=dropout)[0]
     if groups:
         made = ops.reshape(made, shape=(*outer, heads[0] * groups, length, v.type.shape[-1]))
     return made if wide is dtype else ops.cast(made, dtype=dtype)
@@ -67,14 +71,6 @@ def _in_groups(x: Value, heads: tuple, kept: int) -> Value:
     return ops.reshape(x, shape=(*outer, *heads, *(row, column)[2 - kept :]))
 
 
-@function(register=False)
-def _weights(query, key, mask, scale, causal):
-    """The weights before dropout: softmax(scale * q @ k^T + mask), zero in rows without keys."""
-    q, k, _, masks = _matrices(query, key, key, _added(mask, query.type.dtype))
-    scores = composite.attention_scores(q, k, masks, scale, causal)
-    return composite.attention_weights(scores, may_be_empty=bool(masks))
-
-
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0,
                                  is_causal=False, scale=None, enable_gqa=False):  # fmt: skip
     """softmax(query @ key^T * scale + mask) @ value.
@@ -82,8 +78,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     query: [..., heads, L, E]; key: [..., heads, S, E]; value: [..., heads, S, Ev]; the result is
     [..., heads, L, Ev]. attn_mask: broadcast to [..., heads, L, S]; a bool says what takes part, a
     number is added. A row that no key takes part in is zero. enable_gqa: key and value may have
-    fewer heads, each of them for as many heads of query. Scores are never in memory as a whole,
-    but where weights are dropped out (dropout_p > 0): that takes memory of [..., heads, L, S].
+    fewer heads, each of them for as many heads of query. Scores are never in memory as a whole;
+    what dropout (dropout_p > 0) draws for them is, once.
 
     Raises RuntimeError for a mask beside is_causal, and for heads that do not divide.
     """
@@ -100,9 +96,12 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
                 f"query, but got {shared}, {value.shape[-3]} and {heads}"
             )
         groups = heads // max(shared, 1)
-    if not dropout_p:
-        groups = None if groups == 1 else groups
-        return _attention(query, key, value, attn_mask, float(factor), is_causal, groups)
-    if groups is not None:
-        key, value = [x.repeat_interleave(groups, -3) for x in (key, value)]
-    return dropout(_weights(query, key, attn_mask, float(factor), is_causal), dropout_p) @ value
+    factors = None
+    if dropout_p:
+        shared = tuple(key.shape[:-2])
+        if groups is not None:
+            shared = (*shared[:-1], shared[-1] * groups)
+        batch = ops.broadcast_shapes(tuple(query.shape[:-2]), shared)
+        factors = dropout_factors((*batch, query.shape[-2], key.shape[-2]), dropout_p, query)
+    groups = None if groups == 1 else groups
+    return _attention(query, key, value, attn_mask, factors, float(factor), is_causal, groups)

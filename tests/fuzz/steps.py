@@ -449,7 +449,11 @@ def attention(maker: Maker) -> Item:
     *batch, t, d = q.shape
     k = maker.like(q, (*batch, t, d))
     v = maker.like(q, (*batch, t, maker.random.choice((1, 3))))
-    return maker.emit(composite.attention, q, k, v, scale=0.25, causal=maker.chance(0.5))
+    causal, dropout = maker.chance(0.5), maker.chance(0.3)
+    factors = [maker.like(q, (*batch, t, t))] if dropout else []
+    return maker.emit(
+        composite.attention, q, k, v, *factors, scale=0.25, causal=causal, dropout=dropout
+    )
 
 
 @step("attention_grad")
@@ -459,8 +463,12 @@ def attention_grad(maker: Maker) -> Item:
         raise Skip
     ct = maker.like(q, q.shape)
     logs, mean = (maker.like(q, q.shape[:-1]) for _ in range(2))
-    causal = maker.chance(0.5)
-    return maker.emit(composite.attention_grad, q, q, q, logs, mean, ct, scale=0.25, causal=causal)
+    causal, dropout = maker.chance(0.5), maker.chance(0.3)
+    factors = [maker.like(q, (*q.shape[:-1], q.shape[-2]))] if dropout else []
+    return maker.emit(
+        composite.attention_grad, q, q, q, logs, mean, ct, *factors, scale=0.25, causal=causal,
+        dropout=dropout,
+    )  # fmt: skip
 
 
 # --- control flow --------------------------------------------------------------------------------

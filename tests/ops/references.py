@@ -369,15 +369,20 @@ def _scores(q, k, mask, scale, causal):
     return scores
 
 
-def _attention(q, k, v, *mask, scale, causal):
-    scores = _scores(q, k, mask, scale, causal)
-    weights = scipy.special.softmax(scores, -1)
+def _attention(q, k, v, *more, scale, causal, dropout):
+    factors = more[-1] if dropout else 1
+    scores = _scores(q, k, more[: len(more) - dropout], scale, causal)
+    weights = scipy.special.softmax(scores, -1) * factors
     return np.einsum("...ts,...se->...te", weights, v), scipy.special.logsumexp(scores, -1)
 
 
-def _attention_grad(q, k, v, logs, mean, ct, *mask, scale, causal):
-    weights = np.exp(_scores(q, k, mask, scale, causal) - logs[..., None])
-    of_scores = weights * (np.einsum("...te,...se->...ts", ct, v) - mean[..., None]) * scale
+def _attention_grad(q, k, v, logs, mean, ct, *more, scale, causal, dropout):
+    factors = more[-1] if dropout else 1
+    scores = _scores(q, k, more[: len(more) - dropout], scale, causal)
+    weights = np.exp(scores - logs[..., None])
+    of_kept = np.einsum("...te,...se->...ts", ct, v) * factors
+    of_scores = weights * (of_kept - mean[..., None]) * scale
+    weights = weights * factors
     return (
         np.einsum("...ts,...sd->...td", of_scores, k),
         np.einsum("...ts,...td->...sd", of_scores, q),

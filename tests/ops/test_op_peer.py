@@ -94,13 +94,17 @@ def test_derivatives_with_special_values(case):
         assert_near(a, b, "f64", case.op.name)
 
 
-def attention(given, scale, causal):
-    """torch's, and the logarithms of the sums, which it keeps for itself."""
-    q, k, *_ = given
-    out = F.scaled_dot_product_attention(*given, scale=scale, is_causal=causal)
-    scores = sum(given[3:], q @ k.transpose(-1, -2) * scale)
+def attention(given, scale, causal, dropout):
+    """torch's, and the logarithms of the sums, which it keeps for itself; with factors of the
+    weights, which it draws itself, of its softmax."""
+    q, k, v, *mask = given
+    factors = mask.pop() if dropout else None
+    scores = sum(mask, q @ k.transpose(-1, -2) * scale)
     if causal:
         scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
+    if dropout:
+        return (scores.softmax(-1) * factors) @ v, scores.logsumexp(-1)
+    out = F.scaled_dot_product_attention(*given, scale=scale, is_causal=causal)
     return out, scores.logsumexp(-1)
 
 
@@ -119,7 +123,9 @@ STRUCTURAL = {
     "batch_norm": lambda x, *mvwb, eps: by_channel(*mvwb, x=x, eps=eps),
     "norm2": lambda x, axes: torch.linalg.vector_norm(x, dim=axes),
     "max_first": lambda x, axis: torch.max(x, axis).values,
-    "attention": lambda *given, scale, causal=False: attention(given, scale, causal),
+    "attention": lambda *given, scale, causal=False, dropout=False: attention(
+        given, scale, causal, dropout
+    ),
     "reduce_sum": lambda x, axes: x.sum(axes),
     "reduce_prod": lambda x, axes: x.prod(axes[0]),
     "reduce_max": lambda x, axes: torch.amax(x, axes),

@@ -41,8 +41,10 @@ def _strided(node: Node) -> Mapping[str, StridedView]:
     found = {"q": q, "k": k, "v": v}
     if node.op.name == "attention_grad":
         found["ct"], rest = rest[2], rest[3:]
-    if rest:
-        (found["mask"],) = rest
+    names = ["drop"] if node.attrs["dropout"] else []
+    if len(rest) > len(names):
+        names = ["mask", *names]
+    found |= dict(zip(names, rest, strict=True))
     return {name: strided_view(value) for name, value in found.items()}
 
 
@@ -64,7 +66,7 @@ def _problem(node: Node, views: Mapping[str, StridedView]) -> tuple[AttentionPro
     q, k, v = [value.type for value in node.inputs[:3]]
     batch = q.shape[:-2]
     dims: list[AnyDim] = [q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], *batch]
-    stacks: dict[str, Stack | None] = {"mask": None, "ct": None}
+    stacks: dict[str, Stack | None] = {"mask": None, "ct": None, "drop": None}
     for name, view in views.items():
         *steps, row, _ = view.steps
         dims += [*steps, row, view.offset]

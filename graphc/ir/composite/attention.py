@@ -46,26 +46,45 @@ def attention_weights(scores, may_be_empty):
     return ops.select(_along_keys(none, scores), ops.full_like(0.0, weights), weights)
 
 
-@op("attention", causal=False)
+def _apart(more, dropout):
+    """The mask and the factors of the weights, each a list of one or none."""
+    masks, factors = (more[:-1], more[-1:]) if dropout else (more, ())
+    if len(masks) > 1 or (dropout and not factors):
+        raise ShapeError(f"attention takes one mask, and factors for dropout, not {len(more)}")
+    return masks, factors
+
+
+def _scaled(weights, factors):
+    """The weights times what dropout gives them, if there is any."""
+    for factor in factors:
+        if factor.type.shape != weights.type.shape:
+            text = f"attention: factors {factor.type.text} for weights {weights.type.text}"
+            raise ShapeError(text)
+        weights = ops.mul(weights, factor)
+    return weights
+
+
+@op("attention", causal=False, dropout=False)
 class attention(Composite):
     """softmax(scale * q @ k^T + mask) @ v over the last two axes, and the logarithm of each row's
     sum of exponentials; a row that sees no key is zero, and its logarithm infinite.
 
     q[..., t, d], k[..., s, d], v[..., s, e] and at most one mask[..., t, s] give [..., t, e] and
-    [..., t]. causal: key s is hidden from query t < s. A kernel may leave out what is hidden, or
-    give it the weight zero: with infinities in v these differ.
+    [..., t]. causal: key s is hidden from query t < s. dropout: the last operand is factors
+    [..., t, s] of the weights, after the softmax. A kernel may leave out what is hidden, or give
+    it the weight zero: with infinities in v these differ.
     """
 
     q: Float
     k: Float
     v: Float
-    mask: many(Float)
+    more: many(Float)
     scale: NumberAttr
     causal: Flag
+    dropout: Flag
 
-    def expand(q, k, v, *mask, scale, causal):
-        if len(mask) > 1:
-            raise ShapeError(f"attention takes one mask, not {len(mask)}")
+    def expand(q, k, v, *more, scale, causal, dropout):
+        mask, factors = _apart(more, dropout)
         scores = attention_scores(q, k, mask, scale, causal)
         n, batch = len(scores.type.shape) - 2, tuple(range(len(scores.type.shape) - 2))
         if scores.type.shape[-1] == 0:
@@ -74,7 +93,7 @@ class attention(Composite):
         top = ops.detach(ops.reduce_max(scores, axes=(n + 1,)))
         lowest = ops.full_like(-math.inf, top)
         none = ops.eq(top, lowest)
-        weights = attention_weights(scores, may_be_empty=bool(mask))
+        weights = _scaled(attention_weights(scores, may_be_empty=bool(mask)), factors)
         made = ops.dot(weights, v, contract=((n + 1,), (n,)), batch=(batch, batch))
         shift = ops.select(none, ops.full_like(0.0, top), top)
         total = ops.exp(ops.sub(scores, _along_keys(shift, scores)))
@@ -83,18 +102,20 @@ class attention(Composite):
         return [made, ops.select(none, ops.neg(lowest), logs)]
 
     def pull(cts, node):
-        (q, k, v, *mask), (out, logs), (ct, ct_logs) = node.inputs, node.outputs, cts
+        (q, k, v, *more), (out, logs), (ct, ct_logs) = node.inputs, node.outputs, cts
         ct = ops.full_like(0.0, out) if ct is None else ct
         # The pull of a softmax takes from each cotangent the row's mean of them; that of the
         # logarithm adds what it is given to all.
         mean = ops.reduce_sum(ops.mul(ct, out), axes=(len(out.type.shape) - 1,))
         if ct_logs is not None:
             mean = ops.sub(mean, ct_logs)
-        grads = attention_grad(q, k, v, logs, mean, ct, *mask, **node.attrs)
-        if mask:
-            scores = attention_scores(q, k, mask, **node.attrs)
-            grads = [*grads, _score_grads(scores, v, logs, mean, ct)[1]]
-        return list(grads)
+        grads = list(attention_grad(q, k, v, logs, mean, ct, *more, **node.attrs))
+        if more:
+            mask, factors = _apart(more, node.attrs["dropout"])
+            scores = attention_scores(q, k, mask, node.attrs["scale"], node.attrs["causal"])
+            weights, of_kept, of_scores = _score_grads(scores, v, logs, mean, ct, factors)
+            grads += [of_scores for _ in mask] + [ops.mul(weights, of_kept) for _ in factors]
+        return grads
 
     no_onnx = "goes out as its expansion"
     samples = (
@@ -102,19 +123,28 @@ class attention(Composite):
         Case("f32[2, 4, 8]", "f32[2, 4, 8]", "f32[2, 4, 8]", scale=0.35, causal=True),
         Case("f32[2, 11, 8]", "f32[2, 5, 8]", "f32[2, 5, 3]", "f32[2, 11, 5]", scale=0.35),
         Case("f64[53, 4]", "f64[50, 4]", "f64[50, 9]", scale=0.5, causal=True),
-    )
+        Case(
+            "f32[2, 9, 4]", "f32[2, 5, 4]", "f32[2, 5, 3]", "f32[2, 9, 5]", scale=0.5, causal=True,
+            dropout=True,
+        ),
+        Case(
+            "f64[3, 4]", "f64[5, 4]", "f64[5, 3]", "f64[3, 5]", "f64[3, 5]", scale=0.5,
+            dropout=True,
+        ),
+    )  # fmt: skip
 
 
-def _score_grads(scores, v, logs, mean, ct):
-    """The weights, and the cotangents of the scores."""
+def _score_grads(scores, v, logs, mean, ct, factors):
+    """The weights, and the cotangents of what dropout left of them, and of the scores."""
     n = len(scores.type.shape) - 2
     batch = tuple(range(n))
     weights = ops.exp(ops.sub(scores, _along_keys(logs, scores)))
-    of_weights = ops.dot(ct, v, contract=((n + 1,), (n + 1,)), batch=(batch, batch))
-    return weights, ops.mul(weights, ops.sub(of_weights, _along_keys(mean, scores)))
+    of_kept = ops.dot(ct, v, contract=((n + 1,), (n + 1,)), batch=(batch, batch))
+    rest = ops.sub(_scaled(of_kept, factors), _along_keys(mean, scores))
+    return weights, of_kept, ops.mul(weights, rest)
 
 
-@op("attention_grad", causal=False)
+@op("attention_grad", causal=False, dropout=False)
 class attention_grad(Composite):
     """The cotangents of q, k and v of an `attention`, from the logarithms that it gave, the
     cotangent ct[..., t, e] of its result, and for each row the mean[..., t] of the cotangents of
@@ -126,13 +156,16 @@ class attention_grad(Composite):
     logs: Float
     mean: Float
     ct: Float
-    mask: many(Float)
+    more: many(Float)
     scale: NumberAttr
     causal: Flag
+    dropout: Flag
 
-    def expand(q, k, v, logs, mean, ct, *mask, scale, causal):
+    def expand(q, k, v, logs, mean, ct, *more, scale, causal, dropout):
+        mask, factors = _apart(more, dropout)
         scores = attention_scores(q, k, mask, scale, causal)
-        weights, of_scores = _score_grads(scores, v, logs, mean, ct)
+        weights, _, of_scores = _score_grads(scores, v, logs, mean, ct, factors)
+        weights = _scaled(weights, factors)
         of_scores = ops.mul(of_scores, ops.full_like(scale, scores))
         n = len(scores.type.shape) - 2
         batch = tuple(range(n))
@@ -150,5 +183,9 @@ class attention_grad(Composite):
         Case(
             "f64[5, 4]", "f64[7, 4]", "f64[7, 2]", "f64[5]", "f64[5]", "f64[5, 2]", "f64[5, 7]",
             scale=0.5, causal=True,
+        ),
+        Case(
+            "f32[9, 4]", "f32[7, 4]", "f32[7, 2]", "f32[9]", "f32[9]", "f32[9, 2]", "f32[9, 7]",
+            "f32[9, 7]", scale=0.5, dropout=True,
         ),
     )  # fmt: skip

@@ -54,7 +54,8 @@ class Stack:
 class AttentionProblem:
     """softmax(scale * q @ k^T + mask) @ v of q[batch, queries, size], k[batch, keys, size],
     v[batch, keys, width] and, where there is one, mask[batch, queries, keys]; causal: key s is
-    hidden from query t < s. A size is None where it is symbolic."""
+    hidden from query t < s; drop[batch, queries, keys]: factors of the weights. A size is None
+    where it is symbolic."""
 
     batch: tuple[int | None, ...]
     queries: int | None
@@ -69,11 +70,13 @@ class AttentionProblem:
     causal: bool
     dtype: str
     ct: Stack | None = None  # of the result, for the gradients
+    drop: Stack | None = None
 
     @property
     def stacks(self) -> dict[str, Stack]:
         """The strided operands, by name."""
         every = {"q": self.q, "k": self.k, "v": self.v, "ct": self.ct, "mask": self.mask}
+        every["drop"] = self.drop
         return {name: stack for name, stack in every.items() if stack is not None}
 
 

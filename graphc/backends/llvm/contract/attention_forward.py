@@ -41,9 +41,9 @@ STATE = ("tops", "before", "totals", "factors")
 
 
 def attention(problem: AttentionProblem, target: Target) -> Kernel:
-    """Operands q, k, v, mask (where the problem has one), out [batch, queries, width] and sums
-    [batch, queries]: the logarithm of each row's sum of exponentials, infinity where that is
-    zero. The scratch is that of `attention_scratch`."""
+    """Operands q, k, v, mask and drop (where the problem has them), out [batch, queries, width]
+    and sums [batch, queries]: the logarithm of each row's sum of exponentials, infinity where that
+    is zero. The scratch is that of `attention_scratch`."""
     return _Writer(problem, target).kernel()
 
 
@@ -56,6 +56,7 @@ def attention_scratch(size: AnyDim, width: AnyDim, target: Target, bytes_each: i
 _PARTS = {
     "scores": KEYS * ROWS,
     "masks": KEYS * ROWS,
+    "drops": KEYS * ROWS,
     "few": FEW * FEW_KEYS,
     **dict.fromkeys(STATE, ROWS),
 }
@@ -102,7 +103,7 @@ class _Writer(AttentionWriter):
         rows = emitter.minimum(emitter.sub(queries, start), ROWS)
         limit = emitter.minimum(keys, emitter.add(start, rows)) if self.p.causal else keys
         at = self.index_of_stack(emitter, b)
-        for name in ("q", "mask"):
+        for name in ("q", "mask", "drop"):
             if name in at:
                 at[name] = emitter.add(at[name], emitter.mul(start, value[f"{name}_row"]))
         first = emitter.add(emitter.mul(b, queries), start)
@@ -153,15 +154,16 @@ class _Writer(AttentionWriter):
 
         def keys(first: Index, _none: Sequence[str]) -> None:
             count = emitter.minimum(emitter.sub(value["limit"], first), KEYS)
-            if self.p.mask is not None:
-                mask = vector.address("%mask", first)
-                row = value["mask_row"]
-                self.turn(emitter, mask, place["masks"], count, row, rows, columns)
+            for name, stack in (("mask", self.p.mask), ("drop", self.p.drop)):
+                if stack is not None:
+                    here, row = vector.address(f"%{name}", first), value[f"{name}_row"]
+                    self.turn(emitter, here, place[f"{name}s"], count, row, rows, columns)
             k = vector.address("%k", emitter.mul(first, value["k_row"]))
             pointers = (k, *[place[name] for name in ("panel", "masks", "scores", "tops")])
             self.by_keys(emitter, self.scores, pointers, value, first, count)
             state = [place[name] for name in STATE]
-            self.weigh.call(emitter, (place["scores"], *state), {**value, "count": count})
+            pointers = (place["scores"], place["drops"], *state)
+            self.weigh.call(emitter, pointers, {**value, "count": count})
             v = vector.address("%v", emitter.mul(first, value["v_row"]))
             operands = (place["scores"], v, place["sums"], place["factors"])
             self.product(emitter, self.values_of, operands, value, rows, count)
@@ -169,8 +171,8 @@ class _Writer(AttentionWriter):
         emitter.loop(0, value["limit"], KEYS, keys)
 
     def _weigh(self) -> Subroutine:
-        """Turns the scores of `count` keys into weights: scores and the state."""
-        routine = self.routine(("scores", *STATE), ("count", "vectors"))
+        """Turns the scores of `count` keys into weights: scores, their factors, the state."""
+        routine = self.routine(("scores", "drops", *STATE), ("count", "vectors"))
         emitter, vector = routine.emitter, self.on(routine.emitter)
         value = routine.values
 
@@ -184,10 +186,12 @@ class _Writer(AttentionWriter):
             here = vector.address("%scores", at)
 
             def key(n: Index, carried: Sequence[str]) -> list[str]:
-                to = vector.address(here, emitter.mul(n, ROWS))
+                row = emitter.mul(n, ROWS)
+                to = vector.address(here, row)
                 moved = binary(vector, "fsub", vector.load(to), shift)
                 weight = elementary(vector, "exp", moved)
-                vector.store(weight, to)
+                drop = vector.address("%drops", emitter.add(row, at))
+                vector.store(self._kept(vector, weight, drop), to)
                 return [vector.add(carried[0], weight)]
 
             (total,) = emitter.loop(0, value["count"], 1, key, [(vector.type, vector.zero)])
@@ -198,6 +202,12 @@ class _Writer(AttentionWriter):
         emitter.loop(0, end, self.lanes, column)
         routine.define(self.builder, "weigh")
         return routine
+
+    def _kept(self, vector: Vector, weight: str, drop: str, mask: str | None = None) -> str:
+        """What dropout leaves of weights, whose factors are at `drop`; sums are of all of them."""
+        if self.p.drop is None:
+            return weight
+        return binary(vector, "fmul", weight, vector.load(drop, mask))
 
     # --- few queries -------------------------------------------------------------------------
 
@@ -213,15 +223,18 @@ class _Writer(AttentionWriter):
                 if self.p.causal:
                     seen = emitter.add(emitter.add(value["start"], row), 1)
                     reach = emitter.minimum(count, emitter.sub(seen, first))
-                mask = "%q"
-                if self.p.mask is not None:
-                    to = emitter.add(emitter.mul(row, value["mask_row"]), first)
-                    mask = vector.address("%mask", to)
+                more = []
+                for name, stack in (("mask", self.p.mask), ("drop", self.p.drop)):
+                    there = "%q"
+                    if stack is not None:
+                        to = emitter.add(emitter.mul(row, value[f"{name}_row"]), first)
+                        there = vector.address(f"%{name}", to)
+                    more.append(there)
                 q = vector.address("%q", emitter.mul(row, value["q_row"]))
                 to_scores = vector.address(place["few"], emitter.mul(row, FEW_KEYS))
                 state = [vector.address(place[name], row) for name in STATE]
                 indices = {**value, "count": count, "reach": reach}
-                self.few.call(emitter, (q, k, mask, to_scores, *state), indices)
+                self.few.call(emitter, (q, k, *more, to_scores, *state), indices)
 
             emitter.loop(0, value["rows"], 1, query)
             v = vector.address("%v", emitter.mul(first, value["v_row"]))
@@ -231,9 +244,9 @@ class _Writer(AttentionWriter):
         emitter.loop(0, value["limit"], FEW_KEYS, keys)
 
     def _few(self) -> Subroutine:
-        """The weights of `count` keys for one query, of which `reach` are seen: q, k, mask, scores
-        and the query's state."""
-        pointers = ("q", "k", "mask", "scores", *STATE)
+        """The weights of `count` keys for one query, of which `reach` are seen: q, k, mask, drop,
+        scores and the query's state."""
+        pointers = ("q", "k", "mask", "drop", "scores", *STATE)
         routine = self.routine(pointers, ("count", "reach"))
         emitter, vector = routine.emitter, self.on(routine.emitter)
         value, lanes = routine.values, self.lanes
@@ -264,7 +277,8 @@ class _Writer(AttentionWriter):
         def weigh(at: Index, carried: Sequence[str]) -> list[str]:
             to = vector.address("%scores", at)
             weight = elementary(vector, "exp", binary(vector, "fsub", vector.load(to), shift))
-            vector.store(weight, to)
+            there = vector.mask(emitter.sub(value["count"], at)) if self.p.drop else None
+            vector.store(self._kept(vector, weight, vector.address("%drop", at), there), to)
             return [vector.add(carried[0], weight)]
 
         found = emitter.loop(0, value["count"], lanes, weigh, [(vector.type, vector.zero)])

@@ -2,8 +2,9 @@
 
 A unit is a matrix of the stack: for each block of queries and each block of keys that these see,
 the weights p = exp(scores - logs) and the cotangents of the scores, s = p * (ct @ v^T - mean), both
-with queries along the lanes. Five products stand in all, with no operand copied but a block of q
-and one of ct:
+with queries along the lanes. Factors f of the weights, as dropout has them, make these
+s = p * (f * (ct @ v^T) - mean), and p * f in dv. Five products stand in all, with no operand copied
+but a block of q and one of ct:
 
     scores = k @ q^T    ct @ v^T    dv += p^T @ ct    dk += s^T @ q    dq += s @ k
 
@@ -34,6 +35,7 @@ _PARTS = {
     "weights": KEYS * ROWS,
     "cotangents": KEYS * ROWS,
     "masks": KEYS * ROWS,
+    "drops": KEYS * ROWS,
     "logs": ROWS,
     "means": ROWS,
 }
@@ -41,8 +43,9 @@ _FIXED = sum(_PARTS.values()) + 64  # some vectors that the last loop of a fill 
 
 
 def attention_grad(problem: AttentionProblem, target: Target) -> Kernel:
-    """Operands q, k, v, ct, mask (where the problem has one), logs and mean [batch, queries], and
-    the results dq, dk and dv. The scratch is that of `attention_grad_scratch`."""
+    """Operands q, k, v, ct, mask and drop (where the problem has them), logs and mean
+    [batch, queries], and the results dq, dk and dv. The scratch is that of
+    `attention_grad_scratch`."""
     return _Writer(problem, target).kernel()
 
 
@@ -146,10 +149,11 @@ class _Writer(AttentionWriter):
                 name: vector.address(f"%{name}", emitter.mul(first, value[f"{name}_row"]))
                 for name in ("k", "v")
             }
-            if self.p.mask is not None:
-                row = value["mask_row"]
-                mask = vector.address("%mask", emitter.add(emitter.mul(start, row), first))
-                self.turn(emitter, mask, place["masks"], count, row, rows, columns)
+            for name, stack in (("mask", self.p.mask), ("drop", self.p.drop)):
+                if stack is not None:
+                    row = value[f"{name}_row"]
+                    here = vector.address(f"%{name}", emitter.add(emitter.mul(start, row), first))
+                    self.turn(emitter, here, place[f"{name}s"], count, row, rows, columns)
             weights, cotangents, masks = (
                 place[name] for name in ("weights", "cotangents", "masks")
             )
@@ -157,7 +161,7 @@ class _Writer(AttentionWriter):
             self.by_keys(emitter, self.scores, pointers, value, first, count)
             pointers = (at_key["v"], place["ct"], masks, cotangents, cotangents)
             self.by_keys(emitter, self.of_weights, pointers, value, first, count)
-            pointers = (weights, cotangents, place["logs"], place["means"])
+            pointers = (weights, cotangents, place["drops"], place["logs"], place["means"])
             self.pull.call(emitter, pointers, {**value, "count": count})
             dk = vector.address("%dk", emitter.mul(first, size))
             dv = vector.address("%dv", emitter.mul(first, width))
@@ -175,21 +179,27 @@ class _Writer(AttentionWriter):
 
     def _pull(self) -> Subroutine:
         """Turns scores into weights, and the cotangents of weights into those of the products that
-        gave the scores: weights, cotangents, logs, means."""
-        names = ("weights", "cotangents", "logs", "means")
+        gave the scores: weights, cotangents, factors of the weights, logs, means."""
+        names = ("weights", "cotangents", "drops", "logs", "means")
         routine = self.routine(names, ("count", "vectors"))
         emitter, vector, value = routine.emitter, self.on(routine.emitter), routine.values
 
         def column(at: Index, _none: Sequence[str]) -> None:
-            log, mean = (vector.load(vector.address(f"%{name}", at)) for name in names[2:])
+            log, mean = (vector.load(vector.address(f"%{name}", at)) for name in names[3:])
 
             def key(n: Index, _none: Sequence[str]) -> None:
                 here = emitter.add(emitter.mul(n, ROWS), at)
-                weights, cotangents = (vector.address(f"%{name}", here) for name in names[:2])
+                places = [vector.address(f"%{name}", here) for name in names[:3]]
+                weights, cotangents, drops = places
                 moved = binary(vector, "fsub", vector.load(weights), log)
-                weight = elementary(vector, "exp", moved)
-                vector.store(weight, weights)
-                rest = binary(vector, "fsub", vector.load(cotangents), mean)
+                weight, kept = elementary(vector, "exp", moved), vector.load(cotangents)
+                if self.p.drop is None:
+                    vector.store(weight, weights)
+                else:
+                    factor = vector.load(drops)
+                    vector.store(binary(vector, "fmul", weight, factor), weights)
+                    kept = binary(vector, "fmul", kept, factor)
+                rest = binary(vector, "fsub", kept, mean)
                 made = binary(vector, "fmul", weight, rest)
                 made = binary(vector, "fmul", made, constant(vector, self.p.scale))
                 vector.store(made, cotangents)
