@@ -7,9 +7,10 @@ the same size; where its slot starts is computed when the graph is entered.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from graphc.ir.dims import AnyDim
 
@@ -78,21 +79,30 @@ def _pack(lifetimes: Sequence[Lifetime], places: dict[Hashable, Place]) -> int:
     Where buffers are placed in the order of their use instead, small ones come to lie in the
     middle of what large ones need later: up to half as much again.
     """
-    placed: list[tuple[int, int, int, int]] = []  # start, end, first, last: by start
+    count = len(lifetimes)
+    starts, ends, firsts, lasts = np.empty((4, count), np.int64)
     total = 0
-    for life in sorted(lifetimes, key=_large_first):
+    for k, life in enumerate(sorted(lifetimes, key=_large_first)):
         assert isinstance(life.size, int)
-        size, first, last = align(max(life.size, 1)), life.first, life.last
-        at = 0
-        for start, end, begins, ends in placed:
-            if begins <= last and ends >= first:
-                if start - at >= size:
-                    break
-                at = max(at, end)
-        insort(placed, (at, at + size, first, last))
+        size = align(max(life.size, 1))
+        beside = np.flatnonzero((firsts[:k] <= life.last) & (lasts[:k] >= life.first))
+        at = _lowest(starts[beside], ends[beside], size)
+        starts[k], ends[k], firsts[k], lasts[k] = at, at + size, life.first, life.last
         places[life.buffer] = Place(0, at)
         total = max(total, at + size)
     return total
+
+
+def _lowest(starts: np.ndarray, ends: np.ndarray, size: int) -> int:
+    """The lowest place of so many bytes beside ranges that are taken."""
+    if not len(starts):
+        return 0
+    order = starts.argsort(kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    if starts[0] >= size:
+        return 0
+    room = np.flatnonzero(starts[1:] - ends[:-1] >= size)
+    return int(ends[room[0]] if len(room) else ends[-1])
 
 
 def _large_first(life: Lifetime) -> tuple[AnyDim, int]:
