@@ -3,6 +3,8 @@
 By the same schedule as the kernel's; a size that is a symbol counts as 256.
 """
 
+from functools import lru_cache
+
 from graphc.backends.llvm.contract.dot_form import dot_tile
 from graphc.backends.llvm.contract.gemm_dot import by_columns
 from graphc.backends.llvm.contract.gemm_form import (
@@ -26,6 +28,7 @@ STRIPS_SHARED = 1.5
 Counts = tuple[float, float]
 
 
+@lru_cache(maxsize=1024)
 def operand_counts(problem: GemmProblem, target: Target) -> tuple[Counts | None, Counts | None]:
     """Of A and of B; None where the kernel computes nothing on the way."""
     turned, dot = is_turned(problem, target), may_serve(problem, target)
