@@ -11,10 +11,9 @@ from graphc.backends.llvm.contract.dot_form import dot_tile
 from graphc.backends.llvm.contract.gemm_form import DOT_PACKED, may_serve
 from graphc.backends.llvm.target import TARGETS, get_target
 from tests.backends.contract_runner import LEVELS, Compiled, guarded
-from tests.backends.test_contract_gemm import bias_and_relu, check, expected, operands
+from tests.backends.test_contract_gemm import FORMS, bias_and_relu, check, expected, operands
 
 every_level = pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
-FORMS = list(itertools.product((False, True), repeat=2))
 SKINNY = [
     (1, 1, 1), (1, 1, 1000), (70, 1, 31), (515, 1, 33), (131, 5, 257), (7, 90, 37), (257, 9, 300),
     (401, 17, 300), (24, 300, 260), (1100, 19, 70),

@@ -22,13 +22,12 @@ from graphc.ir.build import trace
 from graphc.ir.types import parse_type
 from graphc.passes.hoist import hoist
 from tests.backends.contract_runner import LEVELS, Compiled, guarded
-from tests.backends.test_contract_gemm import check, expected, operands
+from tests.backends.test_contract_gemm import FORMS, check, expected, operands
 
 PAIRED = [target for target in LEVELS if target.has_bf16]
 if not PAIRED:
     pytest.skip("this processor multiplies no bf16", allow_module_level=True)
 every_level = pytest.mark.parametrize("target", PAIRED, ids=lambda target: target.name)
-FORMS = list(itertools.product((False, True), repeat=2))
 SIZES = [
     (1, 1, 1), (1, 33, 7), (3, 5, 2), (15, 16, 31), (17, 31, 65), (33, 65, 15), (65, 17, 129),
     (32, 32, 32), (64, 48, 96), (40, 70, 64), (16, 64, 256), (31, 1, 33), (130, 130, 70),

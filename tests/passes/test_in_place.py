@@ -57,7 +57,7 @@ def test_what_may_not():
     assert given(lambda x: ops.flip(x, axes=(0,)), TYPE) == []
     assert given(lambda x: ops.cast(x, dtype=parse_type("f64[]").dtype), TYPE) == []
     assert given(lambda x: (ops.neg(x), x), TYPE) == []  # x is a result too
-    assert given(lambda x: (ops.neg(x), ops.reduce_sum(x, axes=(0,))), TYPE) in ([], [(0, 0)])
+    assert given(lambda x: (ops.neg(x), ops.reduce_sum(x, axes=(0,))), TYPE) == []  # no map
     assert given(lambda x, i: ops.gather(x, i, axis=0), "f32[8]", "i64[8]") == []
 
 
@@ -123,7 +123,7 @@ class Step:
 def test_each_operand_gives_its_memory_once_and_last():
     both = Step("ab", "xy", [("x", "a"), ("x", "b"), ("y", "a")])
     assert overwritten([[both]], "ab", "xy") == {"y": "a", "x": "b"}
-    assert overwritten([[both]], "a", "xy") in ({"y": "a"}, {"x": "a"})
+    assert overwritten([[both]], "a", "xy") == {"x": "a"}
     assert overwritten([[both], [Step("a", "z")]], "ab", "xy") == {"x": "b"}
     assert overwritten([[both, Step("a", "z")]], "ab", "xy") == {"x": "b"}
     assert overwritten([[both]], "ab", "") == {}
