@@ -275,6 +275,29 @@ def test_the_cost_of_compiling_is_counted(monkeypatch):
     assert code["add"]
 
 
+def test_long_texts_are_compiled_without_cheaper_addresses():
+    loop = """
+define void @fill(ptr %p, i64 %n) {
+entry:
+  br label %head
+head:
+  %i = phi i64 [0, %entry], [%next, %head]
+  %at = mul i64 %i, 24
+  %place = getelementptr i8, ptr %p, i64 %at
+  store i64 %i, ptr %place
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %head, label %done
+done:
+  ret void
+}
+"""
+    before = jit.compile_text(loop)
+    long = jit.compile_text(loop + ";\n" * 1000)
+    assert long != before  # the multiplication stays in the loop
+    assert jit.compile_text(loop) == before  # the option is one of the process, and is set back
+
+
 def test_objects_come_from_the_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(settings, "cache", True)
     monkeypatch.setattr(settings, "cache_dir", tmp_path / "cache")

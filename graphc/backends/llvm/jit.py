@@ -23,6 +23,10 @@ from graphc.backends.llvm.target import Target, get_target, runs_here
 
 _CODEGEN_LEVEL = 1
 
+#: Lines of a text from which LLVM does not look for cheaper forms of its addresses: of long texts
+#: this takes half of all the time, and nothing that was measured became faster.
+_LONG_TEXT = 800
+
 
 class CodegenError(RuntimeError):
     """IR text that LLVM rejects, or an object that calls what it must not."""
@@ -120,6 +124,20 @@ def _timed(field: str) -> Iterator[None]:
     setattr(stats, field, getattr(stats, field) + time.perf_counter_ns() - start)
 
 
+@contextmanager
+def _addresses_of(text: str) -> Iterator[None]:
+    """Leaves out "loop strength reduction" of a long text. The option is one of the process, which
+    other users of LLVM share, so it is set back at once."""
+    if text.count("\n") < _LONG_TEXT:
+        yield
+        return
+    _llvm().set_option("graphc", "-disable-lsr=true")
+    try:
+        yield
+    finally:
+        _llvm().set_option("graphc", "-disable-lsr=false")
+
+
 def compile_text(text: str, target: Target | None = None) -> bytes:
     """The object for a module's text, compiled now. Raises CodegenError if LLVM rejects it."""
     target = target or get_target()
@@ -133,7 +151,7 @@ def compile_text(text: str, target: Target | None = None) -> bytes:
             if settings.verify:
                 with _timed("verify_ns"):
                     module.verify()
-            with _timed("codegen_ns"):
+            with _timed("codegen_ns"), _addresses_of(text):
                 image = machine.emit_object(module)
         except RuntimeError as error:
             raise CodegenError(f"LLVM rejects the text of a kernel: {error}") from error
