@@ -173,6 +173,47 @@ def _limits(condition: Value, index: Value) -> Interval | None:
     return low, high - 1
 
 
+def own_rows(index: Value, size: AnyDim) -> tuple[int, int] | None:
+    """(count, width) where element [i, ...] of an index is in row i of `count` rows of `width`
+    places, which are all that there are: if all its elements are in [0, size)."""
+    value, intervals = index, Intervals()
+    while value.node is not None and value.node.op.name == "reshape":
+        value = value.node.inputs[0]
+    if not isinstance(size, int) or not value.type.shape:
+        return None
+    known = _proved(index, intervals, "bounds", size) or inside_of(index, intervals, size)
+    count, found = value.type.shape[0], _rows_of(value, intervals) if known else None
+    if found is None or not isinstance(count, int) or count * found[0] != size:
+        return None
+    width, (low, high) = found
+    return (count, width) if low >= 0 and high < width else None
+
+
+def _rows_of(value: Value, intervals: Intervals) -> tuple[int, Interval] | None:
+    """value as `scale * (its place along the first axis) + rest`: the scale, the range of the rest,
+    where a select of an index that is in range or not is in range."""
+    node = value.node
+    name = node.op.name if node is not None else ""
+    if node is not None and name == "iota" and node.attrs["axis"] == 0:
+        return 1, (0, 0)
+    if node is not None and name == "select":
+        limits = _limits(node.inputs[0], node.inputs[1])
+        if limits is not None:
+            return 0, limits
+    if node is not None and name == "add":
+        left, right = [_rows_of(part, intervals) for part in node.inputs]
+        if left is None or right is None:
+            return None
+        return left[0] + right[0], (left[1][0] + right[1][0], left[1][1] + right[1][1])
+    if node is not None and name == "mul":
+        for part, other in (node.inputs, node.inputs[::-1]):
+            found, known = _rows_of(part, intervals), intervals.of(other)
+            if found is not None and known is not None and known[0] == known[1] > 0:
+                return found[0] * known[0], (found[1][0] * known[0], found[1][1] * known[0])
+    interval = intervals.of(value)
+    return None if interval is None else (0, interval)
+
+
 def _number(value: Value) -> int | None:
     node = value.node
     number = node.attrs["value"] if node is not None and node.op.name == "full" else None

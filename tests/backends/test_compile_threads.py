@@ -7,7 +7,11 @@ import pytest
 
 from graphc.backends.llvm import pool
 from graphc.backends.llvm.compile import compile_graph, prepare
+from graphc.functional.lookup import scattered
 from graphc.ir.build import trace
+from graphc.ir.errors import BoundsError
+from graphc.ir.interpret import evaluate
+from graphc.ir.ops import full_like
 from graphc.ir.types import parse_type
 from graphc.passes.loop.text import show_kernel
 from tests.backends.random_graphs import random_graph, random_inputs
@@ -67,6 +71,50 @@ def test_extremes_of_one_long_row(dtype):
     x = np.random.default_rng(0).integers(0, 2, 100000).astype(type.dtype.numpy)
     largest, smallest = assert_same_bits(graph, [x])(x)
     assert largest == x.max() and smallest == x.min()
+
+
+SCATTERS = {
+    "rows": ((50, 70), (50, 37), 1),
+    "one vector of updates": ((40, 64), (40, 16), 1),
+    "matrices": ((9, 20, 40), (9, 20, 33), 2),
+    "a middle axis": ((9, 40, 16), (9, 30, 16), 1),
+    "wide rows": ((3, 5000), (3, 2100), 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "mode"),
+    [
+        *[(name, "f32", mode) for name in SCATTERS for mode in ("add", "set")],
+        *[("rows", dtype, mode) for dtype in ("f64", "i64") for mode in ("mul", "max")],
+        ("wide rows", "bool", "add"),
+        ("wide rows", "f16", "mul"),
+        ("wide rows", "i8", "min"),
+    ],
+)
+def test_updates_of_rows(name, dtype, mode):
+    """Each row is copied and updated by one thread, in order."""
+    shape, index, axis = SCATTERS[name]
+    types = [f"{dtype}{list(shape)}", f"i64{list(index)}", f"{dtype}{list(index)}"]
+    graph = trace(
+        lambda x, i, y: [
+            scattered(x, i, y, axis, mode),
+            scattered(full_like(0, x), i, y, axis, mode),
+        ],
+        *map(parse_type, types),
+    )
+    rng = np.random.default_rng(0)
+    x, y = [(rng.standard_normal(s) * 5).astype(parse_type(dtype + "[]").dtype.numpy)
+            for s in (shape, index)]  # fmt: skip
+    places = rng.integers(0, shape[axis], index)
+    executable = assert_same_bits(graph, [x, places, y], times=2)
+    for found, expected in zip(executable(x, places, y), evaluate(graph, x, places, y)):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    loops = [show_kernel(report.loops) for report in prepare(graph).reports if report.loops]
+    assert sum("parallel" in text and "from" in text for text in loops if "scatter" in text) == 2
+    places.flat[-1] = shape[axis]
+    with pytest.raises(BoundsError):
+        executable(x, places, y)
 
 
 def test_column_sums_beside_rows():

@@ -1,5 +1,6 @@
 """Factorisations: the factors multiply to the matrix, as torch's do; gradients are refused."""
 
+import math
 import warnings
 
 import numpy as np
@@ -14,8 +15,8 @@ def matrix():
     return torch.randn(3, 5, 4, dtype=torch.float64)
 
 
-def close(a, b) -> None:
-    np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-12)
+def close(a, b, atol=1e-12) -> None:
+    np.testing.assert_allclose(a.numpy(), b.numpy(), atol=atol, rtol=max(atol, 1e-7))
 
 
 def test_qr(matrix) -> None:
@@ -53,10 +54,120 @@ def test_solve_and_determinant(matrix) -> None:
 def test_errors(matrix) -> None:
     with pytest.raises(RuntimeError, match="no derivative yet"):
         torch.linalg.qr(matrix.requires_grad_())
-    with pytest.raises(torch.linalg.LinAlgError, match="ositive definite"):
+    with pytest.raises(torch.linalg.LinAlgError, match="order 1 is not positive-definite"):
         torch.linalg.cholesky(-torch.eye(3))
     with pytest.raises(RuntimeError, match="not defined for i64"):
         torch.linalg.inv(torch.eye(3, dtype=torch.int64))
+
+
+def test_matrices_that_have_no_factors_are_named() -> None:
+    positive, other = torch.eye(9), torch.eye(9)
+    other[4, 4] = -1
+    for matrix, text in (
+        (other, r"cholesky: The factorization .* minor of order 5 is"),
+        (torch.stack([positive, other]), r"\(Batch element 1\): .* minor of order 5 is"),
+        (other * math.nan, "minor of order 1 is"),
+    ):
+        with pytest.raises(torch.linalg.LinAlgError, match=text):
+            torch.linalg.cholesky(matrix)
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        torch.linalg.inv(torch.ones(2, 3, 3))
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        torch.linalg.solve(torch.ones(3, 3), torch.ones(3))
+    for name in ("eigh", "svd", "svdvals", "eigvalsh"):
+        with pytest.raises(torch.linalg.LinAlgError, match="did not converge"):
+            getattr(torch.linalg, name)(other * math.nan)
+
+
+def test_shapes_that_do_not_fit_are_named() -> None:
+    for name in ("cholesky", "inv", "eigh", "eigvalsh", "det", "slogdet"):
+        with pytest.raises(RuntimeError, match=f"{name}: A must be batches of square .* 2 by 3"):
+            getattr(torch.linalg, name)(torch.ones(2, 3))
+    with pytest.raises(RuntimeError, match=r"equation AX = B \(2x2 and 3x1\)"):
+        torch.linalg.solve(torch.eye(2), torch.ones(3, 1))
+    with pytest.raises(RuntimeError, match=r"equation XA = B \(2x2 and 1x3\)"):
+        torch.linalg.solve(torch.eye(2), torch.ones(1, 3), left=False)
+    with pytest.raises(RuntimeError, match="to be 'L' or 'U', but got X"):
+        torch.linalg.eigh(torch.eye(2), UPLO="X")
+
+
+def test_each_triangle_is_read_by_itself() -> None:
+    matrix = torch.tensor([[4.0, 7.0], [2.0, 3.0]])
+    lower = torch.linalg.cholesky(matrix)
+    close(lower, torch.tensor([[2.0, 0.0], [1.0, 2.0**0.5]]), 1e-6)
+    close(torch.linalg.cholesky(matrix.mT, upper=True), lower.mT, 1e-6)
+    whole = torch.tensor([[4.0, 2.0], [2.0, 3.0]])
+    close(torch.linalg.eigvalsh(matrix), torch.linalg.eigvalsh(whole), 1e-5)
+    close(torch.linalg.eigvalsh(matrix.mT, UPLO="U"), torch.linalg.eigvalsh(whole), 1e-5)
+
+
+DTYPES = ["float32", "float64", "complex64", "complex128"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 7, 70])
+def test_factors_have_the_errors_of_their_dtype(dtype, n) -> None:
+    """What LAPACK promises: a few units of the last place of the dtype, for each row."""
+    random = np.random.default_rng(n)
+    a = random.standard_normal((2, n, n))
+    a = (a + 1j * random.standard_normal(a.shape) if "complex" in dtype else a).astype(dtype)
+    positive = a @ np.conj(np.swapaxes(a, -1, -2)) / n + np.eye(n, dtype=dtype)
+    right = a[..., :3]
+    bound = 4 * n * float(np.finfo(dtype).eps)
+    x, spd, b = [torch.tensor(array) for array in (a, positive, right)]
+    exact = positive.astype(np.complex128)
+    linalg = torch.linalg
+
+    def error(product, wanted):
+        assert product.dtype == np.complex128
+        return np.linalg.norm(product - wanted) / np.linalg.norm(wanted)
+
+    def wide(tensor):
+        assert str(tensor.dtype) in (f"torch.{dtype}", f"torch.{np.abs(a[0]).dtype}")
+        return tensor.numpy().astype(np.complex128)
+
+    def turned(array):
+        return np.conj(np.swapaxes(array, -1, -2))
+
+    lower, upper = wide(linalg.cholesky(spd)), wide(linalg.cholesky(spd, upper=True))
+    assert not np.triu(lower, 1).any() and not np.tril(upper, -1).any()
+    assert error(lower @ turned(lower), exact) < bound
+    assert error(turned(upper) @ upper, exact) < bound
+    assert error(exact @ wide(linalg.inv(spd)), np.broadcast_to(np.eye(n), exact.shape)) < bound
+    assert error(exact @ wide(linalg.solve(spd, b)), right) < bound
+    values, vectors = [wide(part) for part in linalg.eigh(spd)]
+    assert error((vectors * values[..., None, :]) @ turned(vectors), exact) < bound
+    assert error(wide(linalg.eigvalsh(spd)), values) < bound
+    for full in (True, False):
+        u, s, vh = [wide(part) for part in linalg.svd(x[:, :, : n // 2 + 1], full_matrices=full)]
+        count = s.shape[-1]
+        assert u.shape[-1] == (n if full else count)
+        product = (u[..., :count] * s[..., None, :]) @ vh
+        assert error(product, a[:, :, : n // 2 + 1]) < bound
+    wide_matrix = x[:, : n // 2 + 1]
+    assert error(wide(linalg.svdvals(wide_matrix)), wide(linalg.svd(wide_matrix)[1])) < bound
+
+
+def test_nothing_has_factors_of_its_shape() -> None:
+    empty = torch.zeros(0, 0)
+    assert torch.linalg.cholesky(empty).shape == torch.linalg.inv(empty).shape == (0, 0)
+    assert torch.linalg.eigh(torch.zeros(0, 3, 3)).eigenvalues.shape == (0, 3)
+    assert torch.linalg.svd(torch.zeros(2, 0, 3), full_matrices=False).S.shape == (2, 0)
+    assert torch.linalg.solve(torch.zeros(0, 3, 3), torch.zeros(0, 3, 2)).shape == (0, 3, 2)
+
+
+def test_ill_conditioned_matrices_have_small_residuals() -> None:
+    n = 40
+    hilbert = torch.tensor([[1 / (i + j + 1) for j in range(n)] for i in range(n)])
+    positive = hilbert + 1e-5 * torch.eye(n)
+    lower = torch.linalg.cholesky(positive)
+    close(lower @ lower.mT, positive, 1e-6)
+    values, vectors = torch.linalg.eigh(positive)
+    close(vectors * values @ vectors.mT, positive, 1e-5)
+    right = torch.ones(n)
+    solution = torch.linalg.solve(positive, right)
+    residual = (positive @ solution - right).abs().max() / solution.abs().max()
+    assert residual < 1e-6 * n
 
 
 CALLS = {

@@ -9,7 +9,7 @@ from graphc.ir.build import trace
 from graphc.ir.errors import BoundsError
 from graphc.ir.interpret import evaluate
 from graphc.ir.types import parse_type
-from graphc.passes.checks import add_checks
+from graphc.passes.checks import add_checks, own_rows
 
 SHAPES = [
     # source, index, axis
@@ -61,6 +61,39 @@ def test_an_index_along_an_axis_that_is_written(shape, index, axis):
         places.flat[-1] = shape[axis]
         with pytest.raises(BoundsError):
             executable(x, places, y)
+
+
+@pytest.mark.parametrize(
+    ("shape", "index", "axis", "rows"),
+    [
+        ((7, 40), (7, 9), 1, (7, 40)),
+        ((3, 20, 4), (3, 5, 4), 1, (3, 80)),
+        ((3, 4, 20), (3, 4, 5), 2, (3, 80)),
+        ((7, 40), (5, 40), 0, None),  # a step's updates go to any row
+        ((7, 40), (6, 9), 1, None),  # the last row has no updates
+    ],
+)
+def test_updates_that_have_a_row_for_themselves(shape, index, axis, rows):
+    update = parse_type(f"f32[{', '.join(map(str, index))}]")
+    graph = trace(
+        lambda x, i, y: [scattered(x, i, y, axis, "add")], *types_of(shape, index), update
+    )
+    (scatter,) = [node for node in graph.nodes if node.op.name == "scatter"]
+    assert own_rows(scatter.inputs[1], scatter.inputs[0].type.shape[0]) == rows
+
+
+def test_an_index_that_may_reach_the_next_row_has_no_rows():
+    from graphc.functional.index import within
+    from graphc.ir import ops
+    from graphc.ir.dtype import I64
+
+    def loose(x, i, y):
+        safe = ops.select(within(i, 9), i, ops.full_like(-100, i))
+        places = ops.add(ops.mul(ops.iota((7, 3), 0, I64), ops.full_like(8, i)), safe)
+        return [ops.scatter(x, ops.reshape(places, shape=(21,)), y, axis=0, mode="add")]
+
+    graph = trace(loose, parse_type("f32[56]"), parse_type("i64[7, 3]"), parse_type("f32[21]"))
+    assert own_rows(graph.nodes[-1].inputs[1], 56) is None
 
 
 def test_a_condition_that_leaves_room_for_wrong_places_is_not_trusted():

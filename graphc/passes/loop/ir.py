@@ -292,21 +292,23 @@ class StoreRegisters:
 
 @dataclass(slots=True, eq=False)
 class Clear:
-    """Sets `size` elements of a buffer to zero; with `block`, only the lines (of `size` elements)
-    of those blocks of rows that the present chunk goes through."""
+    """Sets `size` elements of a buffer to zero, from `place` on; with `block`, only the lines (of
+    `size` elements) of those blocks of rows that the present chunk goes through."""
 
     buffer: Value | Partial
     size: AnyDim
     block: Bound = 0
+    place: Affine = ZERO
 
 
 @dataclass(slots=True, eq=False)
 class CopyBuffer:
-    """Copies a whole buffer into another of the same size."""
+    """Copies `size` elements of a buffer, from `place` on, to the same place of another."""
 
     into: Value
     source: Value
     size: AnyDim
+    place: Affine = ZERO
 
 
 @dataclass(slots=True, eq=False)

@@ -44,7 +44,7 @@ from .parallel import Candidate, point_cost, run_in_parallel
 from .partial import Partials, prepare_columns, total_of_lines
 from .rows import block_lanes, keep_rows, row_program, row_stage, stage_body
 from .scan import lower_scan
-from .scatter import lower_scatter
+from .scatter import lower_scatter, row_width
 from .schedule import BLOCKS, ROW_BLOCKS, Schedule
 from .short import short_rows
 from .tiles import tile_candidates, tiled_map
@@ -164,6 +164,8 @@ class Lowering:
             return tile_candidates(self)
         if kind in (MAP, ROWS) or (kind == SCAN and schedule.lanes_inside):
             found += [(v, 1) for v in schedule.outer]
+        elif kind == SCATTER and row_width(self) is not None:
+            found.append((schedule.outer[0], 1))
         elif kind in (COLUMNS, SCAN):
             found += [(v, 1) for v in schedule.outer[:-1]]
         if kind == MAP:

@@ -113,6 +113,10 @@ def _loop_line(s: Loop | Lanes) -> str:
     return f"{word} i{s.variable} in {s.low}..{s.high}{step}{marks}:".replace("i-", "j")
 
 
+def _part(s: Clear | CopyBuffer) -> str:
+    return f" from {show_form(s.place)} on: {s.size}" if s.place.terms else ""
+
+
 def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
     if isinstance(s, ScanStep):
         name = names(s.accumulator.value)
@@ -122,9 +126,9 @@ def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
     if isinstance(s, SaveRegisters):
         return f"{names(s.partial)}[line i{s.block} / {s.step}] = registers".replace("i-", "j")
     if isinstance(s, Clear):
-        return f"clear {names(s.buffer)}"
+        return f"clear {names(s.buffer)}{_part(s)}"
     if isinstance(s, CopyBuffer):
-        return f"copy {names(s.source)} to {names(s.into)}"
+        return f"copy {names(s.source)} to {names(s.into)}{_part(s)}"
     if isinstance(s, ShortReduce):
         a = s.accumulator
         return f"{names(a.value)} = {a.op} of {expr(s.expr)} along the row"

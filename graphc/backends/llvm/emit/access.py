@@ -382,7 +382,20 @@ def _gather(
         if rows is not None:
             offsets = p.let(f"add {p.kind(I64)} {rows}, {offsets}")
     start = address(p, base, form, kind, u, row)
+    if rows is not None and mask is None:
+        return _one_by_one(p, start, dtype, str(offsets))
     return gather_at(p, start, dtype, str(offsets), mask)
+
+
+def _one_by_one(p: Printer, start: str, dtype: DType, offsets: str) -> str:
+    """Elements at computed offsets: a load each takes less time than a gather instruction."""
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    made = "poison"
+    for lane in range(p.width):
+        offset = p.let(f"extractelement {p.kind(I64)} {offsets}, i64 {lane}")
+        one = p.let(f"load {kind}, ptr {p.element(start, offset, kind)}, align {dtype.itemsize}")
+        made = p.let(f"insertelement {vector} {made}, {kind} {one}, i64 {lane}")
+    return made
 
 
 def gather_constant(p: Printer, start: str, dtype: DType, offsets: list[int]) -> str:

@@ -58,7 +58,7 @@ def _whole_vector(p: Printer, s: Scatter) -> None:
 
 
 def _lane_by_lane(p: Printer, s: Scatter) -> None:
-    """Places and updates go through memory, then a scalar loop applies them in order."""
+    """One lane after the other, in order."""
     dtype, vec = s.value.type.dtype, p.vec
     kind = memory_element(dtype)
     places = index_vector(p, s.place, 0, I64)
@@ -67,21 +67,32 @@ def _lane_by_lane(p: Printer, s: Scatter) -> None:
         if stride != 1:
             wide = p.let(f"mul {p.kind(I64)} {wide}, {p.size_vector(stride, I64)}")
         places = p.let(f"add {p.kind(I64)} {places}, {wide}")
-    update = value(p, s.expr, 0)
+    updates = vec.pack(value(p, s.expr, 0))
+    if p.mask is None:
+        for lane in range(p.width):
+            place = p.let(f"extractelement {p.kind(I64)} {places}, i64 {lane}")
+            update = p.let(f"extractelement {vec.memory_type(dtype)} {updates}, i64 {lane}")
+            _one_lane(p, s, place, update)
+        return
+    # How many lanes there are is known when the code runs: they go through memory.
     place_slots, update_slots = p.slot("i64", p.width), p.slot(kind, p.width)
     p.do(f"store {p.kind(I64)} {places}, ptr {place_slots}, align 8")
-    packed = vec.pack(update)
-    p.do(f"store {vec.memory_type(dtype)} {packed}, ptr {update_slots}, align {dtype.itemsize}")
-    count = active_lanes(p)
-    p.open(LANE_LOOP, ("0", count, "1"), (0, p.width), [])
+    p.do(f"store {vec.memory_type(dtype)} {updates}, ptr {update_slots}, align {dtype.itemsize}")
+    p.open(LANE_LOOP, ("0", active_lanes(p), "1"), (0, p.width), [])
     lane = p.env[LANE_LOOP].name
     place = p.let(f"load i64, ptr {p.element(place_slots, lane, 'i64')}, align 8")
-    pointer = p.element(p.buffer(s.value), place, kind)
-    one = p.let(f"load {kind}, ptr {p.element(update_slots, lane, kind)}, align {dtype.itemsize}")
-    if s.op != "set":
-        one = _scalar_update(p, s, pointer, one)
-    p.do(f"store {kind} {one}, ptr {pointer}, align {dtype.itemsize}")
+    slot = p.element(update_slots, lane, kind)
+    _one_lane(p, s, place, p.let(f"load {kind}, ptr {slot}, align {dtype.itemsize}"))
     p.close([])
+
+
+def _one_lane(p: Printer, s: Scatter, place: str, update: str) -> None:
+    dtype = s.value.type.dtype
+    kind = memory_element(dtype)
+    pointer = p.element(p.buffer(s.value), place, kind)
+    if s.op != "set":
+        update = _scalar_update(p, s, pointer, update)
+    p.do(f"store {kind} {update}, ptr {pointer}, align {dtype.itemsize}")
 
 
 def _scalar_update(p: Printer, s: Scatter, pointer: str, update: str) -> str:

@@ -7,6 +7,7 @@ from math import gcd
 from typing import Any
 
 from graphc.backends.llvm.vmath.emitter import Vec, memory_element
+from graphc.passes.fuse.expr import walk
 from graphc.passes.loop.ir import (
     Accumulate,
     Accumulator,
@@ -35,6 +36,7 @@ from graphc.passes.loop.schedule import PAIR
 from . import combine as c
 from .access import (
     address,
+    lane_dependent,
     load_vector,
     store,
     store_one,
@@ -149,7 +151,7 @@ def _lanes(p: Printer, s: Lanes) -> None:
         whole, rest = True, not _divides(p, s, step)
         middle = high if not rest else _last_block(p, low, high, step)
     carried = _carried(p, s.body)
-    if whole and rest and not carried and _is_short(p, low, high):
+    if whole and rest and not carried and _is_short(p, s, low, high):
         whole, middle = False, low
     if whole:
         body = _wide_body(p, s, s.unroll) if s.wide else _repeated_body(p, s)
@@ -159,11 +161,27 @@ def _lanes(p: Printer, s: Lanes) -> None:
         _run(p, s.variable, (middle, high, str(p.width)), declared, body, carried)
 
 
-def _is_short(p: Printer, low: str, high: str) -> bool:
+def _is_short(p: Printer, s: Lanes, low: str, high: str) -> bool:
     """Whether one masked loop serves: half the text, for a few vectors under a mask."""
     if not (p.target.has_masked and is_number(low) and is_number(high)):
         return False
+    if any([_at_computed_places(p, part) for part in s.body]):  # dearer under a mask
+        return False
     return int(high) - int(low) <= SHORT_LOOP * p.width
+
+
+def _at_computed_places(p: Printer, s: Statement) -> bool:
+    """Whether lanes are read or written one by one, each at a place of its own."""
+    if isinstance(s, Scatter):
+        return any([lane_dependent(p, index) for index in s.indices])
+    if not isinstance(s, Store):
+        return False
+    return any(
+        [
+            expr.op == "load" and any([lane_dependent(p, row) for row in expr.args])
+            for expr in walk([s.expr])
+        ]
+    )
 
 
 def _divides(p: Printer, s: Lanes, step: int) -> bool:
@@ -401,7 +419,7 @@ def _line_of(p: Printer, s: ColumnAdd) -> str:
 
 @prints(Clear)
 def _clear(p: Printer, s: Clear) -> None:
-    base = p.buffer(s.buffer)
+    base = address(p, p.buffer(s.buffer), s.place, memory_element(dtype_of(s.buffer)), 0)
     width = p.size(s.size * dtype_of(s.buffer).itemsize)
     if s.block != 0:
         block_rows = p.bound(s.block)
@@ -418,7 +436,8 @@ def _clear(p: Printer, s: Clear) -> None:
 def _copy(p: Printer, s: CopyBuffer) -> None:
     width = p.size(s.size * s.into.type.dtype.itemsize)
     p.declare("void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    target, source = p.buffer(s.into), p.buffer(s.source)
+    kind = memory_element(s.into.type.dtype)
+    target, source = [address(p, p.buffer(b), s.place, kind, 0) for b in (s.into, s.source)]
     p.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {width}, i1 false)")
 
 
