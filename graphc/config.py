@@ -101,10 +101,10 @@ def set(name: str, value: Any) -> None:
         raise AttributeError(f"config has no field '{name}'; it has {', '.join(_FIELDS)}")
     record, attribute, checked = _FIELDS[name]
     value = checked(value)
-    if name == "num_threads" and value:
+    if name == "num_threads":
         from .backends.llvm import pool
 
-        pool.set_num_threads(value)
+        pool.set_num_threads(value or pool.default_threads())
     setattr(record(), attribute, value)
 
 
