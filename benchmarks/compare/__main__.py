@@ -32,7 +32,7 @@ pattern. exit codes: 0 done, 1 graphc failed or was wrong somewhere (--diff: som
 slower), 2 misuse.
 """
 QUICK = Budget(rounds=3, turn_s=0.02, prepare_s=60.0, rounds_s=6.0)
-PEERS = ("torch", "jax", "jaxlib", "onnxruntime", "openvino")
+PEERS = ("torch", "jax", "jaxlib", "onnxruntime", "openvino", "tinygrad")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -126,10 +126,8 @@ def contenders_of(given: str | None) -> list[str]:
     for name in names:
         if name not in known:
             raise ValueError(f"no contender {name!r}; there are {', '.join(known)}")
-        if not CONTENDERS[name].is_installed:
-            raise ValueError(
-                f"{name} is not installed; the extra brings it: pip install '.[bench]'"
-            )
+        if CONTENDERS[name].missing:
+            raise ValueError(f"{name}: {CONTENDERS[name].missing}")
     return names
 
 
@@ -175,7 +173,7 @@ def show_list(workloads: Sequence[tuple[str, Workload]], measures: Sequence[str]
         print(f"system/{name}")
     for name, contender in CONTENDERS.items():
         if name not in (*OURS, REFERENCE):
-            print(f"{name}: {'installed' if contender.is_installed else 'not installed'}")
+            print(f"{name}: {contender.missing or 'installed'}")
 
 
 def show_diff(old: Path, new: Path) -> int:
