@@ -17,7 +17,8 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def measured():
-    return machine.measured_limits()
+    with config.patch(num_threads=1):  # times are of one thread's CPU
+        yield machine.measured_limits()
 
 
 def test_limits_are_rates_of_this_machine(measured):
@@ -50,10 +51,20 @@ def test_bytes_are_those_of_inputs_and_results_once(measured):
     assert kept.moved == 4 * (32 * 48 + 48 * 16 + 32 * 16)
 
 
+def test_taps_on_the_border_are_no_operations(measured):
+    """A 3 x 3 of a 4 x 4 image: 2 of 12 places and taps are outside, each way."""
+    padded = machine.measure(conv("3x3", (1, 4, 4, 4), (8, 4, 3, 3), padding=1), measured, 0.01)
+    assert padded.operations == 2 * 8 * 4 * (12 - 2) ** 2
+    kept = conv("3x3", (1, 4, 4, 4), (8, 4, 3, 3), padding=1, is_kept=True)
+    assert machine.measure(kept, measured, 0.01).operations == padded.operations
+    apart = conv("3x3", (1, 4, 9, 9), (8, 4, 3, 3), 2, 0)
+    assert machine.measure(apart, measured, 0.01).operations == 2 * 8 * 4 * (4 * 3) ** 2
+
+
 def test_a_product_is_measured_against_multiply_adds(measured):
     found = machine.measure(product("128", (128, 128), (128, 128)), measured, 0.05)
     assert found.limit == "multiply-adds" and found.goal == 0.90
-    assert found.operations == 2 * 128**3 and 0.05 < found.share < 5
+    assert found.operations == 2 * 128**3 and 0.05 < found.share < 1.2
 
 
 @pytest.mark.parametrize(
