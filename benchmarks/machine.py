@@ -13,7 +13,9 @@ The operations of a convolution are those of taps that see the image: a border o
 The bytes of a workload are those of its inputs, each read once, and of its results, each written
 once. An ordinary store to a line that no cache holds reads it as well; a streaming store does not.
 What that reads is not counted, so there are two copies to compare with: "copying" is the one with
-ordinary stores, and the share in brackets is that of the one with streaming stores.
+ordinary stores, and the share in brackets is that of the one with streaming stores. "in caches" is
+what the same program moves on a hundredth of the numbers: where that is no more, it is arithmetic
+or its loop that takes the time.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from graphc.backends.llvm.target import host_target
 from graphc.debug import cost
 from graphc.debug.machine import multiply_adds
 from graphc.frontends.execute import buffer_of
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph, Node, Value
 
 from .interleave import interleaved, text
 from .machine_cases import CASES, Case
@@ -68,7 +70,7 @@ class Found:
 
     limit: the name; "caches" where little is computed, but caches hold what is moved: no limit is
     measured for that, and the share is that of the multiply-adds. of_streaming: the share of the
-    copy with streaming stores.
+    copy with streaming stores; in_caches: bytes a second of the same on few numbers.
     """
 
     case: Case
@@ -78,6 +80,7 @@ class Found:
     limit: str
     share: float
     of_streaming: float = 0.0
+    in_caches: float = 0.0
 
     @property
     def goal(self) -> float:
@@ -165,8 +168,7 @@ def measure(case: Case, limits: dict[str, Limit], seconds: float) -> Found:
     """Runs one case in turns with its limit."""
     call, graph = prepared(case)
     operations = sum([operations_of(node) for node in graph.nodes])
-    read = sum([cost.value_bytes(value, {}) for value in graph.params])
-    written = sum([cost.value_bytes(value, {}) for value in graph.results])
+    read, written = bytes_of(graph.params), bytes_of(graph.results)
     limit, held = limit_of(case, operations, read, written, limits)
     count = max(1, int(1e-3 / best_of(call, 3)))  # a turn is not shorter than a clock can time
 
@@ -180,7 +182,24 @@ def measure(case: Case, limits: dict[str, Limit], seconds: float) -> Found:
     share = units / best / max(limit.rate, limit.units / pair.second)
     name = "caches" if held else limit.name
     streaming = share * limit.rate / limits["streaming"].rate if name == "copying" else 0.0
-    return Found(case, best, operations, read + written, name, share, streaming)
+    small = moved_in_caches(case) if case.group == "memory" else 0.0
+    return Found(case, best, operations, read + written, name, share, streaming, small)
+
+
+def bytes_of(values: Sequence[Value]) -> int:
+    return sum([cost.value_bytes(value, {}) for value in values])
+
+
+def moved_in_caches(case: Case) -> float:
+    """Bytes a second on few numbers."""
+    call, graph = prepared(case.in_caches())
+    count = max(1, int(1e-3 / best_of(call, 5)))
+
+    def turn() -> None:
+        for _ in range(count):
+            call()
+
+    return count * bytes_of([*graph.params, *graph.results]) / best_of(turn)
 
 
 def operations_of(node: Node) -> int:
@@ -258,10 +277,11 @@ def line(found: Found) -> str:
         f"{found.moved / found.seconds / 1e9:7.1f} GB/s   "
     )  # fmt: skip
     goal = f"{found.goal:.2f}" if found.goal else "   -"
+    small = f"   in caches {found.in_caches / 1e9:.0f} GB/s" if found.in_caches else ""
     streaming = f"({found.of_streaming:.2f})" if found.of_streaming else ""
     return (
         f"{case.group + '/' + case.name:56} {text(found.seconds)}  {speed}  {found.share:5.2f} "
-        f"{streaming:6} of {found.limit:14} {goal}{' <' if found.is_under else ''}"
+        f"{streaming:6} of {found.limit:14} {goal}{' <' if found.is_under else ''}{small}"
     )
 
 

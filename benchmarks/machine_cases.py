@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,12 @@ class Case:
     kept: tuple[Shape, ...] = ()
     integers: tuple[tuple[int, int], ...] = ()
 
+    def in_caches(self) -> Case:
+        """The same on some hundred thousand numbers."""
+        rows = self.shapes[0][0]
+        limits = [(k, n // 100 if n == rows else n) for k, n in self.integers]
+        return replace(self, shapes=tuple(map(_small, self.shapes)), integers=tuple(limits))
+
     def inputs(self) -> list[np.ndarray]:
         random, limits = np.random.default_rng(0), dict(self.integers)
         return [
@@ -38,6 +44,14 @@ class Case:
     def weights(self) -> list[np.ndarray]:
         random = np.random.default_rng(1)
         return [random.standard_normal(shape, np.float32) * np.float32(0.02) for shape in self.kept]
+
+
+def _small(shape: Shape) -> Shape:
+    if len(shape) == 4:
+        return (max(1, shape[0] // 8), shape[1], 28, 28)
+    if len(shape) == 2 and shape[0] == shape[1]:
+        return (shape[0] // 10, shape[1] // 10)
+    return (shape[0] // 100, *shape[1:]) if shape[0] >= 5000 else shape
 
 
 def product(name: str, a: Shape, b: Shape, program: Program | None = None) -> Case:

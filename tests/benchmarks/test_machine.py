@@ -106,6 +106,16 @@ def test_the_command_lists_what_is_under_its_goal(monkeypatch, capsys):
         machine.main(["nothing"])
 
 
+@pytest.mark.parametrize("case", MEMORY, ids=lambda case: case.name)
+def test_each_case_has_a_small_form(case):
+    small = case.in_caches()
+    arrays = small.inputs()
+    assert 50_000 <= max([array.size for array in arrays]) <= 300_000 or small.shapes[0][1:] == (1,)
+    call, graph = machine.prepared(small)
+    call()
+    assert machine.bytes_of([*graph.params, *graph.results]) < 4 << 20
+
+
 def test_names_of_cases_are_distinct():
     names = [(case.group, case.name) for case in CASES]
     assert len(set(names)) == len(names)
