@@ -267,7 +267,7 @@ def prepare_tinygrad(tinygrad: Any, workload: Workload, threads: int, folder: Pa
     device = tinygrad.Device["CPU"]
     arrays = feeds(workload, list(runner.graph_inputs))
     names = list(arrays)
-    given = [tinygrad.Tensor(array, device="CPU").realize() for array in arrays.values()]
+    given = [tinygrad.Tensor(array, device="CPU").clone().realize() for array in arrays.values()]
 
     @tinygrad.TinyJit
     def run(*tensors: Any) -> list[Any]:
