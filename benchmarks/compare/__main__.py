@@ -47,7 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     add("patterns", nargs="*", metavar="WORKLOAD", help="which ones (default: all)")
     add("--threads", default="1", help="numbers of threads, as 1,2 (default: 1)")
     add("--contenders", help="some of " + ", ".join(n for n in CONTENDERS if n != REFERENCE))
-    add("--rounds", type=int, help="turns of each contender (default: 7; with --quick 3)")
+    add("--rounds", type=int, help="turns of each contender (default: 7, --quick: 3)")
     add("--quick", action="store_true", help="short turns and limits")
     add("--cpu", type=int, help="the CPU for one thread (default: the last)")
     add("--json", type=Path, metavar="FILE", help="saves the results after each workload")
@@ -91,9 +91,10 @@ def main(given: Sequence[str] | None = None) -> int:
     for number in threads:
         if workloads:
             measure(run, number, workloads, contenders, budget, options)
-    if measures:
-        rounds = 1 if options.quick else 3
-        run.system = system.measured(measures, rounds, [one_cpu(options.cpu)], tell)
+    for measure_name in measures:
+        rounds = options.rounds or (1 if options.quick else 3)
+        run.system += system.measured([measure_name], rounds, [one_cpu(options.cpu)], tell)
+        save(run, options.json, None)
     tell("")
     print(*report.summary(run), sep="\n")
     save(run, options.json, options.plot)
