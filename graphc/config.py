@@ -20,7 +20,8 @@ autotune     whether a kernel of a product or a convolution is compiled with a f
              run in turns, and gets the fastest: some 0.5 s a kernel (or 30 of its runs), the
              first time that this machine meets it. Winners are remembered in cache_dir, for
              compiles that have autotune on too; without it all have their default. Results keep
-             their bits. What is compiled already stays as it is     [GRAPHC_AUTOTUNE]
+             their bits. What is compiled already stays as it is, with another number of threads too
+                                                                   [GRAPHC_AUTOTUNE]
 """
 
 from __future__ import annotations
@@ -101,10 +102,10 @@ def set(name: str, value: Any) -> None:
         raise AttributeError(f"config has no field '{name}'; it has {', '.join(_FIELDS)}")
     record, attribute, checked = _FIELDS[name]
     value = checked(value)
-    if name == "num_threads" and value:
+    if name == "num_threads":
         from .backends.llvm import pool
 
-        pool.set_num_threads(value)
+        pool.set_num_threads(value or pool.default_threads())
     setattr(record(), attribute, value)
 
 

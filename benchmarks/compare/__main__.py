@@ -32,7 +32,7 @@ pattern. exit codes: 0 done, 1 graphc failed or was wrong somewhere (--diff: som
 slower), 2 misuse.
 """
 QUICK = Budget(rounds=3, turn_s=0.02, prepare_s=60.0, rounds_s=6.0)
-PEERS = ("torch", "jax", "jaxlib", "onnxruntime", "openvino")
+PEERS = ("torch", "jax", "jaxlib", "onnxruntime", "openvino", "tinygrad")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -47,7 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     add("patterns", nargs="*", metavar="WORKLOAD", help="which ones (default: all)")
     add("--threads", default="1", help="numbers of threads, as 1,2 (default: 1)")
     add("--contenders", help="some of " + ", ".join(n for n in CONTENDERS if n != REFERENCE))
-    add("--rounds", type=int, help="turns of each contender (default: 7; with --quick 3)")
+    add("--rounds", type=int, help="turns of each contender (default: 7, --quick: 3)")
     add("--quick", action="store_true", help="short turns and limits")
     add("--cpu", type=int, help="the CPU for one thread (default: the last)")
     add("--json", type=Path, metavar="FILE", help="saves the results after each workload")
@@ -91,9 +91,10 @@ def main(given: Sequence[str] | None = None) -> int:
     for number in threads:
         if workloads:
             measure(run, number, workloads, contenders, budget, options)
-    if measures:
-        rounds = 1 if options.quick else 3
-        run.system = system.measured(measures, rounds, [one_cpu(options.cpu)], tell)
+    for measure_name in measures:
+        rounds = options.rounds or (1 if options.quick else 3)
+        run.system += system.measured([measure_name], rounds, [one_cpu(options.cpu)], tell)
+        save(run, options.json, None)
     tell("")
     print(*report.summary(run), sep="\n")
     save(run, options.json, options.plot)
@@ -126,10 +127,8 @@ def contenders_of(given: str | None) -> list[str]:
     for name in names:
         if name not in known:
             raise ValueError(f"no contender {name!r}; there are {', '.join(known)}")
-        if not CONTENDERS[name].is_installed:
-            raise ValueError(
-                f"{name} is not installed; the extra brings it: pip install '.[bench]'"
-            )
+        if CONTENDERS[name].missing:
+            raise ValueError(f"{name}: {CONTENDERS[name].missing}")
     return names
 
 
@@ -175,7 +174,7 @@ def show_list(workloads: Sequence[tuple[str, Workload]], measures: Sequence[str]
         print(f"system/{name}")
     for name, contender in CONTENDERS.items():
         if name not in (*OURS, REFERENCE):
-            print(f"{name}: {'installed' if contender.is_installed else 'not installed'}")
+            print(f"{name}: {contender.missing or 'installed'}")
 
 
 def show_diff(old: Path, new: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Contender:
     """A way of running workloads.
 
     package      what has to be installed
+    program      a program that has to be there too, "" for none
     environment  variables of its process, from the number of threads
     start        start(threads) imports the library and sets its threads; gives the module
     prepare      prepare(module, workload, threads, folder) gives a `Prepared`
@@ -45,10 +47,20 @@ class Contender:
     start: Callable[[int], Any]
     prepare: Callable[[Any, Workload, int, Path], Prepared]
     environment: Callable[[int], dict[str, str]] = lambda threads: {}
+    program: str = ""
+
+    @property
+    def missing(self) -> str:
+        """What of it is not installed, "" where all is there."""
+        if importlib.util.find_spec(self.package) is None:
+            return f"{self.package} is not installed; the extra brings it: pip install '.[bench]'"
+        if self.program and shutil.which(self.program) is None:
+            return f"it needs the program {self.program}: apt-get install {self.program}"
+        return ""
 
     @property
     def is_installed(self) -> bool:
-        return importlib.util.find_spec(self.package) is not None
+        return not self.missing
 
 
 def arrays_of(value: Any) -> Arrays:
@@ -182,7 +194,7 @@ def loaded_onnx(torch: Any, workload: Workload) -> Callable[..., Any]:
     return lambda *tensors: model(*tensors)
 
 
-# onnxruntime and OpenVINO: a file.
+# onnxruntime, OpenVINO and tinygrad: a file.
 
 
 def onnx_file(workload: Workload, folder: Path) -> str:
@@ -249,6 +261,29 @@ def prepare_openvino(openvino: Any, workload: Workload, threads: int, folder: Pa
     return Prepared(call, tuple([np.array(call()[port]) for port in compiled.outputs]))
 
 
+def prepare_tinygrad(tinygrad: Any, workload: Workload, threads: int, folder: Path) -> Prepared:
+    """The file through tinygrad's own reader, captured by its TinyJit."""
+    runner = importlib.import_module("tinygrad.nn.onnx").OnnxRunner(onnx_file(workload, folder))
+    device = tinygrad.Device["CPU"]
+    arrays = feeds(workload, list(runner.graph_inputs))
+    names = list(arrays)
+    given = [tinygrad.Tensor(array, device="CPU").clone().realize() for array in arrays.values()]
+
+    @tinygrad.TinyJit
+    def run(*tensors: Any) -> list[Any]:
+        found = runner(dict(zip(names, tensors)))
+        return [tinygrad.Tensor.realize(value.contiguous()) for value in found.values()]
+
+    def call() -> list[Any]:
+        found = run(*given)
+        device.synchronize()
+        return found
+
+    for _ in range(2):  # it is run, then captured
+        call()
+    return Prepared(call, tuple([value.numpy() for value in call()]))
+
+
 def prepare_jax(jax: Any, workload: Workload, threads: int, folder: Path) -> Prepared:
     if workload.jax is None:
         raise NotThere("not written for jax")
@@ -286,6 +321,12 @@ def xla(threads: int) -> dict[str, str]:
     return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
+def tinygrad_on_cpu(threads: int) -> dict[str, str]:
+    """C code by clang, in float32; the search for schedules (BEAM) is off, as it is by default."""
+    floats = {"DEFAULT_FLOAT": "float32", "FLOAT16": "0"}
+    return {"DEV": "CPU:CLANG", "NUM_CPU_THREADS": str(threads), "BEAM": "0", "JIT": "1", **floats}
+
+
 def importing(name: str) -> Callable[[int], Any]:
     return lambda threads: importlib.import_module(name)
 
@@ -306,5 +347,8 @@ CONTENDERS = {
     "jax.jit": Contender("jax", importing("jax"), prepare_jax, xla),
     "onnxruntime": Contender("onnxruntime", importing("onnxruntime"), prepare_onnxruntime),
     "openvino": Contender("openvino", importing("openvino"), prepare_openvino),
+    "tinygrad": Contender(
+        "tinygrad", importing("tinygrad"), prepare_tinygrad, tinygrad_on_cpu, program="clang"
+    ),
     REFERENCE: Contender("graphc", start_reference, torch_like(as_it_is, finish_graphc)),
 }

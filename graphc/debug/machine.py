@@ -49,7 +49,14 @@ def _bandwidth(threads: int) -> float:
 
 
 def _flops_of_a_thread() -> float:
-    """Float32 operations a second of independent vector multiply-adds in registers."""
+    function, operations = multiply_adds()
+    steps = 100_000
+    return operations * steps / _best(lambda: function(steps))
+
+
+def multiply_adds() -> tuple[Callable[[int], float], int]:
+    """A function that does so many steps of independent vector multiply-adds in registers, and
+    the float32 operations of a step."""
     import ctypes
 
     from graphc.backends.llvm import jit
@@ -57,10 +64,10 @@ def _flops_of_a_thread() -> float:
 
     lanes = host_target().lanes(32)
     chains = min(20, host_target().registers - 4)
-    steps = 100_000
     code = jit.load(_multiply_adds(lanes, chains, host_target().has_fma), ["multiply_adds"])
     function = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64)(code["multiply_adds"])
-    return 2.0 * lanes * chains * steps / _best(lambda: function(steps))
+    code.keep()
+    return function, 2 * lanes * chains
 
 
 def _multiply_adds(lanes: int, chains: int, fma: bool) -> str:

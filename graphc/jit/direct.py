@@ -108,7 +108,8 @@ class DirectCalls:
 
     def _describe(self, split: Split, weights: Weights, exact: bool, winograd: bool) -> None:
         """The next calls need no Python, as long as weights and settings stay."""
-        known = split, weights
+        threads = settings.num_threads
+        known = split, weights, id(threads)  # by identity, as compiled code compares it
         if self._described == known:
             return
         self._described = known
@@ -121,8 +122,8 @@ class DirectCalls:
             self.call = native_call(self.traced)
             self.description = Description(
                 split.late, types, self.results, operands, weights.versions, exact=exact,
-                winograd=winograd, weights_require_grad=weights.require_grad, single=self.single,
-                keeps=weights,
+                winograd=winograd, num_threads=threads, single=self.single, keeps=weights,
+                weights_require_grad=weights.require_grad,
             )  # fmt: skip
 
     def _build(self, exact: bool) -> Split:

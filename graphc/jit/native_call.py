@@ -38,9 +38,9 @@ CALL_DOC = """__call__($self, /, *args, **kwargs)
 Runs the graph on other inputs of the same types."""
 #: Words of a description, in order.
 _WORDS = (
-    "arguments", "results", "words", "code", "exact", "winograd", "releases", "arena", "arena_at",
-    "weights", "weights_grad", "types", "result_types", "result_bytes", "results_at", "template",
-    "storages", "versions", "single",
+    "arguments", "results", "words", "code", "exact", "winograd", "num_threads", "releases",
+    "arena", "arena_at", "weights", "weights_grad", "types", "result_types", "result_bytes",
+    "results_at", "template", "storages", "versions", "single",
 )  # fmt: skip
 _PLACES = {name: 8 * i for i, name in enumerate(_WORDS)}
 
@@ -60,17 +60,19 @@ class Description:
         *,
         exact: bool,
         winograd: bool,
+        num_threads: int,
         weights_require_grad: bool,
         single: bool,
         keeps: Any,
     ) -> None:
         """types: of the arguments, then `weights` follow by address. results: types and bytes.
+        exact, winograd, num_threads: the settings that it holds for, objects that are compared.
         versions: of storages: the description holds as long as they stay. single: the one result
         is given itself, not a list of one."""
         n_fixed = len(types) + len(weights)
-        constants = code.constant_addresses
+        constants, arena = code.constant_addresses, code.arena()
         template = [0] * len(types) + [*weights] + [0] * (len(results) + 1)
-        template += [*constants, code.threads]
+        template += [*constants, arena.threads]
         arrays = {
             "types": table(list(types)),
             "result_types": table([type for type, _ in results]),
@@ -82,14 +84,14 @@ class Description:
         values = {
             "arguments": len(types), "results": len(results), "words": len(template),
             "code": code.code_address, "exact": id(exact), "winograd": id(winograd),
-            "releases": code.releases_lock, "arena": code.arena_bytes,
+            "num_threads": id(num_threads), "releases": code.releases_lock, "arena": arena.nbytes,
             "arena_at": 8 * (n_fixed + len(results)), "weights": len(versions),
             "weights_grad": weights_require_grad, "results_at": n_fixed, "single": single,
         }  # fmt: skip
         values |= {name: ctypes.addressof(array) for name, array in arrays.items()}
         words = (ctypes.c_uint64 * len(_WORDS))(*[int(values[name]) for name in _WORDS])
         self.address, self.single = ctypes.addressof(words), single
-        self._keeps = (code, types, results, versions, arrays, words, keeps)
+        self._keeps = (code, types, results, versions, arrays, words, num_threads, keeps)
 
 
 def is_possible(code: Any, operands: int, results: int) -> bool:
@@ -263,6 +265,8 @@ def _is_usual(f: FunctionText, rec: str) -> str:
     f.unless(f.same(exact, _word(f, "exact", "ptr")), "unusual")
     winograd = f.get(f.constant("settings"), "Settings.winograd")
     f.unless(f.same(winograd, _word(f, "winograd", "ptr")), "unusual")
+    num_threads = f.get(f.constant("settings"), "Settings.num_threads")
+    f.unless(f.same(num_threads, _word(f, "num_threads", "ptr")), "unusual")
     modes = f.get(rec, "Recorder.modes")
     grad = f.is_constant(f.get(modes, "Modes.grad"), "True")
     inference = f.is_constant(f.get(modes, "Modes.inference"), "True")

@@ -1,11 +1,13 @@
 """Contenders in their own processes: timed, compared, and reported where they fail."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.compare.__main__ import main
+from benchmarks.compare.__main__ import contenders_of, main
+from benchmarks.compare.contenders import CONTENDERS
 from benchmarks.compare.harness import Budget, Harness, difference
 from benchmarks.compare.results import load
 from benchmarks.compare.workload import Workload, chosen, normal, workloads_in
@@ -107,6 +109,42 @@ def test_the_command_prints_saves_and_draws(tmp_path, capsys):
     assert [one.name for one in load(saved).measured] == ["micro/right", "micro/failing"]
     assert drawn.read_text(encoding="utf-8").startswith("<svg ")
     assert main(["--diff", str(saved), str(saved)]) == 0
+
+
+def test_a_peer_that_is_missing_says_what_of_it(monkeypatch, capsys):
+    assert CONTENDERS["graphc"].missing == ""
+    absent = replace(CONTENDERS["tinygrad"], package="not_there")
+    assert absent.missing.startswith("not_there is not installed; the extra brings it")
+    no_clang = replace(CONTENDERS["tinygrad"], package="graphc", program="no-clang")
+    assert no_clang.missing == "it needs the program no-clang: apt-get install no-clang"
+    monkeypatch.setitem(CONTENDERS, "tinygrad", no_clang)
+    assert "tinygrad" not in contenders_of(None)
+    assert main(["--module", TINY, "--list"]) == 0
+    assert "tinygrad: it needs the program no-clang" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--module", TINY, "--contenders", "tinygrad"])
+    assert "error: tinygrad: it needs the program no-clang" in capsys.readouterr().err
+
+
+@pytest.fixture
+def with_tinygrad(harness, monkeypatch):
+    missing = CONTENDERS["tinygrad"].missing
+    if missing:
+        pytest.skip(f"tinygrad: {missing}")
+    monkeypatch.setattr(harness, "contenders", ["graphc", "tinygrad"])
+    monkeypatch.setattr(harness, "budget", replace(BUDGET, prepare_s=60.0))
+    return harness
+
+
+def test_tinygrad_computes_the_exported_file(with_tinygrad):
+    found = with_tinygrad.run(TINY, workloads_in(TINY)["micro/right"]).entries["tinygrad"]
+    assert found.state == "timed", found.note
+    assert 0 < found.best <= found.median < 1
+
+
+def test_what_tinygrad_does_not_take_is_reported(with_tinygrad):
+    found = with_tinygrad.run(TINY, workloads_in(TINY)["micro/failing"]).entries["tinygrad"]
+    assert (found.state, found.note) == ("failed", "ValueError: this op is not there")
 
 
 @pytest.mark.parametrize("wrong", [["nothing"], ["--contenders", "numpy"], ["--threads", "0"]])

@@ -60,7 +60,7 @@ def jax_binary(j: Any, x: Any, p: Any) -> Any:
 
 
 KEPT = "a trace keeps the numbers that were drawn"
-DRAWN = dict.fromkeys(("graphc.jit", "onnxruntime", "openvino"), KEPT)
+DRAWN = dict.fromkeys(("graphc.jit", "onnxruntime", "openvino", "tinygrad"), KEPT)
 
 WORKLOADS = [
     *[

@@ -91,7 +91,8 @@ class CompileStats:
 class Options:
     """What decides the code of a graph, besides the graph. See `compile_graph`.
 
-    tune: None, or kernels are tuned, with symbols of these sizes (others: of their hints).
+    tune: None, or kernels are tuned, with symbols of these sizes (others: of their hints), and
+    candidates run on `threads`; the code itself is for any number of them.
     """
 
     target: Target
@@ -298,7 +299,7 @@ class Compiler:
             compiler = Compiler(block, self.name, self.options)
             compiler.run()
             blocks.append(compiler)
-        built: ControlCall = control_call(node, blocks, len(self.checks), self.options.threads)
+        built: ControlCall = control_call(node, blocks, len(self.checks))
         self.checks += [check for block in blocks for check in block.checks]
         self.constants_of_blocks.update(built.constants)
         call = built.call

@@ -23,7 +23,7 @@ from graphc.backends.llvm.image import (
     load_image,
 )
 from graphc.backends.llvm.memory import ScratchPool
-from graphc.backends.llvm.pool import get_num_threads
+from graphc.backends.llvm.pool import default_threads
 from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.build import dead_code
@@ -79,8 +79,13 @@ def _options(
 ) -> Options:
     chosen = target if isinstance(target, Target) else get_target(target)
     tune = (sizes or {}) if settings.autotune else None
-    threads = min(CHUNKS, get_num_threads())
+    threads = _threads(settings.num_threads)
     return Options(chosen, exact, apart, fork, threads, dims or {}, tune)
+
+
+def _threads(setting: int) -> int:
+    """How many threads a call may use: a kernel is cut into no more than CHUNKS."""
+    return min(CHUNKS, setting or default_threads())
 
 
 def prepare(
@@ -107,14 +112,15 @@ def load(compiler: Compiler) -> Executable:
 
 
 class Executable:
-    """A compiled graph.
+    """A compiled graph. A call runs on as many threads as `settings.num_threads` says by then.
 
     kernels: what each kernel is; refusals: edges that were not fused, with reasons and bytes;
     arena_bytes: memory of one call (of a static graph); compile_stats: where the time went.
     entry: the builtin, called with the addresses of inputs, outputs, arena and constants
-    (`constant_addresses`), then the sizes and `threads`; it returns None, or the number of a
-    failed check, which `raise_failure` turns into the error. code_address: of the function behind
-    it, which takes a table of the same; releases_lock: whether other Python threads run meanwhile.
+    (`constant_addresses`), then the sizes and the threads that the arena has scratch for; it
+    returns None, or the number of a failed check, which `raise_failure` turns into the error.
+    code_address: of the function behind it, which takes a table of the same; releases_lock: whether
+    other Python threads run meanwhile.
     given: (result, parameter) where a caller may pass one address for both, and loses the argument.
     """
 
@@ -128,10 +134,11 @@ class Executable:
     ) -> None:
         self.name, self.target, self.image = name, options.target, image
         self.symbols = symbols_of(graph)
-        self.threads = options.threads
         self.constant_addresses = tuple([array.ctypes.data for array in image.constants])
         self._source, self._options, self._compiler = graph, options, compiler
-        self._arenas: dict[tuple[int, ...], ScratchPool] = {}
+        # By sizes and the number of threads; where there are no symbols by the number alone.
+        self._arenas: dict[int | tuple[int, ...], ScratchPool] = {}
+        self._arenas_threads = 0
         start = time.perf_counter_ns()
         code = load_image(image, options.target)
         self._code_ns = time.perf_counter_ns() - start
@@ -182,14 +189,23 @@ class Executable:
 
     def arena_size(self, sizes: Sequence[int]) -> int:
         """Bytes of the arena, scratch included, where the symbols have these sizes."""
-        return self.image.arena_size(dict(zip(self.symbols, sizes, strict=True)), self.threads)
+        return self._arena_size(sizes, _threads(settings.num_threads))
+
+    def _arena_size(self, sizes: Sequence[int], threads: int) -> int:
+        return self.image.arena_size(dict(zip(self.symbols, sizes, strict=True)), threads)
 
     def arena(self, sizes: Sequence[int] = ()) -> ScratchPool:
-        """The arenas for calls with these sizes; each call leases one."""
-        key = tuple(sizes)
+        """The arenas for calls with these sizes on as many threads as there are now; each call
+        leases one."""
+        count = settings.num_threads
+        key = (*sizes, count) if sizes else count
         found = self._arenas.get(key)
         if found is None:
-            found = self._arenas[key] = ScratchPool(self.arena_size(key))
+            if count != self._arenas_threads:  # the others' memory is not wanted any more
+                self._arenas, self._arenas_threads = {}, count
+            threads = _threads(count)
+            nbytes = self._arena_size(sizes, threads)
+            found = self._arenas[key] = ScratchPool(nbytes, threads=threads)
         return found
 
     def run(self, inputs: Sequence[int], outputs: Sequence[int], sizes: Sequence[int] = ()) -> None:
@@ -199,7 +215,7 @@ class Executable:
         BoundsError for an index out of range, DivisionError for an integer division by zero and
         AssertError where an assert of the graph does not hold.
         """
-        pool = self._arenas.get(()) if not sizes else None  # nearly all calls
+        pool = self._arenas.get(settings.num_threads) if not sizes else None  # nearly all calls
         if pool is None:
             pool = self.arena(sizes)
         arena = pool.take()
@@ -210,7 +226,7 @@ class Executable:
                 arena.address,
                 *self.constant_addresses,
                 *sizes,
-                self.threads,
+                pool.threads,
             )
         finally:
             pool.give(arena)
@@ -228,7 +244,7 @@ class Executable:
         pool = self.arena()
         arena = pool.take()
         arguments = (
-            *inputs, *outputs, arena.address, *self.constant_addresses, self.threads,
+            *inputs, *outputs, arena.address, *self.constant_addresses, pool.threads,
         )  # fmt: skip
         try:
             written.extend(starmap(self.entry, (arguments,)))  # no interrupt comes in between

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.llvm.emit.printer import Buffer
-from graphc.backends.llvm.emit.program import Call, Program
+from graphc.backends.llvm.emit.program import THREADS, Call, Program
 from graphc.backends.llvm.regions import buffer_bytes
 from graphc.ir.dims import AnyDim, symbol
 from graphc.ir.dtype import I64
@@ -50,18 +50,14 @@ class Block:
     first_check: int
 
 
-def control_call(
-    node: Node, compilers: Sequence[Compiler], first_check: int, threads: int
-) -> ControlCall:
+def control_call(node: Node, compilers: Sequence[Compiler], first_check: int) -> ControlCall:
     """The call of a control-flow node. `first_check`: how many checks come before its own."""
-    return _Control(node, compilers, first_check, threads).build()
+    return _Control(node, compilers, first_check).build()
 
 
 class _Control:
-    def __init__(
-        self, node: Node, compilers: Sequence[Compiler], first_check: int, threads: int
-    ) -> None:
-        self.node, self.threads = node, threads
+    def __init__(self, node: Node, compilers: Sequence[Compiler], first_check: int) -> None:
+        self.node = node
         self.lines: list[str] = []
         self.stack: list[str] = []
         self.count = 0
@@ -71,7 +67,7 @@ class _Control:
         self.constants: dict[Buffer, np.ndarray] = {}
         self.blocks = []
         for compiler in compilers:
-            arena = self._reserve(_arena_bytes(compiler.program, threads))
+            arena = self._reserve(_arena_bytes(compiler.program))
             self.blocks.append(Block(compiler, compiler.as_block(), arena, first_check))
             first_check += len(compiler.checks)
         self.status = Partial("status", I64, 1, 1)
@@ -135,7 +131,7 @@ class _Control:
         table = f"%table{len(self.stack)}"
         self.stack.append(f"  {table} = alloca i64, i64 {len(pointers) + len(sizes) + 1}, align 8")
         values = [f"ptr {name}" for name in pointers] + [f"i64 {name}" for name in sizes]
-        for place, value in enumerate([*values, f"i64 {self.threads}"]):
+        for place, value in enumerate([*values, f"i64 {self.size(THREADS)}"]):
             address = self.let(f"getelementptr i64, ptr {table}, i64 {place}")
             self.lines.append(f"  store {value}, ptr {address}, align 8")
         code = self.let(f"call i64 @{program.name}(ptr {table})")
@@ -303,15 +299,15 @@ def _row_bytes(value: Value) -> AnyDim:
     return size
 
 
-def _arena_bytes(program: Program, threads: int) -> AnyDim:
+def _arena_bytes(program: Program) -> AnyDim:
     """No less than the arena of one call of a block."""
     total: AnyDim = ALIGNMENT
     for slot in program.arena.slots:
         total = total + (align(slot) if isinstance(slot, int) else slot + ALIGNMENT)
     scratch = {call.scratch for region in program.regions for call in region}
     static = max([size for size in scratch if isinstance(size, int)], default=0)
-    total = total + align(static) * threads
+    total = total + align(static) * THREADS
     for size in scratch:
         if not isinstance(size, int):
-            total = total + (size + ALIGNMENT) * threads
+            total = total + (size + ALIGNMENT) * THREADS
     return total

@@ -20,7 +20,7 @@ import numpy as np
 from graphc.backends.llvm import jit
 from graphc.backends.llvm.assemble import Compiler, Options
 from graphc.backends.llvm.cache import DiskCache, cache_key, compiler_stamp
-from graphc.backends.llvm.emit.program import Call, Program
+from graphc.backends.llvm.emit.program import THREADS, Call, Program
 from graphc.backends.llvm.target import Target
 from graphc.ir.diff import structural_hash
 from graphc.ir.dims import AnyDim, evaluate_dim, parse_dim
@@ -61,7 +61,7 @@ class Image:
 
     def arena_size(self, sizes: Mapping[str, int], threads: int) -> int:
         """Bytes of the arena, with scratch for that many threads."""
-        known = dict(sizes)
+        known = {**sizes, str(THREADS): threads}
 
         def size(text: str) -> int:
             return evaluate_dim(_dim(text), known)
@@ -150,9 +150,9 @@ def image_key(graph: Graph, options: Options) -> str:
     the table of the entry and the numbers of checks are not.
     """
     dims = [(name, facts.lo, facts.hi, facts.hint) for name, facts in sorted(options.dims.items())]
-    rest = (options.exact, options.apart, options.fork, options.threads, dims)
+    rest: tuple[object, ...] = (options.exact, options.apart, options.fork, dims)
     if options.tune is not None:
-        rest += (sorted(options.tune.items()),)
+        rest += (sorted(options.tune.items()), options.threads)
     params = "; ".join([param.type.text for param in graph.params])
     order = " ".join([node.op.name for node in graph.nodes])
     target = options.target.fingerprint

@@ -249,13 +249,14 @@ class ScratchPool:
     """Arenas of one size, leased for the length of a call.
 
     A compiled graph keeps its temporaries in an arena. Several threads may run one graph at a
-    time: each call takes an arena of its own, and leaves it for the next.
+    time: each call takes an arena of its own, and leaves it for the next. `threads`: the most that
+    a call with such an arena may run on, which it has scratch for.
     """
 
-    __slots__ = ("_allocator", "_free", "nbytes")
+    __slots__ = ("_allocator", "_free", "nbytes", "threads")
 
-    def __init__(self, nbytes: int, allocator: Allocator = heap) -> None:
-        self.nbytes = nbytes
+    def __init__(self, nbytes: int, allocator: Allocator = heap, threads: int = 1) -> None:
+        self.nbytes, self.threads = nbytes, threads
         self._allocator = allocator
         self._free: list[Buffer] = []
 

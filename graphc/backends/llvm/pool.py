@@ -402,7 +402,12 @@ def address(name: str) -> int:
 
 def get_num_threads() -> int:
     """How many threads a job may run on, the caller's included."""
-    return settings.num_threads or min(usable_cores(), MAX_THREADS)
+    return settings.num_threads or default_threads()
+
+
+def default_threads() -> int:
+    """One thread a core."""
+    return min(usable_cores(), MAX_THREADS)
 
 
 def set_num_threads(count: int) -> None:

@@ -23,7 +23,7 @@ from graphc.backends.llvm import jit
 from graphc.backends.llvm.assemble import Compiler, KernelReport
 from graphc.backends.llvm.compile import Executable, load, prepare
 from graphc.backends.llvm.emit.printer import Buffer
-from graphc.backends.llvm.emit.program import Call
+from graphc.backends.llvm.emit.program import THREADS, Call
 from graphc.backends.llvm.guarded import Guarded
 from graphc.backends.llvm.image import ENTRY, image_of
 from graphc.backends.llvm.program_check import check_program
@@ -211,7 +211,7 @@ class KernelCheck:
         self, compiler: Compiler, known: Mapping[Value, Any], sizes: Mapping[str, int]
     ) -> None:
         self.compiler, self.known = compiler, known
-        self.sizes = dict(sizes)
+        self.sizes = {**sizes, str(THREADS): 1}
         for name, (dividend, divisor) in compiler.program.quotients.items():
             self.sizes[name] = evaluate_dim(dividend, self.sizes) // divisor
         self.codes = _codes(compiler)

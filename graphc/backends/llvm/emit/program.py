@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from graphc.ir.dims import AnyDim, Dim
+from graphc.ir.dims import AnyDim, Dim, symbol
 from graphc.passes.loop.ir import Bound
 from graphc.passes.loop.parallel import CHUNKS
 from graphc.passes.memory import ALIGNMENT, ArenaPlan
@@ -25,6 +25,8 @@ from .sizes import RUN_TIME_BOUNDS, ceiling, extreme, is_number, run_time_bound
 
 #: Nanoseconds of estimated work from which a region is worth a fork.
 FORK = 6000.0
+#: A symbol of every program: the threads of a call, which kernels with blocks pass on.
+THREADS = symbol("threads__")
 #: Kernels called by one function: LLVM's time for a function grows faster than its length.
 PART = 64
 
@@ -93,6 +95,12 @@ class Program:
     copies: Sequence[Copy] = ()
     fork: float = FORK
     name: str = "run"
+
+    def position_of(self, name: str) -> int:
+        """Where the table holds a symbol."""
+        if name in THREADS.symbols:
+            return self.threads_position
+        return self.symbol_positions[name]
 
     def entry(self) -> str:
         """The module of the entry `run`, which imports the kernels."""
@@ -193,7 +201,7 @@ class _ProgramText:
         if found is None:
             quotient = self.program.quotients.get(name)
             if quotient is None:
-                found = self.slot(self.program.symbol_positions[name], "i64")
+                found = self.slot(self.program.position_of(name), "i64")
             else:
                 dividend = self.size(quotient[0])
                 found = self.let(f"sdiv i64 {dividend}, {quotient[1]}")
@@ -301,10 +309,8 @@ class _ProgramText:
         if work < self.program.fork or all([piece.chunks == "1" for piece in pieces]):
             self._whole(region, pieces)
             return
-        if "threads" not in self.known:
-            self.known["threads"] = self.slot(self.program.threads_position, "i64")
         number = len(self.jobs)
-        alone = self.let(f"icmp eq i64 {self.known['threads']}, 1")
+        alone = self.let(f"icmp eq i64 {self.size(THREADS)}, 1")
         self.lines.append(f"  br i1 {alone}, label %alone{number}, label %several{number}")
         self.lines.append(f"alone{number}:")
         self._whole(region, pieces)
@@ -336,7 +342,7 @@ class _ProgramText:
         self.declare("void @graphc_parallel_within(ptr, ptr, i64, i64)")
         self.lines.append(
             f"  call void @graphc_parallel_within(ptr @{job.name}, ptr {context}, i64 {total}, "
-            f"i64 {self.known['threads']})"
+            f"i64 {self.size(THREADS)})"
         )
 
     def _pieces(self, call: Call) -> Pieces:
