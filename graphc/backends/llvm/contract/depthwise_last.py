@@ -48,15 +48,9 @@ class _DepthwiseTiles(LastTiles):
     def taps(self) -> dict[str, int | None]:
         return dict(zip(TAPS, self.layout.correlation.kernel))
 
-    @property
-    def is_looped(self) -> bool:
-        return False
-
     def over_channels(self) -> Subroutine:
         """Pointers a, b, c and the epilogue's; indices batch, row and column."""
-        extra = self.epilogue.operands if self.epilogue else ()
-        names = dict.fromkeys(["batch", "row", "column"] if self.epilogue else [])
-        routine = Subroutine(("a", "b", "c", *extra), names)
+        routine = self.with_epilogue({})
         emitter = routine.emitter
         vector = Vector(emitter, self.sums, self.target)
         channels, lanes = self.layout.correlation.target_channels, vector.lanes
@@ -106,6 +100,11 @@ class _DepthwiseKernel(LastKernel):
     @property
     def skips(self) -> bool:
         return False
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """Positions that two tiles have are computed twice."""
+        return () if any(self.tiles.repeats) else super().over
 
     def _tile(self, panel: Index, a: str, b: str, at: Index, taps: dict[str, Index]) -> None:
         pixel, here = self.place_of(at, 0)
