@@ -59,6 +59,11 @@ class KernelGroup:
         return found[0] if found else None
 
     @property
+    def in_place(self) -> bool:
+        """Whether the memory plan puts a result over an operand."""
+        return any([kernel.in_place for kernel in self.kernels])
+
+    @property
     def locs(self) -> list[str]:
         return list(dict.fromkeys([node.loc for node in self.nodes if node.loc]))
 

@@ -33,7 +33,8 @@ class KernelCost:
 
     @property
     def kind(self) -> str:
-        return f"{self.group.kind} ({self.unit})" if self.unit else self.group.kind
+        kind = f"{self.group.kind}, in place" if self.group.in_place else self.group.kind
+        return f"{kind} ({self.unit})" if self.unit else kind
 
 
 @dataclass(slots=True)

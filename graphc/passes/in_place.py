@@ -1,8 +1,10 @@
-"""Maps that may write a result where an operand lay that nobody reads any more.
+"""Kernels that may write a result where an operand lay that nobody reads any more.
 
 A map reads an operand at the very place that it writes: each element is read before it is
-written, by the same lane of the same step, so both may be the same memory. The memory plan makes
-use of it where the operand dies (`overwritten`), and so does a caller that gives up an argument.
+written, by the same lane of the same step, so both may be the same memory. So does the epilogue of
+a product, as a residual is added; its kernel says which results it stores once, after that. The
+memory plan makes use of it where the operand dies (`overwritten`), and so does a caller that gives
+up an argument.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Protocol
 from graphc.ir.dims import product
 from graphc.ir.graph import Value
 
+from .fuse.epilogue import Epilogue
 from .fuse.expr import walk
 from .fuse.group import MAP, Group
 from .loop.ir import Kernel, Lanes, Loop, Statement, Store
@@ -57,6 +60,25 @@ def pairs_of(group: Group, kernel: Kernel) -> tuple[Pair, ...]:
             if output.level == "full" and fits and _as_large(output.value, operand):
                 found.append((output.value, operand))
     return tuple(found)
+
+
+def pairs_of_epilogue(
+    epilogue: Epilogue, results: Iterable[Hashable], operands: Collection[Hashable]
+) -> tuple[Pair, ...]:
+    """The results that the kernel of a product may write over what its epilogue reads.
+
+    results: those that it stores after the epilogue has read; operands: what else it reads, at
+    many places.
+    """
+    return tuple(
+        [
+            (result, operand)
+            for result in results
+            for operand in epilogue.own
+            if isinstance(result, Value)
+            if operand not in operands and _as_large(result, operand)
+        ]
+    )
 
 
 def _is_plain(body: Iterable[Statement]) -> bool:

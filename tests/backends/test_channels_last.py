@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphc.backends.llvm.channels_last import packing_of
 from graphc.backends.llvm.compile import compile_graph
@@ -154,6 +156,38 @@ def test_depthwise_bits_are_those_of_channels_first(name, target):
         kernel = Compiled(depthwise_last(problem, target), target)
         kernel(turned(x), last, found, sizes=sizes, chunk=1)
         np.testing.assert_array_equal(np.moveaxis(found, -1, 1), want)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.data())
+def test_depthwise_bits_of_any_geometry(data):
+    """Borders of every kind, cropped ones too; weights that show a zero which is left out."""
+
+    def pick(low, high, count):
+        return tuple([data.draw(st.integers(low, high)) for _ in range(count)])
+
+    dims = data.draw(st.sampled_from([1, 2, 2, 3]))
+    kernel, stride, dilation = pick(1, 4, dims), pick(1, 3, dims), pick(1, 2, dims)
+    padding = tuple([pick(-2, 4, 2) for _ in range(dims)])
+    size = tuple(
+        [
+            max(n, (k - 1) * d + 1 - sum(pair), 1 - min(pair), 1)
+            for n, k, d, pair in zip(pick(1, 30 // dims, dims), kernel, dilation, padding)
+        ]
+    )
+    channels = data.draw(st.integers(2, 40))
+    p = ConvProblem(2, channels, channels, size, kernel, stride, padding, dilation, channels)
+    random, target = np.random.default_rng(4), get_target()
+    x, w = guarded((2, channels, *size)), guarded((channels, 1, *kernel))
+    x[:], w[:] = random.standard_normal(x.shape), random.standard_normal(w.shape)
+    w[0] = np.inf
+    want = np.zeros((2, channels, *p.out_size), np.float32)
+    Compiled(conv(p, target), target)(x, w, want)
+    last = guarded((*kernel, channels))
+    last[:] = np.moveaxis(w[:, 0], 0, -1)
+    found = turned(np.full_like(want, 7))
+    Compiled(depthwise_last(p, target), target)(turned(x), last, found, chunk=1)
+    np.testing.assert_array_equal(np.moveaxis(found, -1, 1), want)
 
 
 def test_a_network_of_depthwise_convolutions_keeps_its_bits():

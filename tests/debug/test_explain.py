@@ -41,6 +41,21 @@ def test_a_scan_counts_each_step():
     assert flops(loop().nodes[0], {}) == 4 * 8
 
 
+def test_a_kernel_in_place_is_shown():
+    graph = parse(
+        "graph @main(%x: f32[300, 128], %w: f32[128, 128]) -> (f32[300, 128]) {\n"
+        "  %1 = dot(%x, %w) [batch=((), ()), contract=((1,), (0,))] : f32[300, 128]\n"
+        "  %2 = tanh(%1) : f32[300, 128]\n"
+        "  %3 = dot(%2, %w) [batch=((), ()), contract=((1,), (0,))] : f32[300, 128]\n"
+        "  %5 = dot(%3, %w) [batch=((), ()), contract=((1,), (0,))] : f32[300, 128]\n"
+        "  %6 = add(%5, %2) : f32[300, 128]\n"
+        "  %7 = dot(%6, %w) [batch=((), ()), contract=((1,), (0,))] : f32[300, 128]\n"
+        "  return %7\n}"
+    )
+    kinds = [kernel.kind for kernel in explain(compile_for_view(graph)).kernels]
+    assert kinds == ["dot, map", "dot", "dot, map, in place", "dot"]
+
+
 def test_symbolic_sizes_take_their_hints():
     graph = parse("graph @main(%x: f32[n, m]) -> (f32[n, m]) {\n  return %x\n}")
     assert example_sizes(graph, {"n": Facts(1, 99, 7)}) == {"n": 7, "m": 256}

@@ -22,7 +22,12 @@ from graphc.backends.llvm.native import (
     native_operands,
     native_uses,
 )
-from graphc.backends.llvm.regions import buffer_bytes, form_regions, lifetimes_of
+from graphc.backends.llvm.regions import (
+    buffer_bytes,
+    chains_of,
+    form_regions,
+    in_turn_at_the_peak,
+)
 from graphc.backends.llvm.target import Target
 from graphc.backends.llvm.tune import Tuned, Tuner
 from graphc.ir.dims import AnyDim, Facts, product, symbol
@@ -41,11 +46,16 @@ from graphc.passes.fuse.prologue import Prologues, find_prologues, reads_of
 from graphc.passes.fuse.pull import MOVEMENT
 from graphc.passes.fuse.signature import signature
 from graphc.passes.fuse.sizes import Sizes
-from graphc.passes.in_place import merged, overwritten, pairs_of, roots
+from graphc.passes.in_place import (
+    Pair,
+    overwritten,
+    pairs_of,
+    pairs_of_epilogue,
+)
 from graphc.passes.legalize import legalize
 from graphc.passes.loop.ir import Kernel, Partial
 from graphc.passes.loop.lower import lower
-from graphc.passes.memory import ArenaPlan, Lifetime, plan_memory
+from graphc.passes.memory import ArenaPlan, plan_memory
 from graphc.passes.pack_constants import pack_constants
 from graphc.passes.products import prepare_products
 
@@ -60,7 +70,8 @@ _ANCHORS = frozenset([*REDUCTIONS, *SCATTERS, "cumulative"])
 
 @dataclass(slots=True)
 class KernelReport:
-    """What `explain` shows of one kernel."""
+    """What `explain` shows of one kernel; in_place: what made the operands that the memory plan
+    puts results over."""
 
     name: str
     kind: str
@@ -71,6 +82,7 @@ class KernelReport:
     flops: AnyDim
     loops: Kernel | None = None
     tuned: Tuned | None = None
+    in_place: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -284,6 +296,8 @@ class Compiler:
         if self._tuner is not None:
             built, tuned = self._tuner.choose(built, writes)
         *packing, call = _calls(built, writes, before)
+        if after is not None:
+            call.over = _over(built, after)
         for pack in packing:
             self._add(pack, PACKING, nodes, None)
         self._add(call, kind if after is None else f"{kind}, map", nodes, None, tuned)
@@ -320,7 +334,15 @@ class Compiler:
     @property
     def reports(self) -> list[KernelReport]:
         """What each of `calls` computes; made when somebody looks."""
-        return [_report(call, *what) for call, what in zip(self.calls, self._computed)]
+        return [
+            _report(call, *what, self._in_place(call))
+            for call, what in zip(self.calls, self._computed)
+        ]
+
+    def _in_place(self, call: Call) -> tuple[str, ...]:
+        places = self.program.arena.places
+        found = [b for a, b in call.over if a in places and places[a] == places.get(b)]
+        return tuple([b.node.op.name for b in found if isinstance(b, Value) and b.node])
 
     # --- program -----------------------------------------------------------------------------
 
@@ -349,9 +371,9 @@ class Compiler:
             table[buffer] = arena_position + 1 + k
         first_symbol = arena_position + 1 + len(constants)
         symbols = {name: first_symbol + k for k, name in enumerate(symbols_of(source))}
-        regions = form_regions(self.calls)
-        flags = {check.flag: k + 1 for k, check in enumerate(self.checked.checks)}
         keep = {copy.source for copy in copies}
+        regions = in_turn_at_the_peak(form_regions(self.calls), table, keep)
+        flags = {check.flag: k + 1 for k, check in enumerate(self.checked.checks)}
         params = [param for param in graph.params if param not in keep]
         if not self.checks:  # an error leaves the arguments as they were
             self.given = overwritten(regions, set(params), set(table).difference(graph.params))
@@ -359,7 +381,7 @@ class Compiler:
             regions,
             table,
             arena_position,
-            self._arena(lifetimes_of(regions, table, keep), regions, keep),
+            _arena(regions, table, keep),
             symbols,
             first_symbol + len(symbols),
             self.sizes.quotient_symbols,
@@ -368,16 +390,13 @@ class Compiler:
             self.options.fork,
         )
 
-    def _arena(
-        self, lifetimes: list[Lifetime], regions: list[list[Call]], keep: set[Buffer]
-    ) -> ArenaPlan:
-        """A place for each buffer of the arena; some lie where an operand of theirs lay."""
-        own = {life.buffer for life in lifetimes}
-        taken = overwritten(regions, own - keep, own)
-        first = roots(taken)
-        plan = plan_memory(merged(lifetimes, first))
-        plan.places.update({result: plan.places[root] for result, root in first.items()})
-        return plan
+
+def _arena(regions: list[list[Call]], table: Mapping[Buffer, int], keep: set[Buffer]) -> ArenaPlan:
+    """A place for each buffer of the arena; some lie where an operand of theirs lay."""
+    lifetimes, first = chains_of(regions, table, keep)
+    plan = plan_memory(lifetimes)
+    plan.places.update({result: plan.places[root] for result, root in first.items()})
+    return plan
 
 
 def _fused(after: Epilogue | None, ahead: Prologues | None) -> list[Node]:
@@ -415,6 +434,13 @@ def _call(built: NativeCall, writes: frozenset[Buffer], before: frozenset[Value]
     )
 
 
+def _over(built: NativeCall, after: Epilogue) -> tuple[Pair, ...]:
+    """Which results of a product's kernel may be written over what its epilogue reads."""
+    names, buffers = built.kernel.operands, built.buffers
+    results = [buffers[names.index(name)] for name in built.kernel.over]
+    return pairs_of_epilogue(after, results, buffers[: names.index("out")])
+
+
 def _rebound(call: Call, places: dict[Buffer, Buffer], before: frozenset[Value]) -> Call:
     """The same kernel on other buffers; partial ones are made anew, once for all its kernels."""
     for buffer in call.buffers:
@@ -435,6 +461,7 @@ def _report(
     nodes: tuple[Node, ...],
     loops: Kernel | None,
     tuned: Tuned | None,
+    in_place: tuple[str, ...],
 ) -> KernelReport:
     text = "\n".join([text for _, text in call.functions])
     locs = tuple(dict.fromkeys([node.loc for node in nodes if node.loc]))
@@ -447,7 +474,7 @@ def _report(
             flops = flops + product(node.outputs[0].type.shape)
         elif is_anchor(node):
             flops = flops + product(node.inputs[0].type.shape)
-    return KernelReport(call.name, kind, nodes, locs, text, size, flops, loops, tuned)
+    return KernelReport(call.name, kind, nodes, locs, text, size, flops, loops, tuned, in_place)
 
 
 def require_supported(graph: Graph) -> None:

@@ -20,13 +20,19 @@ LONG = 12
 
 def finish(found: fused.Epilogue, target: Target) -> Epilogue:
     """What the kernel of the product calls before it stores a vector."""
-    names = [f"e{k}" for k in range(len(buffers_of(found)))]
+    names = {value: f"e{k}" for k, value in enumerate(buffers_of(found))}
     cost = sum([1 if expr.op == "load" else expr.cost for _, expr in found.outputs])
 
     def emit(emitter: Emitter, result: str, position: Position) -> str:
         return _Writer(found, target, emitter, position).run(result)
 
-    return Epilogue(tuple(names), emit, long=cost > LONG)
+    return Epilogue(
+        tuple(names.values()),
+        emit,
+        long=cost > LONG,
+        written=tuple(list(names.values())[len(found.reads) :]),
+        own=tuple([names[value] for value in found.own]),
+    )
 
 
 def buffers_of(found: fused.Epilogue) -> list[Value]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from graphc.backends.llvm.emit.printer import Buffer
-from graphc.backends.llvm.emit.program import Call, Program
+from graphc.backends.llvm.emit.program import Program
 from graphc.backends.llvm.regions import buffer_bytes
 from graphc.ir.errors import VerifyError
 from graphc.passes.loop.ir import Partial
@@ -57,8 +57,8 @@ def _check_places(program: Program) -> None:
         for buffer in sorted(buffers, key=first.__getitem__):
             alive = [other for other in alive if last[other] >= first[buffer]]
             for other in alive:
-                if _overlap(program, buffer, other) and not _written_over(
-                    program.regions[first[buffer]], buffer, other, last[other] == first[buffer]
+                if _overlap(program, buffer, other) and not (
+                    last[other] == first[buffer] and _written_over(program, buffer, other, first)
                 ):
                     raise _error(
                         f"the memory plan puts {_name(buffer)} over {_name(other)}, which is "
@@ -71,10 +71,17 @@ def _check_places(program: Program) -> None:
             alive.append(buffer)
 
 
-def _written_over(region: Sequence[Call], result: Buffer, operand: Buffer, dies: bool) -> bool:
-    """Whether a kernel writes the result over an operand that it alone still reads."""
+def _written_over(
+    program: Program, result: Buffer, operand: Buffer, first: Mapping[Buffer, int]
+) -> bool:
+    """Whether a kernel writes the result over an operand that it alone still reads, all of it, and
+    by one pointer."""
+    region, places = program.regions[first[result]], program.arena.places
     readers = [call for call in region if operand in call.reads]
-    return dies and len(readers) == 1 and (result, operand) in readers[0].over
+    if len(readers) != 1 or (result, operand) not in readers[0].over:
+        return False
+    same = places[result] == places[operand] and buffer_bytes(result) == buffer_bytes(operand)
+    return same and list(readers[0].buffers).count(operand) == 1
 
 
 def _uses(program: Program) -> tuple[dict[Buffer, int], dict[Buffer, int]]:

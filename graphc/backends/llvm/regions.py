@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from graphc.backends.llvm.emit.printer import Buffer, dtype_of
 from graphc.backends.llvm.emit.program import Call
 from graphc.ir.dims import AnyDim, product
+from graphc.passes.in_place import merged, overwritten, roots
 from graphc.passes.loop.ir import Partial
 from graphc.passes.memory import Lifetime
+
+#: Bytes of an arena that are worth a fork and a join more.
+WORTH = 1 << 20
 
 
 def buffer_bytes(buffer: Buffer) -> AnyDim:
@@ -37,6 +43,46 @@ def form_regions(calls: Sequence[Call]) -> list[list[Call]]:
         read |= call.reads
         written |= call.writes
     return regions
+
+
+def in_turn_at_the_peak(
+    regions: list[list[Call]], table: Mapping[Buffer, int], keep: set[Buffer]
+) -> list[list[Call]]:
+    """The regions; where most memory is in use, kernels that might run side by side run in turn, if
+    that lowers the peak: what one of them reads last may be gone before the next one's result."""
+    while True:
+        lifetimes, _ = chains_of(regions, table, keep)
+        number, peak = _peak(lifetimes, len(regions))
+        if peak <= WORTH or len(regions[number]) == 1:
+            return regions
+        apart = [[call] for call in regions[number]]
+        cut = [*regions[:number], *apart, *regions[number + 1 :]]
+        if _peak(chains_of(cut, table, keep)[0], len(cut))[1] > peak - WORTH:
+            return regions
+        regions = cut
+
+
+def _peak(lifetimes: Sequence[Lifetime], count: int) -> tuple[int, int]:
+    """The region in which most bytes of static size are in use, and how many."""
+    changes = np.zeros(count + 2, np.int64)
+    for life in lifetimes:
+        if isinstance(life.size, int):
+            changes[life.first] += life.size
+            changes[life.last + 1] -= life.size
+    used = changes.cumsum()[:count]
+    number = int(used.argmax()) if count else 0
+    return number, int(used[number]) if count else 0
+
+
+def chains_of(
+    regions: Sequence[Sequence[Call]], table: Mapping[Buffer, int], keep: set[Buffer]
+) -> tuple[list[Lifetime], dict[Buffer, Buffer]]:
+    """The buffers of the arena that have memory of their own; and in whose memory the others lie,
+    which are written over an operand."""
+    lifetimes = lifetimes_of(regions, table, keep)
+    own = {life.buffer for life in lifetimes}
+    first = roots(overwritten(regions, own - keep, own))
+    return merged(lifetimes, first), first
 
 
 def lifetimes_of(

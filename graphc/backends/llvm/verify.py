@@ -3,8 +3,9 @@
 A kernel is called on what the interpreter computed, in memory of its own: operands and results
 stand between guards of nan, results and scratch begin as nan. So it shows when a kernel reads or
 writes beside its buffers, leaves an element out, or computes another value: a wrong index, halo,
-overlap or tail mask. It runs whole, and in the pieces that threads would take. Then the program
-runs as one, in an arena of nan, and the memory plan is checked by itself.
+overlap or tail mask. It runs whole, and in the pieces that threads would take; and, where it may
+write a result over an operand, once more for each such pair, which has to give the same bits. Then
+the program runs as one, in an arena of nan, and the memory plan is checked by itself.
 
 Symbolic sizes are small ones, then ones longer than vectors.
 """
@@ -224,11 +225,28 @@ class KernelCheck:
             wrong = self._look(call, report, whole)
             if wrong is None and self._units(call) > 1:
                 wrong = self._look(call, report, self._run(call, pieces=True))
+            wrong = wrong or self._in_place(call, report, whole)
             if wrong is not None:
                 return wrong
             for buffer in call.writes:
                 if isinstance(buffer, Partial):
                     self.partials[buffer] = whole[buffer].bytes
+        return None
+
+    def _in_place(
+        self, call: Call, report: KernelReport, apart: Mapping[Buffer, Guarded]
+    ) -> Wrong | None:
+        """Whether each result may lie where one of the operands lies that `over` names for it."""
+        for pair in call.over:
+            memory = self._run(call, pieces=True, over=pair)
+            for buffer in call.writes:
+                if memory[buffer].is_broken():
+                    problem = "writes beside its buffers, one of them an operand's"
+                elif memory[buffer].bytes.tobytes() != apart[buffer].bytes.tobytes():
+                    problem = f"computes other values where it writes over {_name(pair[1])}"
+                else:
+                    continue
+                return Wrong(report, buffer if isinstance(buffer, Value) else None, problem)
         return None
 
     def _look(
@@ -275,9 +293,13 @@ class KernelCheck:
             raise AssertionError(f"a kernel is cut at {unit}")
         return max(1, self._size(unit))
 
-    def _run(self, call: Call, pieces: bool) -> dict[Buffer, Guarded]:
-        """The memory of all buffers after a call."""
+    def _run(
+        self, call: Call, pieces: bool, over: tuple[Buffer, Buffer] | None = None
+    ) -> dict[Buffer, Guarded]:
+        """The memory of all buffers after a call; over: (result, operand) that share theirs."""
         memory = {buffer: self._memory(call, buffer) for buffer in call.buffers}
+        if over is not None:
+            memory[over[0]] = memory[over[1]]
         scratch = Guarded(self._size(call.scratch))
         pointers = [memory[buffer].address for buffer in call.buffers]
         sizes = [self._size(size) for size in call.sizes]
@@ -302,6 +324,11 @@ class KernelCheck:
         if isinstance(buffer, Partial):
             return Guarded.holding(self.partials[buffer])
         return Guarded.holding(self.known[buffer])
+
+
+def _name(buffer: Buffer) -> str:
+    node = buffer.node if isinstance(buffer, Value) else None
+    return f"the result of {node.op.name}" if node is not None else "a parameter"
 
 
 def _ceiling(size: int, step: int) -> int:

@@ -70,6 +70,16 @@ class Epilogue:
         """The place of the result's own element."""
         return self.frame.whole
 
+    @property
+    def own(self) -> tuple[Value, ...]:
+        """The operands that are read at the place of the result's own element only."""
+        elsewhere = {
+            expr.payload.buffer
+            for expr, place in self.places.items()
+            if not _is_own(place, self.frame)
+        }
+        return tuple([value for value in self.reads if value not in elsewhere])
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Epilogue) and self.key == other.key
 

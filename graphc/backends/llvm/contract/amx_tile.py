@@ -45,7 +45,7 @@ def configure(
     if exist is None:
         config = builder.table(words)
     else:
-        config = emitter.value(f"alloca [{_CONFIG_BYTES} x i8], align 64")
+        config = emitter.room(_CONFIG_BYTES)
         for at, word in enumerate(words):
             emitter.store("i64", str(word), emitter.address(config, at, "i64"), 8)
         count = emitter.value(f"trunc i64 {exist} to i8")

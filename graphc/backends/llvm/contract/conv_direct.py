@@ -54,7 +54,8 @@ class DirectKernel:
         self.sizes = ("batch",) if batch is None else ()
         self.batch: Index = "%batch" if batch is None else batch
         self.operands = ("x", "w", "out", *self.extra)
-        self.entry = entry_emitter(self.operands, self.sizes)
+        shared = epilogue.shared("out") if epilogue else ()
+        self.entry = entry_emitter(self.operands, self.sizes, shared)
         self.vector = vector = Vector(self.entry, self.sums, target)
         self.columns = schedule.vectors * vector.lanes
         c = correlation
@@ -133,7 +134,13 @@ class DirectKernel:
             sizes=self.sizes,
             units=units,
             scratch_bytes=self.scratch_bytes,
+            over=self.over,
         )
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """`Kernel.over`: the sums come to lie in the output before the epilogue."""
+        return self.epilogue.over(out=False) if self.epilogue else ()
 
     @property
     def packed_bytes(self) -> int:
@@ -285,6 +292,7 @@ class DirectKernel:
         rows = emitter.sub(end, low)
 
         def tile(depth: Index, row: Index, column: Index) -> None:
+            nominal = (row, column)
             if not isinstance(row, int) or row:
                 row = emitter.minimum(row, emitter.sub(rows, schedule.rows))
             if not isinstance(column, int) or column:
@@ -297,7 +305,7 @@ class DirectKernel:
             )
             c_at = emitter.add(c_at, emitter.mul(row, c.target_step[1] * c.target[2]))
             c_at = emitter.add(c_at, emitter.mul(column, c.target_step[2]))
-            taps = dict(fields)
+            taps = dict(fields) | self._skipped(nominal, (row, column))
             b_here = b
             if self.skips:
                 skipped, taps["taps_h"] = self._taps_inside(emitter.add(low, row))
@@ -315,6 +323,12 @@ class DirectKernel:
             emitter.loop(0, rows, schedule.rows, lambda at, _none: across(depth, at))
 
         emitter.loop(0, fields["depth"], 1, down)
+
+    def _skipped(
+        self, nominal: tuple[Index, Index], start: tuple[Index, Index]
+    ) -> dict[str, Index]:
+        """What a subclass tells a tile that starts before its place, for its end's sake."""
+        return {}
 
     def _tile(self, panel: Index, a: str, b: str, at: Index, taps: dict[str, Index]) -> None:
         """One tile, whose first position is `at` in the buffer."""

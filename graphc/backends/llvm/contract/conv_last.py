@@ -8,7 +8,7 @@ after the epilogue.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
@@ -25,6 +25,8 @@ from graphc.backends.llvm.contract.packing import row_copier
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
+#: How many rows and columns of a tile were stored by the tiles before it.
+SKIPPED = ("rows_before", "columns_before")
 #: Terms of a sum from which an epilogue is a loop of its own over the tile.
 LONG_SUM = 256
 
@@ -68,35 +70,58 @@ class LastTiles(ConvTiles):
     def ending(self, vectors: int, lanes: int) -> Subroutine:
         """Pointers a, b, c (the first position's first channel) and the epilogue's; `lanes` of
         the last vector exist. Indices: those of the taps, batch, row and column of c."""
-        extra = self.epilogue.operands if self.epilogue else ()
-        names = self.taps | dict.fromkeys(["batch", "row", "column"] if self.epilogue else [])
-        routine = Subroutine(("a", "b", "c", *extra), names)
+        names = self.taps | self.skipped
+        routine = self.with_epilogue(names)
         vector = Vector(routine.emitter, self.sums, self.target)
         totals = self.totals(routine, vector, vectors)
         mask = vector.first(lanes)
-        looped = self.epilogue is not None and self.is_looped
-        for number, value in enumerate(totals):
-            at, v = divmod(number, vectors)
-            here = mask if v == vectors - 1 else None
-            if not looped:
+        if self.epilogue is not None and self.is_looped:
+            self._change_all(routine, vector, totals, mask)
+        else:
+            for number, value in enumerate(totals):
+                at, v = divmod(number, vectors)
+                here = mask if v == vectors - 1 else None
                 value = self.changed(
                     routine, vector, value, self.places[at], v * vector.lanes, here
                 )
-            to = self.places[at] * self.out_pixel + v * vector.lanes
-            vector.store(value, vector.address("%c", to), here)
-        if looped:
-            self._change_all(routine, vector, vectors, mask)
+                to = self.places[at] * self.out_pixel + v * vector.lanes
+                vector.store(value, vector.address("%c", to), here)
         routine.define(self.builder, self.stem(vectors))
         return routine
 
+    def with_epilogue(self, names: Mapping[str, int | None]) -> Subroutine:
+        """Pointers a, b, c and the epilogue's; `names`, and the place in the output for it."""
+        if self.epilogue is None:
+            return Subroutine(("a", "b", "c"), names)
+        pointers = ("a", "b", "c", *self.epilogue.operands)
+        names = {**names, **dict.fromkeys(("batch", "row", "column"))}
+        return Subroutine(pointers, names, self.epilogue.shared("c"))
+
     @property
     def is_looped(self) -> bool:
-        """Whether the epilogue is written once, in a loop over what the tile stored: where its
-        code is long, or the sums take so long that another visit does not matter."""
+        """Whether the epilogue is written once, in a loop over the sums of the tile: where its
+        code is long, where the sums take so long that another visit does not matter, and where
+        positions may be left out."""
         assert self.epilogue is not None
         c = self.layout.correlation
         terms = c.source_channels * math.prod([axes[0].taps for axes in c.axes])
-        return self.epilogue.long or terms >= LONG_SUM
+        return self.epilogue.long or terms >= LONG_SUM or None in self.skipped.values()
+
+    @property
+    def repeats(self) -> tuple[bool, bool]:
+        """Whether the last tile of a column, or of a row, has positions of the one before it."""
+        _, *axes = self.layout.correlation.axes
+        sizes = (self.schedule.rows, self.schedule.columns)
+        down, across = [any([a.count % n for a in axis]) for axis, n in zip(axes, sizes)]
+        return down, across
+
+    @property
+    def skipped(self) -> dict[str, int | None]:
+        """Rows and columns of a tile that were stored before: an epilogue may have read what they
+        were written over, so it leaves them out."""
+        if self.epilogue is None or not self.epilogue.own:
+            return {}
+        return {name: None if any_ else 0 for name, any_ in zip(SKIPPED, self.repeats)}
 
     def changed(
         self,
@@ -119,27 +144,31 @@ class LastTiles(ConvTiles):
         return self.epilogue.emit(emitter, value, at)
 
     def _change_all(
-        self, routine: Subroutine, vector: Vector, vectors: int, mask: str | None
+        self, routine: Subroutine, vector: Vector, totals: Sequence[str], mask: str | None
     ) -> None:
-        """The epilogue over what the tile stored."""
-        emitter, c = routine.emitter, self.layout.correlation
+        """The epilogue over all sums, by way of memory; into the output."""
+        emitter, c, schedule = routine.emitter, self.layout.correlation, self.schedule
+        kept, vectors = vector.kept(totals), len(totals) // len(self.places)
 
         def one(y: Index, x: Index) -> None:
             place = emitter.add(
                 emitter.mul(y, c.target_step[1] * c.target[2]), emitter.mul(x, c.target_step[2])
             )
-            here = vector.address("%c", emitter.mul(place, self.out_pixel))
+            there = vector.address("%c", emitter.mul(place, self.out_pixel))
+            at = emitter.add(emitter.mul(y, schedule.columns), x)
+            here = vector.address(kept, emitter.mul(at, vectors * vector.lanes))
             for v in range(vectors):
                 masked = mask if v == vectors - 1 else None
-                pointer = vector.address(here, v * vector.lanes)
-                value = vector.load(pointer, masked)
+                value = vector.load(vector.address(here, v * vector.lanes))
                 value = self.changed(routine, vector, value, place, v * vector.lanes, masked)
-                vector.store(value, pointer, masked)
+                vector.store(value, vector.address(there, v * vector.lanes), masked)
+
+        first = [routine.values.get(name, 0) for name in SKIPPED]
 
         def across(y: Index, _none: Sequence[str]) -> None:
-            emitter.loop(0, self.schedule.columns, 1, lambda x, _none: one(y, x))
+            emitter.loop(first[1], schedule.columns, 1, lambda x, _none: one(y, x))
 
-        emitter.loop(0, self.schedule.rows, 1, across)
+        emitter.loop(first[0], schedule.rows, 1, across)
 
 
 class LastKernel(DirectKernel):
@@ -235,6 +264,20 @@ class LastKernel(DirectKernel):
             last()
         else:
             emitter.when(emitter.less(panel, full), whole, last)
+
+    def _skipped(
+        self, nominal: tuple[Index, Index], start: tuple[Index, Index]
+    ) -> dict[str, Index]:
+        emitter, asked = self.entry, self.tiles.skipped
+        return {
+            name: emitter.sub(here, first)
+            for name, here, first in zip(SKIPPED, nominal, start)
+            if name in asked and asked[name] is None
+        }
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        return self.epilogue.over(out=True) if self.epilogue else ()
 
     def place_of(self, at: Index, channel: Index) -> tuple[Index, str]:
         """The position in its image of a tile of the band, and the address of its results."""

@@ -35,6 +35,7 @@ class Emitter:
         self.helpers: dict[str, str] = {}
         self.block = "entry"
         self.lines: list[str] = []
+        self._rooms: list[str] = []
         self._count = 0
 
     # Text
@@ -62,7 +63,7 @@ class Emitter:
         """The whole function under the given name."""
         linkage = self.linkage + " " if self.linkage else ""
         head = f"define {linkage}{self.result} @{name}({', '.join(self.parameters)})"
-        body = "\n".join(self.lines)
+        body = "\n".join([*self._rooms, *self.lines])
         tail = "" if self.result != "void" else "  ret void\n"
         return f"{head} {self.attributes} {{\nentry:\n{body}\n{tail}}}\n"
 
@@ -144,6 +145,12 @@ class Emitter:
 
     def store(self, type_: str, value: str, pointer: str, align: int) -> None:
         self.line(f"store {type_} {value}, ptr {pointer}, align {align}")
+
+    def room(self, nbytes: int) -> str:
+        """The address of memory on the stack, aligned to 64 bytes, until the function returns."""
+        pointer = self.name("room")
+        self._rooms.append(f"  {pointer} = alloca [{nbytes} x i8], align 64")
+        return pointer
 
     def prefetch(self, pointer: str, *, write: bool = False) -> None:
         flags = (("i32", int(write)), ("i32", 3), ("i32", 1))

@@ -25,7 +25,8 @@ def finisher(
     names = ["rows", "columns", "from_stride", "to_stride"]
     if epilogue is not None:
         names += ["batch", "row", "column"]
-    routine = Subroutine(("source", "out", *extra), dict.fromkeys(names), may_alias=True)
+    pointers = ("source", "out", *extra)
+    routine = Subroutine(pointers, dict.fromkeys(names), shared=pointers)
     emitter, values = routine.emitter, routine.values
     vector = like.on(emitter)
     arguments = tuple(f"%{name}" for name in extra)

@@ -72,6 +72,7 @@ class _GemmKernel(GemmState):
             sizes=self.sizes,
             units=units,
             scratch_bytes=self.scratch_bytes,
+            over=self.over,
         )
 
     def _units(self) -> int | str:

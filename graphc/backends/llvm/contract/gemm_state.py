@@ -68,7 +68,8 @@ class GemmState:
             prologues = prologues[::-1]
             swapped = {"a": "b", "b": "a"}
             given = tuple([swapped.get(name, name) for name in given])
-        self.entry = entry_emitter((*given, "out", *self.extra), self.sizes)
+        shared = epilogue.shared("out") if epilogue else ()
+        self.entry = entry_emitter((*given, "out", *self.extra), self.sizes, shared)
         self.map_a, self.map_b = prologues
         self.schedule = schedule = computed_operands(schedule, prologues)
         self.dot = dot_serves(self.entry, problem, target)
@@ -158,6 +159,15 @@ class GemmState:
         Halves are rounded in that pass. Of a turned product the tile's rows are columns.
         """
         return None if self.stored.is_half or self.turned else self.epilogue
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """`Kernel.over`: of a symbolic number of rows, tiles repeat their last row; where the
+        epilogue is a pass of its own, or k in blocks, the sums come to lie in the output first."""
+        if self.epilogue is None or (self.tile_epilogue and self.problem.m is None):
+            return ()
+        at_once = self.dot is False and self.tile_epilogue is not None and not self.blocked
+        return self.epilogue.over(out=at_once)
 
     @property
     def rest_rows(self) -> int:

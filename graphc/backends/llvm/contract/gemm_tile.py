@@ -81,7 +81,8 @@ def tile_function(context: TileContext, shape: TileShape) -> Subroutine:
         indices |= {"first": None, "last": None}
     if epilogue:
         indices |= {"batch": None, "row": None, "column": None}
-    routine = Subroutine(("a", "b", "c", *extra), indices)
+    shared = epilogue.shared("c") if epilogue else ()
+    routine = Subroutine(("a", "b", "c", *extra), indices, shared)
     _emit_tile(routine, context, shape)
     routine.define(context.builder, f"tile{shape.rows}x{shape.vectors}")
     return routine
@@ -175,21 +176,28 @@ class _TileStore:
         elif not epilogue.long and not self.context.blocked:
             for row, values in zip(rows, split):
                 self._put(self._row(row), self._changed(row, values))
-        else:
+        elif self.context.blocked:
             for row, values in zip(rows, split):
                 self._put(self._row(row), values)
-            emitter.when(
-                emitter.compare("ne", self.values["last"], 0) if self.context.blocked else True,
-                self._change_output,
-            )
+            last = emitter.compare("ne", self.values["last"], 0)
+            emitter.when(last, lambda: self._change(lambda _row, base: base, self.masks))
+        else:
+            kept, width = self.vector.kept(sums), vectors * self.vector.lanes
 
-    def _change_output(self) -> None:
-        """The epilogue over sums that lie in the output."""
+            def of_row(row: Index, _base: str) -> str:
+                return self.vector.address(kept, emitter.mul(row, width))
+
+            self._change(of_row, [None] * vectors)
+
+    def _change(self, source: Callable[[Index, str], str], masks: Sequence[str | None]) -> None:
+        """The epilogue over sums in memory: source(row, where it goes) is the address of a row, of
+        whose vectors those lanes may be read."""
 
         def one(row: Index, base: str) -> None:
+            here = source(row, base)
             values = [
-                self.vector.load(self.vector.address(base, place * self.vector.lanes), mask)
-                for place, mask in enumerate(self.masks)
+                self.vector.load(self.vector.address(here, place * self.vector.lanes), mask)
+                for place, mask in enumerate(masks)
             ]
             self._put(base, self._changed(row, values))
 

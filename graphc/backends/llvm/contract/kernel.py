@@ -1,7 +1,7 @@
 """What emission hands over: the functions of a kernel, and what a caller must know of it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.llvm.contract.emitter import Emitter, Index
@@ -26,6 +26,8 @@ class Kernel:
     units          how many units there are; with symbolic sizes a name in `functions`,
                    of a function `i64 @units(i64 sizes...)`
     scratch_bytes  workspace of one thread, aligned to 64 bytes
+    over           operands, results all, that may be the memory of an operand which the epilogue
+                   reads at the same position only: each element is stored once, after that
     """
 
     name: str
@@ -35,6 +37,7 @@ class Kernel:
     sizes: tuple[str, ...]
     units: int | str
     scratch_bytes: int
+    over: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -81,6 +84,7 @@ class KernelBuilder:
         sizes: Sequence[str],
         units: int | str,
         scratch_bytes: int,
+        over: tuple[str, ...] = (),
     ) -> Kernel:
         """The kernel whose entry is the given function."""
         name = self.define(stem, entry)
@@ -92,20 +96,28 @@ class KernelBuilder:
             tuple(sizes),
             units,
             scratch_bytes,
+            over,
         )
 
 
-def entry_emitter(operands: Sequence[str], sizes: Sequence[str]) -> Emitter:
-    """The emitter of a kernel's entry.
+def entry_emitter(
+    operands: Sequence[str], sizes: Sequence[str], shared: Collection[str] = ()
+) -> Emitter:
+    """The emitter of a kernel's entry; pointers that are `shared` may be equal.
 
     An entry is loops around calls, which all the time is spent in. It is exempt from
     optimisation: that doubles the time to compile it and changes nothing to speak of.
     """
     return Emitter(
-        [f"ptr noalias %{name}" for name in (*operands, "scratch")]
+        parameters((*operands, "scratch"), shared)
         + [f"i64 %{name}" for name in ("lo", "hi", *sizes)],
         attributes="nounwind noinline optnone",
     )
+
+
+def parameters(names: Sequence[str], shared: Collection[str]) -> list[str]:
+    """Pointers as the parameters of a function; those that are `shared` may be equal."""
+    return [f"{'ptr' if name in shared else 'ptr noalias'} %{name}" for name in names]
 
 
 class Subroutine:
@@ -119,17 +131,16 @@ class Subroutine:
         self,
         pointers: Sequence[str],
         indices: Mapping[str, int | None],
-        *,
-        may_alias: bool = False,
+        shared: Collection[str] = (),
     ) -> None:
+        """Pointers that are `shared` may be to the same memory."""
         self.pointers = tuple(pointers)
         self.passed = tuple(name for name, known in indices.items() if known is None)
         self.values: dict[str, Index] = {
             name: f"%{name}" if known is None else known for name, known in indices.items()
         }
         self.emitter = Emitter(
-            [f"{'ptr' if may_alias else 'ptr noalias'} %{name}" for name in self.pointers]
-            + [f"i64 %{name}" for name in self.passed],
+            parameters(self.pointers, shared) + [f"i64 %{name}" for name in self.passed],
             attributes="nounwind noinline",
             linkage="internal",
         )

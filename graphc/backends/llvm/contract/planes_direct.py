@@ -15,7 +15,7 @@ from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.contract.epilogue import Epilogue
 from graphc.backends.llvm.contract.finish import finisher
-from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine
+from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine, parameters
 from graphc.backends.llvm.contract.packing import copy_row, shuffle
 from graphc.backends.llvm.contract.planes import PlaneLayout, PlanePacker
 from graphc.backends.llvm.contract.vector import Vector
@@ -69,8 +69,9 @@ class PlanesKernel:
         self.sizes = ("batch",) if batch is None else ()
         self.batch: Index = "%batch" if batch is None else batch
         self.operands = ("x", "w", "out", *self.extra)
+        shared = epilogue.shared("out") if epilogue else ()
         self.entry = Emitter(
-            [f"ptr noalias %{name}" for name in (*self.operands, "scratch")]
+            parameters((*self.operands, "scratch"), shared)
             + [f"i64 %{name}" for name in ("lo", "hi", *self.sizes)]
         )
         self.vector = Vector(self.entry, self.sums, target)
@@ -150,6 +151,7 @@ class PlanesKernel:
             sizes=self.sizes,
             units=units,
             scratch_bytes=self.scratch_bytes,
+            over=self.epilogue.over(out=False) if self.epilogue else (),
         )
 
     def _unit(self, unit: Index, _carried: Sequence[str]) -> None:

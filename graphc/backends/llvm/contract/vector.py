@@ -1,5 +1,7 @@
 """Vector instructions of one element type on one target."""
 
+from collections.abc import Sequence
+
 from graphc.backends.llvm.contract import halves
 from graphc.backends.llvm.contract.element import PAIR, Element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
@@ -95,6 +97,13 @@ class Vector:
             (f"ptr align {stored.bytes}", pointer),
             (self.mask_type, mask),
         )
+
+    def kept(self, values: Sequence[str]) -> str:
+        """The address of vectors on the stack, one after the other."""
+        pointer = self.emitter.room(len(values) * self.lanes * self.element.bytes)
+        for place, value in enumerate(values):
+            self.store(value, self.address(pointer, place * self.lanes))
+        return pointer
 
     def narrow(self, value: str, half: Element) -> str:
         """A vector of f32 as halves in i16, rounded to nearest even."""

@@ -132,7 +132,7 @@ class _Writer:
         self.operands = ("x", "u", "out", *self.extra)
         self.sizes = ("batch",) if problem.batch is None else ()
         self.batch: Index = "%batch" if problem.batch is None else problem.batch
-        self.entry = entry_emitter(self.operands, self.sizes)
+        self.entry = entry_emitter(self.operands, self.sizes, self._shared("out"))
         self.vector = self._vector(self.entry)
         lanes = self.vector.lanes
         assert problem.channels % lanes == 0, "channels fill whole vectors"
@@ -160,6 +160,9 @@ class _Writer:
     def _scratch(self, name: str) -> str:
         return self.vector.address("%scratch", self.offsets[name])
 
+    def _shared(self, out: str) -> tuple[str, ...]:
+        return self.epilogue.shared(out) if self.epilogue else ()
+
     @property
     def tiles(self) -> int:
         """Of an image."""
@@ -182,6 +185,7 @@ class _Writer:
             sizes=self.sizes,
             units=units,
             scratch_bytes=self.scratch_bytes,
+            over=self.epilogue.over(out=True) if self.epilogue else (),
         )
 
     def _units(self) -> None:
@@ -332,7 +336,8 @@ class _Writer:
         Tiles at the end of a row or column have fewer results than they compute.
         """
         names = dict.fromkeys(["batch", "row", "column", "channel"])
-        routine = Subroutine(("sums", "results", "out", *self.extra), names)
+        pointers = ("sums", "results", "out", *self.extra)
+        routine = Subroutine(pointers, names, self._shared("out"))
         emitter, values, vector = routine.emitter, routine.values, self._vector(routine.emitter)
         lanes, (height, width) = vector.lanes, self.p.out_size
 
