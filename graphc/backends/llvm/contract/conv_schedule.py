@@ -62,7 +62,7 @@ def schedule_conv(
     apart = height
     if c.is_product:
         bands = max(1, min(MOST_BANDS, height // PRODUCT_ROWS))
-        apart = rows_apart(max(1, c.source_channels) * item_bytes)
+        apart = rows_apart(max(1, c.groups * c.source_channels) * item_bytes)
     least_rows = height // bands if min(heights, default=1) == height else 1
     inside = c.inside if c.skips_border_rows else 1.0
     best: tuple[float, int, int, int] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 from graphc.backends.llvm.contract.conv_last import LastKernel, LastTiles
 from graphc.backends.llvm.contract.conv_problem import ConvProblem, forward
@@ -97,7 +98,8 @@ class _DepthwiseTiles(LastTiles):
 
 
 class _DepthwiseKernel(LastKernel):
-    tiles_class = _DepthwiseTiles
+    def make_tiles(self, *tiles: Any) -> LastTiles:
+        return _DepthwiseTiles(*tiles)
 
     @property
     def panels(self) -> int:
