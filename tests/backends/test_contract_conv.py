@@ -124,6 +124,11 @@ PROBLEMS = {
     "wide groups": square(2, 32, 40, 9, 3, padding=1, groups=2),
     "few positions of many channels": square(2, 70, 83, 3, 1),
     "groups that fill most of a vector": square(2, 16, 24, 9, 3, padding=1, groups=2),
+    "groups in several bands": square(2, 8, 16, 60, 3, padding=1, groups=4),
+    "groups with a wide kernel": square(3, 9, 6, 11, 5, padding=2, stride=2, groups=3),
+    "groups in three dimensions": ConvProblem(
+        2, 4, 8, (6, 7, 8), (2, 3, 2), (1, 2, 1), ((0, 1), (1, 1), (1, 0)), (2, 1, 1), 2
+    ),
     "depthwise": square(2, 5, 5, 7, 3, padding=1, groups=5),
     "depthwise strided": square(2, 4, 8, 9, 3, padding=1, stride=2, groups=4),
     "depthwise dilated": square(1, 3, 3, 11, 3, padding=2, stride=2, dilation=3, groups=3),

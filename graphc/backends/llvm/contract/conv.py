@@ -189,7 +189,7 @@ def conv_grad_weight(
     correlation = forward(problem)
     stored = element(problem.dtype)
     sums = stored.accumulator
-    if schedule is None and problem.is_depthwise:
+    if schedule is None and _gradient_by_planes(problem, target):
         return PlanesWeightGradKernel(correlation, stored, problem.batch, target).kernel()
     if schedule is None:
         schedule = schedule_weight_grad(correlation, target, target.lanes(sums.bits), sums.bytes)
@@ -197,11 +197,19 @@ def conv_grad_weight(
 
 
 def schedules_of_grad_weight(problem: ConvProblem, target: Target) -> Sequence[WeightGradSchedule]:
-    """The same of `conv_grad_weight`; none of depthwise ones."""
-    if problem.is_depthwise:
+    """The same of `conv_grad_weight`; none where lanes run along positions."""
+    if _gradient_by_planes(problem, target):
         return ()
     sums = element(problem.dtype).accumulator
     return weight_grad_schedules(forward(problem), target, target.lanes(sums.bits), sums.bytes)
+
+
+def _gradient_by_planes(problem: ConvProblem, target: Target) -> bool:
+    """Whether the gradient of the weight has lanes along positions: of groups of one channel, or
+    whose results leave half of the lanes idle."""
+    lanes = target.lanes(element(problem.dtype).accumulator.bits)
+    few = 2 * problem.out_channels <= problem.groups * lanes
+    return problem.is_depthwise or (problem.groups > 1 and few)
 
 
 def pack_weights(
