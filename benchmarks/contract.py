@@ -140,6 +140,7 @@ square = ConvProblem.square
 CONVS = [
     square(1, 64, 64, 56, 3, padding=1),
     square(1, 128, 128, 28, 3, padding=1),
+    square(1, 256, 256, 14, 3, padding=1),
     square(1, 512, 512, 7, 3, padding=1),
     square(1, 3, 64, 224, 7, stride=2, padding=3),
     square(1, 64, 128, 56, 3, stride=2, padding=1),
@@ -150,6 +151,9 @@ CONVS = [
     square(64, 32, 64, 8, 3, padding=1),
     square(64, 32, 64, 8, 3, stride=2, padding=1),
     square(8, 64, 64, 28, 3, padding=1, groups=4),
+    square(1, 128, 128, 56, 3, padding=1, groups=32),
+    square(1, 256, 256, 28, 3, padding=1, groups=32),
+    square(1, 512, 512, 14, 3, padding=1, groups=32),
     square(1, 32, 32, 112, 3, padding=1, groups=32),
     square(1, 128, 128, 56, 3, stride=2, padding=1, groups=128),
 ]

@@ -57,8 +57,9 @@ def flops(node: Node, sizes: Sizes) -> int:
             return 2 * elements(node.outputs[0], sizes) * at(taps_and_channels, sizes)
         positions = elements(node.inputs[0], sizes) // max(at(channels, sizes), 1)
         return 2 * positions * outputs * at(taps_and_channels, sizes)
-    if name == "conv_depthwise_last":
-        taps = product(node.inputs[1].type.shape[:-1])
+    if name in ("conv_depthwise_last", "conv_groups_last"):
+        first = 1 if name == "conv_groups_last" else 0  # after the panels
+        taps = product(node.inputs[1].type.shape[first:-1])
         return 2 * elements(node.outputs[0], sizes) * at(taps, sizes)
     if name == "conv_winograd":  # what the convolution means, not what the algorithm does
         channels = node.inputs[0].type.shape[-1]

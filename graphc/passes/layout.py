@@ -18,9 +18,11 @@ from graphc.ir.build import Builder
 from graphc.ir.composite.layout import (
     conv_depthwise_last,
     conv_grad_input_last,
+    conv_groups_last,
     conv_last,
     first,
     packed,
+    packed_groups,
     packed_taps,
 )
 from graphc.ir.composite.winograd import conv_winograd, winograd_weight
@@ -38,12 +40,14 @@ Perm = tuple[int, ...]
 class Packing:
     """How a convolution wants its weight: `width` channels of its result in a panel, and the
     order of the kernel's taps (None: as they are). winograd: by that algorithm, which rounds in
-    other places. depthwise: each channel by itself, whose weights lie with channels last."""
+    other places. depthwise: each channel by itself, whose weights lie with channels last. groups:
+    a panel has the results of whole groups."""
 
     width: int
     order: tuple[int, ...] | None = None
     winograd: bool = False
     depthwise: bool = False
+    groups: bool = False
 
 
 #: How the backend wants the weight of a node, or None: its own layout is better.
@@ -51,7 +55,9 @@ PackingOf = Callable[[Node], "Packing | None"]
 
 _REDUCTIONS = frozenset(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod"])
 _CONVOLUTIONS = frozenset(["conv", "conv_grad_input"])
-_PACKED = frozenset(["conv_last", "conv_grad_input_last", "conv_winograd", "conv_depthwise_last"])
+_PACKED = frozenset(
+    "conv_last conv_grad_input_last conv_winograd conv_depthwise_last conv_groups_last".split()
+)
 _VIEWERS = frozenset([*_REDUCTIONS, "permute", "pad", "slice", "flip", "window", "reshape"])
 _KEEP_AXES = frozenset(["pad", "slice", "flip"])
 #: A size that is a symbol counts as this many.
@@ -79,7 +85,9 @@ def channels_last(graph: Graph, packing_of: PackingOf) -> Graph:
         return graph
     walk = _Walk(graph, chosen)
     made = clean(walk.run())
-    turned = sum([_turned(node) for node, packing in chosen.items() if not packing.depthwise])
+    # The other kernels of depthwise convolutions and of small groups turn nothing around.
+    alone = [node for node, packing in chosen.items() if packing.depthwise or packing.groups]
+    turned = sum([_turned(node) for node in chosen if node not in alone])
     return made if _moved(made) - _moved(graph) <= turned else graph
 
 
@@ -191,22 +199,25 @@ class _Walk:
     def _conv(self, node: Node, packing: Packing) -> None:
         x, w = node.inputs
         outputs, inputs, *kernel = w.type.shape
-        attrs = {key: value for key, value in node.attrs.items() if key != "groups"}
+        attrs, groups = dict(node.attrs), node.attrs["groups"]
         x, w = self.moved(x, first(len(kernel))), self.plain(w)
         if packing.depthwise:
             rank = len(kernel)
+            del attrs["groups"]
             w = OPS["reshape"](w, shape=(outputs, *kernel))
             made = conv_depthwise_last(x, OPS["permute"](w, perm=(*range(1, rank + 1), 0)), **attrs)
         elif packing.winograd:
             u = winograd_weight(w, width=packing.width, back=False)
             made = conv_winograd(x, u, outputs=outputs, padding=attrs["padding"])
+        elif packing.groups:
+            made = conv_groups_last(x, packed_groups(w, packing.width), **attrs)
         elif node.op.name == "conv":
-            made = conv_last(x, packed(w, packing.width), outputs=outputs, **attrs)
+            made = conv_last(x, packed(w, packing.width, groups), outputs=outputs, **attrs)
         else:
             assert packing.order is not None
             attrs |= {"kernel": tuple(kernel), "order": packing.order}
-            panels = packed_taps(w, packing.width, packing.order)
-            made = conv_grad_input_last(x, panels, outputs=inputs, **attrs)
+            panels = packed_taps(w, packing.width, packing.order, groups)
+            made = conv_grad_input_last(x, panels, outputs=inputs * groups, **attrs)
         self._turn(node, made, first(len(kernel)))
 
     def _plain(self, node: Node) -> None:

@@ -82,6 +82,6 @@ def _product(node: Node, x: Value, w: Value, width: int) -> Value:
     panels = packed(ops.reshape(w, shape=(outputs, k, 1, 1)), width)
     made = conv_last(
         ops.reshape(x, shape=(1, rows, 1, k)), panels, outputs=outputs,
-        stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1),
+        stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1,
     )  # fmt: skip
     return ops.reshape(made, shape=node.outputs[0].type.shape)

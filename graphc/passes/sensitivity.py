@@ -29,7 +29,7 @@ _UNITS = 8.0  # in the last place, for every result of inexact ops
 SUMS = frozenset(
     "reduce_sum reduce_prod cumulative dot conv conv_grad_input conv_grad_weight scatter "
     "conv_last conv_grad_input_last conv_winograd winograd_weight "
-    "conv_depthwise_last dot_pairs attention attention_grad".split()
+    "conv_depthwise_last conv_groups_last dot_pairs attention attention_grad".split()
 )
 _EXACT = frozenset(
     "reshape permute expand slice pad flip concat window iota full const gather dynamic_slice "

@@ -22,6 +22,7 @@ from graphc.backends.llvm.contract.conv_problem import forward, grad_input
 from graphc.backends.llvm.contract.conv_schedule import ConvSchedule, schedule_conv
 from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.element import element
+from graphc.backends.llvm.contract.groups_last import groups_last, groups_together
 from graphc.backends.llvm.target import get_target
 from graphc.ir import ops
 from graphc.ir.build import trace
@@ -40,6 +41,13 @@ CASES = {
         for name, problem in PROBLEMS.items()
         if problem.groups == 1 and problem.dtype != "f16"
     },
+    "groups": ConvProblem.square(2, 40, 60, 9, 3, padding=1, groups=2),
+    "groups of one panel": ConvProblem.square(1, 96, 64, 30, 3, stride=2, padding=1, groups=4),
+    "groups in place": ConvProblem.square(2, 36, 76, 7, 1, groups=2),
+    "groups in three dimensions": ConvProblem(
+        1, 34, 34, (3, 5, 4), (2, 3, 2), (1, 2, 1), ((0, 1), (1, 1), (1, 0)), (2, 1, 1), 2
+    ),
+    "groups, f64": ConvProblem.square(1, 24, 24, 6, 3, padding=1, groups=3, dtype="f64"),
     "in place": ConvProblem.square(2, 24, 40, 9, 1),
     "rows that share cache sets": ConvProblem.square(1, 1024, 20, 5, 2),
     "bands of rows": ConvProblem(1, 20, 40, (701, 1), (1, 1), (1, 1), NONE, (1, 1)),
@@ -49,8 +57,13 @@ CASES = {
 }
 
 
-def packed(w, width, order, transposed):
+def packed(w, width, order, transposed, groups=1):
     """w [o, c, *kernel] as [panel, tap, channel of the source, width]."""
+    if groups > 1:
+        parts = [packed(part, width, order, transposed) for part in np.split(w, groups)]
+        made = guarded((groups * len(parts[0]), *parts[0].shape[1:]), w.dtype)
+        made[:] = np.concatenate(parts)
+        return made
     taps = w.reshape(*w.shape[:2], -1)[:, :, list(order)]
     taps = taps.transpose(1, 0, 2) if transposed else taps  # [target, source, tap]
     panels = -(-taps.shape[0] // width)
@@ -88,7 +101,8 @@ def test_the_bits_are_those_of_the_direct_kernel(name, transposed, target):
     random = np.random.default_rng(3)
     shape = (p.batch, p.out_channels, *p.out_size) if transposed else None
     x = random.standard_normal(shape or (p.batch, p.in_channels, *p.size)).astype(dtype)
-    w = random.standard_normal((p.out_channels, p.in_channels, *p.kernel)).astype(dtype)
+    inner = p.in_channels // p.groups
+    w = random.standard_normal((p.out_channels, inner, *p.kernel)).astype(dtype)
     out = (p.batch, p.in_channels, *p.size) if transposed else None
     want = np.zeros(out or (p.batch, p.out_channels, *p.out_size), dtype)
     Compiled(direct(p, target, transposed), target)(x, w, want)
@@ -96,12 +110,61 @@ def test_the_bits_are_those_of_the_direct_kernel(name, transposed, target):
     make = conv_grad_input_last if transposed else conv_last
     found = turned(np.full_like(want, 7))
     kernel = Compiled(make(p, width, target), target)
-    kernel(turned(x), packed(w, width, order, transposed), found, chunk=1)
+    panels = packed(w, width, order, transposed, p.groups)
+    kernel(turned(x), panels, found, chunk=1)
     np.testing.assert_array_equal(np.moveaxis(found, -1, 1), want)
     symbolic = Compiled(make(replace(p, batch=None), width, target), target)
     again = turned(np.full_like(want, 7))
-    symbolic(turned(x), packed(w, width, order, transposed), again, sizes=[p.batch])
+    symbolic(turned(x), panels, again, sizes=[p.batch])
     np.testing.assert_array_equal(again, found)
+
+
+SMALL_GROUPS = {
+    "four of a vector": ConvProblem.square(2, 32, 32, 9, 3, padding=1, groups=8),
+    "several bands": ConvProblem.square(1, 16, 32, 60, 3, padding=1, groups=4),
+    "strided": ConvProblem.square(1, 48, 24, 15, 3, stride=2, padding=1, groups=6),
+    "dilated, no border": ConvProblem.square(1, 24, 24, 11, 3, dilation=3, groups=6),
+    "in place": ConvProblem.square(3, 36, 36, 7, 1, groups=12),
+    "odd sizes": ConvProblem.square(2, 30, 20, 7, 2, padding=1, groups=10),
+    "more channels read than written": ConvProblem.square(1, 64, 32, 8, 3, padding=1, groups=16),
+    "one group of a vector": ConvProblem.square(1, 36, 39, 6, 3, padding=1, groups=3),
+    "two results of a channel": ConvProblem.square(2, 24, 48, 9, 3, padding=1, groups=24),
+    "one dimension": ConvProblem(3, 16, 16, (17,), (4,), (2,), ((3, 1),), (1,), 4),
+    "three dimensions": ConvProblem(
+        1, 18, 18, (4, 7, 5), (2, 3, 2), (1, 2, 1), ((0, 1), (1, 1), (1, 0)), (2, 1, 1), 6
+    ),
+    "f64": ConvProblem.square(1, 12, 12, 7, 3, padding=1, groups=6, dtype="f64"),
+}
+
+
+@pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
+@pytest.mark.parametrize("name", SMALL_GROUPS)
+def test_small_groups_have_the_bits_of_channels_first(name, target):
+    p, dtype = SMALL_GROUPS[name], NUMPY[SMALL_GROUPS[name].dtype]
+    together, outputs = groups_together(p, target), p.out_channels // p.groups
+    if together is None:
+        lanes = target.lanes(np.dtype(dtype).itemsize * 8)
+        assert outputs >= lanes or 2 * outputs <= lanes or p.in_channels // p.groups > lanes // 2
+        return
+    random = np.random.default_rng(8)
+    x = random.standard_normal((p.batch, p.in_channels, *p.size)).astype(dtype)
+    w = random.standard_normal((p.out_channels, p.in_channels // p.groups, *p.kernel)).astype(dtype)
+    want = np.zeros((p.batch, p.out_channels, *p.out_size), dtype)
+    Compiled(conv(p, target), target)(x, w, want)
+    width = together * outputs
+    split = w.reshape(-1, width, *w.shape[1:])
+    panels = guarded((split.shape[0], *split.shape[2:], width), dtype)
+    panels[:] = np.moveaxis(split, 1, -1)
+    for problem, sizes in ((p, []), (replace(p, batch=None), [p.batch])):
+        found = turned(np.full_like(want, 7))
+        kernel = Compiled(groups_last(problem, target), target)
+        kernel(turned(x), panels, found, sizes=sizes, chunk=1)
+        np.testing.assert_array_equal(np.moveaxis(found, -1, 1), want)
+
+
+def test_all_small_groups_have_a_kernel_somewhere():
+    for name, p in SMALL_GROUPS.items():
+        assert any([groups_together(p, target) for target in LEVELS]), name
 
 
 def test_what_has_no_border_is_read_where_it_lies():
@@ -205,6 +268,32 @@ def test_a_network_of_depthwise_convolutions_keeps_its_bits():
     compiled = compile_graph(laid)
     assert "conv_depthwise_last, map" in [kernel.kind for kernel in compiled.kernels]
     np.testing.assert_array_equal(compiled(*arrays)[0], compile_graph(graph)(*arrays)[0])
+
+
+@pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)
+def test_a_network_of_groups_keeps_its_bits(target):
+    def block(x, w, small, large, back):
+        y = ops.tanh(convolved(x, w))
+        y = ops.tanh(convolved(y, small, groups=8))
+        y = ops.tanh(ops.add(y, convolved(y, large, groups=2)))
+        ahead = {"stride": (2, 2), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+        return ops.conv_grad_input(y, back, size=(18, 14), groups=2, **ahead)
+
+    texts = ("f32[2, 5, 9, 7]", "f32[40, 5, 3, 3]", "f32[40, 5, 3, 3]", "f32[40, 20, 3, 3]",
+             "f32[40, 18, 4, 4]")  # fmt: skip
+    graph = trace(block, *[parse_type(text) for text in texts])
+    laid = channels_last(graph, lambda node: packing_of(node, target))
+    names = [node.op.name for node in laid.nodes]
+    small = target.lanes(32) > 5  # channels of one of the eight groups
+    assert names.count("conv_last") == (2 if small else 3) and "conv_grad_input_last" in names
+    assert names.count("conv_groups_last") == (1 if small else 0)
+    random = np.random.default_rng(9)
+    arrays = [random.standard_normal(p.type.shape).astype(np.float32) for p in graph.params]
+    compiled = compile_graph(laid, target=target)
+    assert "conv_last, map" in [kernel.kind for kernel in compiled.kernels]
+    plain = compile_graph(graph, target=target)(*arrays)
+    np.testing.assert_array_equal(compiled(*arrays)[0], plain[0])
+    np.testing.assert_allclose(plain[0], evaluate(graph, *arrays)[0], rtol=1e-3, atol=1e-3)
 
 
 def convolved(x, w, **attrs):

@@ -121,7 +121,14 @@ PROBLEMS = {
     "strided and dilated": square(1, 8, 8, 20, 5, padding=2, stride=4, dilation=3),
     "stride and dilation with a factor": square(1, 4, 5, 15, 3, stride=4, dilation=2, padding=3),
     "groups": square(2, 6, 9, 7, 2, stride=2, groups=3),
-    "wide groups": square(2, 16, 24, 9, 3, padding=1, groups=2),
+    "wide groups": square(2, 32, 40, 9, 3, padding=1, groups=2),
+    "few positions of many channels": square(2, 70, 83, 3, 1),
+    "groups that fill most of a vector": square(2, 16, 24, 9, 3, padding=1, groups=2),
+    "groups in several bands": square(2, 8, 16, 60, 3, padding=1, groups=4),
+    "groups with a wide kernel": square(3, 9, 6, 11, 5, padding=2, stride=2, groups=3),
+    "groups in three dimensions": ConvProblem(
+        2, 4, 8, (6, 7, 8), (2, 3, 2), (1, 2, 1), ((0, 1), (1, 1), (1, 0)), (2, 1, 1), 2
+    ),
     "depthwise": square(2, 5, 5, 7, 3, padding=1, groups=5),
     "depthwise strided": square(2, 4, 8, 9, 3, padding=1, stride=2, groups=4),
     "depthwise dilated": square(1, 3, 3, 11, 3, padding=2, stride=2, dilation=3, groups=3),
@@ -270,7 +277,10 @@ def test_gradients_of_few_channels_hold_several_taps_in_a_tile(name):
     np.testing.assert_array_equal(*made)
 
 
-@pytest.mark.parametrize("name", ["strided", "wide groups", "several panels and bands", "f16"])
+@pytest.mark.parametrize(
+    "name",
+    ["strided", "wide groups", "several panels and bands", "few positions of many channels", "f16"],
+)
 def test_weights_packed_ahead_give_the_same_bits(name):
     p, target = PROBLEMS[name], get_target()
     random = np.random.default_rng(3)

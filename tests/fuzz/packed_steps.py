@@ -7,6 +7,7 @@ which are expanded everywhere.
 import math
 
 from graphc.backends.llvm.contract import ConvProblem, packing_for
+from graphc.backends.llvm.contract.groups_last import groups_together
 from graphc.backends.llvm.target import TARGETS
 from graphc.ir import composite, ops
 from graphc.ir.composite.layout import last
@@ -24,56 +25,68 @@ def packing(maker: Maker, x: Item, w: Item, attrs: dict, transposed: bool):
         return maker.random.choice((4, 6, 8)), tuple(order)
     problem = ConvProblem(
         1, x.shape[1], w.shape[0], x.shape[2:], w.shape[2:], attrs["stride"], attrs["padding"],
-        attrs["dilation"], 1, x.dtype.name,
+        attrs["dilation"], attrs["groups"], x.dtype.name,
     )  # fmt: skip
     target = TARGETS[maker.random.choice(("x86-64", "avx2", "avx512"))]
     return packing_for(problem, target, transposed=transposed)
 
 
-def operands(maker: Maker):
-    """As `convolution`, of one group."""
-    x, w, attrs = convolution(maker)
-    attrs["groups"] = 1
-    if w.shape[1] != x.shape[1]:
-        w = maker.fresh(w.dtype, (w.shape[0], x.shape[1], *w.shape[2:]), -2, 2)
-    return x, w, attrs
-
-
-def without_groups(attrs: dict) -> dict:
-    return {key: value for key, value in attrs.items() if key != "groups"}
-
-
 @step("conv_last")
 def conv_last(maker: Maker) -> Item:
-    x, w, attrs = operands(maker)
+    x, w, attrs = convolution(maker)
     width, _ = packing(maker, x, w, attrs, False)
     outputs, channels, *kernel = w.shape
-    panels = maker.fresh(w.dtype, (-(-outputs // width), *kernel, channels, width), -2, 2)
+    groups = attrs["groups"]
+    panels = groups * -(-outputs // groups // width)
+    panels = maker.fresh(w.dtype, (panels, *kernel, channels, width), -2, 2)
     turned = maker.emit(ops.permute, x, perm=last(len(kernel)))
-    return maker.emit(composite.conv_last, turned, panels, outputs=outputs, **without_groups(attrs))
+    return maker.emit(composite.conv_last, turned, panels, outputs=outputs, **attrs)
 
 
 @step("conv_grad_input_last")
 def conv_grad_input_last(maker: Maker) -> Item:
-    x, w, attrs = operands(maker)
+    x, w, attrs = convolution(maker)
     width, order = packing(maker, x, w, attrs, True)
     ct = maker.tamed(maker.emit(ops.conv, x, w, **attrs))
-    outputs, kernel = x.shape[1], w.shape[2:]
-    panels = maker.fresh(w.dtype, (-(-outputs // width), len(order), w.shape[0], width), -2, 2)
+    outputs, kernel, groups = x.shape[1], w.shape[2:], attrs["groups"]
+    shape = (groups * -(-outputs // groups // width), len(order), w.shape[0] // groups, width)
+    panels = maker.fresh(w.dtype, shape, -2, 2)
     turned = maker.emit(ops.permute, ct, perm=last(len(kernel)))
     return maker.emit(
         composite.conv_grad_input_last, turned, panels, outputs=outputs, kernel=kernel,
-        order=order, size=x.shape[2:], **without_groups(attrs),
+        order=order, size=x.shape[2:], **attrs,
     )  # fmt: skip
+
+
+@step("conv_groups_last")
+def conv_groups_last(maker: Maker) -> Item:
+    """Panels are those of one of the targets, or of no kernel."""
+    x, w, attrs = convolution(maker)
+    inner, outer = maker.random.choice(((1, 2), (2, 1), (4, 4), (3, 5), (2, 8)))
+    attrs["groups"] = groups = maker.random.choice((2, 4, 6))
+    shape = (1, groups * inner, *x.shape[2:])
+    problem = ConvProblem(
+        1, groups * inner, groups * outer, x.shape[2:], w.shape[2:], attrs["stride"],
+        attrs["padding"], attrs["dilation"], groups, x.dtype.name,
+    )  # fmt: skip
+    target = TARGETS[maker.random.choice(("x86-64", "avx2", "avx512"))]
+    together = groups_together(problem, target) or 1
+    x = maker.fresh(x.dtype, shape, -2, 2)
+    shape = (groups // together, inner, *w.shape[2:], together * outer)
+    turned = maker.emit(ops.permute, x, perm=last(len(x.shape) - 2))
+    return maker.emit(
+        composite.conv_groups_last, turned, maker.fresh(x.dtype, shape, -2, 2), **attrs
+    )
 
 
 @step("conv_depthwise_last")
 def conv_depthwise_last(maker: Maker) -> Item:
-    x, w, attrs = operands(maker)
+    x, w, attrs = convolution(maker)
+    del attrs["groups"]
     channels = maker.random.choice((1, 3, 20))
     x = maker.fresh(x.dtype, (1, *x.shape[2:], channels), -2, 2)
     w = maker.fresh(x.dtype, (*w.shape[2:], channels), -2, 2)
-    return maker.emit(composite.conv_depthwise_last, x, w, **without_groups(attrs))
+    return maker.emit(composite.conv_depthwise_last, x, w, **attrs)
 
 
 @step("winograd_weight")

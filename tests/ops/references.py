@@ -254,19 +254,30 @@ def _conv_grad_weight(ct, x, size, groups, **attrs):
     return _adjoint(lambda w: _conv(x, w, groups=groups, **attrs), shape, ct)
 
 
-def _conv_last(x, w, outputs, **attrs):
+def _conv_last(x, w, outputs, groups, **attrs):
     """`w` [panel, *kernel, c, width], unpacked element by element of its panels."""
-    panels = [np.moveaxis(panel, (-1, -2), (0, 1)) for panel in w]
-    made = _conv(np.moveaxis(x, -1, 1), np.concatenate(panels)[:outputs], groups=1, **attrs)
+    each = []
+    for panels in np.split(w, groups):
+        plain = np.concatenate([np.moveaxis(panel, (-1, -2), (0, 1)) for panel in panels])
+        each.append(plain[: outputs // groups])
+    made = _conv(np.moveaxis(x, -1, 1), np.concatenate(each), groups=groups, **attrs)
     return np.moveaxis(made, 1, -1)
 
 
-def _conv_grad_input_last(ct, w, outputs, kernel, order, size, **attrs):
-    plain = np.empty((ct.shape[-1], w.shape[0] * w.shape[-1], int(np.prod(kernel))), w.dtype)
-    for panel, tap, width in np.ndindex(w.shape[0], w.shape[1], w.shape[3]):
-        plain[:, panel * w.shape[3] + width, order[tap]] = w[panel, tap, :, width]
-    plain = plain[:, :outputs].reshape(ct.shape[-1], outputs, *kernel)
-    made = _conv_grad_input(np.moveaxis(ct, -1, 1), plain, size, groups=1, **attrs)
+def _conv_groups_last(x, w, **attrs):
+    kernel = np.concatenate([np.moveaxis(panel, -1, 0) for panel in w])
+    return np.moveaxis(_conv(np.moveaxis(x, -1, 1), kernel, **attrs), 1, -1)
+
+
+def _conv_grad_input_last(ct, w, outputs, kernel, order, size, groups, **attrs):
+    kernels, inner, each = [], w.shape[2], outputs // groups
+    for panels in np.split(w, groups):
+        plain = np.empty((inner, panels.shape[0] * w.shape[-1], int(np.prod(kernel))), w.dtype)
+        for panel, tap, width in np.ndindex(panels.shape[0], w.shape[1], w.shape[3]):
+            plain[:, panel * w.shape[3] + width, order[tap]] = panels[panel, tap, :, width]
+        kernels.append(plain[:, :each].reshape(inner, each, *kernel))
+    turned = np.moveaxis(ct, -1, 1)
+    made = _conv_grad_input(turned, np.concatenate(kernels), size, groups=groups, **attrs)
     return np.moveaxis(made, 1, -1)
 
 
@@ -443,6 +454,7 @@ STRUCTURAL = {
     "conv_last": _conv_last,
     "conv_grad_input_last": _conv_grad_input_last,
     "conv_depthwise_last": _conv_depthwise_last,
+    "conv_groups_last": _conv_groups_last,
     "winograd_weight": _winograd_weight,
     "conv_winograd": _conv_winograd,
     "dot_pairs": lambda x, w: x @ w.transpose(1, 3, 0, 2).reshape(x.shape[1], -1),

@@ -30,6 +30,10 @@ NOT_SYMBOLIC = {
     "conv-0": (3, 6),
     "conv-1": (2, 4, 6),
     "conv_last-0": (3, 6),
+    "conv_last-2": (3, 4, 6),
+    "conv_grad_input_last-1": (3, 4, 6),
+    "conv_groups_last-0": (2, 3, 6, 10, 20),
+    "conv_groups_last-1": (4, 8),
     "conv_depthwise_last-0": (3, 6, 20),
     "conv_depthwise_last-1": (9,),
     "dot_pairs-0": (2, 32, 64),  # pairs of 64

@@ -152,6 +152,8 @@ def test_numeric_verification_names_the_pass_where_the_taps_are_in_a_wrong_order
     from graphc.passes import layout
 
     right = layout.packed
-    monkeypatch.setattr(layout, "packed", lambda w, width: ops.flip(right(w, width), axes=(1,)))
+    monkeypatch.setattr(
+        layout, "packed", lambda w, width, groups: ops.flip(right(w, width), axes=(1,))
+    )
     with pytest.raises(VerifyError, match="the pass channels last .* changed result 0"):
         Pipeline((ChannelsLast(packing),), "numeric").run(graph_of(residual_block), CONTEXT)

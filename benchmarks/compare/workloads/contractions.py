@@ -87,6 +87,7 @@ WORKLOADS = [
     conv("7x7-stride2", (1, 3, 224, 224), (64, 3, 7, 7), 2, 3),
     conv("depthwise", (1, 128, 56, 56), (128, 1, 3, 3), padding=1, groups=128),
     conv("grouped", (1, 128, 28, 28), (128, 16, 3, 3), padding=1, groups=8),
+    conv("small-groups", (1, 128, 56, 56), (128, 4, 3, 3), padding=1, groups=32),
     conv("dilated", (1, 64, 56, 56), (64, 64, 3, 3), padding=2, dilation=2),
     conv("1d", (8, 64, 1024), (64, 64, 5), padding=2),
     conv("3d", (1, 16, 16, 32, 32), (32, 16, 3, 3, 3), padding=1),

@@ -55,6 +55,10 @@ BOTH: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
     "lenet": ((1, 28, 28), vision.lenet),
     "resnet18": ((3, 224, 224), lambda torch: vision.resnet(torch, (2, 2, 2, 2), False)),
     "resnet50": ((3, 224, 224), lambda torch: vision.resnet(torch, (3, 4, 6, 3), True)),
+    "resnext-blocks": (
+        (3, 224, 224),
+        lambda torch: vision.resnet(torch, (1, 1, 1, 1), True, groups=32),
+    ),
     "mobilenet-v2": ((3, 224, 224), vision.mobilenet_v2),
     "vit": ((3, 224, 224), language.vit),
     "unet": ((3, 128, 128), vision.unet),

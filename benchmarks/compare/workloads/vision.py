@@ -39,8 +39,9 @@ def residual(torch: Any) -> Any:
 
 
 def resnet(torch: Any, counts: Sequence[int], bottleneck: bool, classes: int = 1000,
-           small: bool = False) -> Any:  # fmt: skip
-    """A ResNet; `small` is the stem for images of 32 x 32."""
+           small: bool = False, groups: int = 1) -> Any:  # fmt: skip
+    """A ResNet; `small` is the stem for images of 32 x 32. With groups a ResNeXt, whose 3 x 3
+    convolutions have twice the channels."""
     nn, block = torch.nn, residual(torch)
     wider = 4 if bottleneck else 1
     layers = [*convolved(nn, 3, 64, 3 if small else 7, 1 if small else 2), nn.ReLU()]
@@ -52,9 +53,11 @@ def resnet(torch: Any, counts: Sequence[int], bottleneck: bool, classes: int = 1
         for k in range(count):
             stride = 2 if stage and not k else 1
             if bottleneck:
+                inner = c if groups == 1 else 2 * c
                 body = [
-                    *convolved(nn, a, c, 1), nn.ReLU(), *convolved(nn, c, c, 3, stride), nn.ReLU(),
-                    *convolved(nn, c, 4 * c, 1),
+                    *convolved(nn, a, inner, 1), nn.ReLU(),
+                    *convolved(nn, inner, inner, 3, stride, groups), nn.ReLU(),
+                    *convolved(nn, inner, 4 * c, 1),
                 ]  # fmt: skip
             else:
                 body = [*convolved(nn, a, c, 3, stride), nn.ReLU(), *convolved(nn, c, c, 3)]

@@ -18,6 +18,7 @@ from graphc.backends.llvm.contract.conv import schedules_of_last
 from graphc.backends.llvm.contract.conv_schedule import ConvSchedule
 from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.gemm_form import is_turned, may_serve
+from graphc.backends.llvm.contract.groups_last import groups_last, groups_together
 from graphc.backends.llvm.contract.turn import turned
 from graphc.backends.llvm.contract.winograd import (
     SOME_IMAGES,
@@ -58,7 +59,7 @@ _NONE = ((0, 0), (0, 0))  # of padding
 
 def packing_of(node: Node, target: Target, winograd: bool = False) -> Packing | None:
     """How a convolution with channels last wants its weight; None where its own layout is better:
-    with groups of several channels, with few channels in the result, with sizes that are symbols.
+    with few channels in the result or in its groups, with sizes that are symbols.
 
     winograd: whether it may be computed by that algorithm, where it pays.
     """
@@ -72,12 +73,13 @@ def packing_of(node: Node, target: Target, winograd: bool = False) -> Packing | 
         return None
     if node.op.name == "conv" and groups == x[1] == out[1] > 1:
         return Packing(1, depthwise=True)
-    if groups != 1:
-        return None
-    if winograd and (width := _winograd_width(node, target)) is not None:
-        return Packing(width, winograd=True)
     transposed = node.op.name == "conv_grad_input"
     problem = conv_problem(node, out if transposed else x, w)
+    if groups > 1 and out[1] // groups < target.lanes(dtype.itemsize * 8):
+        together = None if transposed else groups_together(problem, target)
+        return together and Packing(together * out[1] // groups, groups=True)
+    if winograd and (width := _winograd_width(node, target)) is not None:
+        return Packing(width, winograd=True)
     width, order = packing_for(problem, target, transposed=transposed)
     return Packing(width, order if transposed else None)
 
@@ -171,7 +173,8 @@ def _fits(node: Node, target: Target) -> bool:
         return False
     transposed = node.op.name == "conv_grad_input_last"
     width, order = packing_for(_problem(node), target, transposed=transposed)
-    panels = -(-node.attrs["outputs"] // width)
+    groups = node.attrs["groups"]
+    panels = groups * -(-node.attrs["outputs"] // groups // width)
     packed = node.inputs[1].type.shape
     if packed[0] != panels or packed[-1] != width:
         return False
@@ -248,6 +251,41 @@ def _conv_depthwise_last(node: Node, target: Target, after: Epilogue | None = No
     return conv_call(node, kernel, problem, batch, buffers)
 
 
+def _groups_problem(node: Node) -> ConvProblem:
+    x, w = [value.type.shape for value in node.inputs]
+    attrs = node.attrs
+    return ConvProblem(
+        static(x[0]),
+        x[-1],
+        w[0] * w[-1],
+        tuple(x[1:-1]),
+        tuple(w[2:-1]),
+        tuple(attrs["stride"]),
+        tuple(attrs["padding"]),
+        tuple(attrs["dilation"]),
+        attrs["groups"],
+        node.outputs[0].type.dtype.name,
+    )
+
+
+def _groups_fit(node: Node, target: Target) -> bool:
+    """Whether the weight is packed as the kernel for this target wants it."""
+    if not _depthwise_fits(node, target):
+        return False
+    problem, width = _groups_problem(node), node.inputs[1].type.shape[-1]
+    together = groups_together(problem, target)
+    return together is not None and together * problem.out_channels == width * problem.groups
+
+
+@native_kernel("conv_groups_last", frame=_frame, fits=_groups_fit)
+def _conv_groups_last(node: Node, target: Target, after: Epilogue | None = None) -> NativeCall:
+    x, w = node.inputs
+    problem = _groups_problem(node)
+    kernel = groups_last(problem, target, epilogue=after and finish(after, target))
+    buffers = (base_of(x), base_of(w), *written_by(node, after))
+    return conv_call(node, kernel, problem, x.type.shape[0], buffers)
+
+
 def _weight_fits(node: Node, target: Target) -> bool:
     w, width = node.inputs[0].type, node.attrs["width"]
     known = all([isinstance(d, int) and d > 0 for d in w.shape])
@@ -322,6 +360,6 @@ def _problem(node: Node) -> ConvProblem:
         tuple(attrs["stride"]),
         tuple(attrs["padding"]),
         tuple(attrs["dilation"]),
-        1,
+        attrs["groups"],
         node.outputs[0].type.dtype.name,
     )

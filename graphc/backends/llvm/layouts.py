@@ -21,7 +21,7 @@ from graphc.passes.winograd import Winograd
 
 _CLAIMED = ALWAYS | frozenset(
     "conv_last conv_grad_input_last conv_depthwise_last conv_winograd winograd_weight "
-    "turned dot_pairs".split()
+    "conv_groups_last turned dot_pairs".split()
 )
 
 

@@ -6,7 +6,14 @@ family, each declaration complete. What must not: primitives, tensors, passes.
 
 from .activation import gelu, log_sigmoid, mish, relu, sigmoid, silu, softplus, tanhshrink
 from .attention import attention, attention_grad, attention_scores, attention_weights
-from .layout import conv_depthwise_last, conv_grad_input_last, conv_last, dot_pairs, turned
+from .layout import (
+    conv_depthwise_last,
+    conv_grad_input_last,
+    conv_groups_last,
+    conv_last,
+    dot_pairs,
+    turned,
+)
 from .normalize import (
     batch_norm,
     layer_norm,

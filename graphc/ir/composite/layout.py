@@ -24,39 +24,58 @@ def last(k: int) -> tuple[int, ...]:
     return (0, *range(2, k + 2), 1)
 
 
-def packed(w, width: int):
-    """w [o, c, *kernel] as [panel, *kernel, c, width]: panels of `width` of its o."""
+def packed(w, width: int, groups: int = 1):
+    """w [o, c, *kernel] as [panel, *kernel, c, width]: panels of `width` of its o, those of each
+    group by themselves."""
     outputs, channels, *kernel = w.type.shape
-    k, panels = len(kernel), -(-outputs // width)
-    missing = panels * width - outputs
+    k, each = len(kernel), outputs // groups
+    panels = -(-each // width)
+    missing = panels * width - each
     if missing:
+        w = ops.reshape(w, shape=(groups, each, channels, *kernel))
         none = (0,) * (k + 1)
-        w = ops.pad(w, low=(0, *none), high=(missing, *none), value=0)
-    w = ops.reshape(w, shape=(panels, width, channels, *kernel))
+        w = ops.pad(w, low=(0, 0, *none), high=(0, missing, *none), value=0)
+    w = ops.reshape(w, shape=(groups * panels, width, channels, *kernel))
     return ops.permute(w, perm=(0, *range(3, k + 3), 2, 1))
 
 
-def unpacked(w, outputs: int):
+def unpacked(w, outputs: int, groups: int = 1):
     """The weight [outputs, c, *kernel] of `packed`."""
     panels, *kernel, channels, width = w.type.shape
     k = len(kernel)
     w = ops.permute(w, perm=(0, k + 2, k + 1, *range(1, k + 1)))
-    w = ops.reshape(w, shape=(panels * width, channels, *kernel))
-    stop = (outputs, *w.type.shape[1:])
-    return ops.slice_(w, start=(0,) * (k + 2), stop=stop, step=(1,) * (k + 2))
+    panels = panels // groups if groups > 1 else panels
+    w = ops.reshape(w, shape=(groups, panels * width, channels, *kernel))
+    stop = (groups, outputs // groups, *w.type.shape[2:])
+    w = ops.slice_(w, start=(0,) * (k + 3), stop=stop, step=(1,) * (k + 3))
+    return ops.reshape(w, shape=(outputs, channels, *kernel))
 
 
-def _check_outputs(w, outputs: int) -> None:
+def exchanged(w, groups: int):
+    """w [o, c, *kernel] with the two axes of each group's channels exchanged."""
+    outputs, channels, *kernel = w.type.shape
+    if groups == 1:
+        return ops.permute(w, perm=(1, 0, *range(2, len(kernel) + 2)))
+    each = outputs // groups
+    w = ops.reshape(w, shape=(groups, each, channels, *kernel))
+    w = ops.permute(w, perm=(0, 2, 1, *range(3, len(kernel) + 3)))
+    return ops.reshape(w, shape=(groups * channels, each, *kernel))
+
+
+def _check_outputs(w, outputs: int, groups: int) -> None:
     most = w.type.shape[0] * w.type.shape[-1]
     if outputs < 0 or (isinstance(most, int) and outputs > most):
         raise ShapeError(f"the packed weight {w.type.text} has no {outputs} channels")
+    panels = w.type.shape[0]
+    if groups < 1 or outputs % groups or (groups > 1 and panels % groups):
+        raise ShapeError(f"{outputs} channels in {panels} panels are not of {groups} groups")
 
 
 @op("conv_last")
 class conv_last(Composite):
     """`conv` of x[n, *spatial, c] by a packed w[panel, *kernel, c, width], as [n, *out, outputs].
 
-    Of the panel * width channels of the weight the first `outputs` count.
+    Each group has panels of its own, of whose panel * width channels the first ones count.
     """
 
     x: Float
@@ -65,36 +84,40 @@ class conv_last(Composite):
     stride: Ints
     padding: IntPairs
     dilation: Ints
+    groups: IntAttr
 
-    def expand(x, w, outputs, stride, padding, dilation):
+    def expand(x, w, outputs, stride, padding, dilation, groups):
         k = len(x.type.shape) - 2
         if k < 1 or len(w.type.shape) != k + 3:
             raise ShapeError(f"conv_last of {x.type.text} with {w.type.text}: ranks do not fit")
-        _check_outputs(w, outputs)
-        moved = ops.permute(x, perm=first(k))
+        _check_outputs(w, outputs, groups)
         made = ops.conv(
-            moved, unpacked(w, outputs), stride=stride, padding=padding, dilation=dilation, groups=1
-        )
+            ops.permute(x, perm=first(k)), unpacked(w, outputs, groups), stride=stride,
+            padding=padding, dilation=dilation, groups=groups,
+        )  # fmt: skip
         return ops.permute(made, perm=last(k))
 
     no_onnx = "goes out as its expansion"
     samples = (
         Case(
             "f32[2, 6, 5, 4]", "f32[2, 3, 2, 4, 16]", outputs=20,
-            stride=(2, 1), padding=((1, 1), (0, 1)), dilation=(1, 2),
+            stride=(2, 1), padding=((1, 1), (0, 1)), dilation=(1, 2), groups=1,
         ),
         Case(
             "f64[1, 7, 3]", "f64[1, 3, 3, 8]", outputs=8,
-            stride=(1,), padding=((1, 1),), dilation=(1,),
+            stride=(1,), padding=((1, 1),), dilation=(1,), groups=1,
+        ),
+        Case(
+            "f32[1, 5, 4, 6]", "f32[4, 3, 2, 3, 16]", outputs=40,
+            stride=(1, 1), padding=((1, 1), (0, 1)), dilation=(1, 1), groups=2,
         ),
     )  # fmt: skip
 
 
-def packed_taps(w, width: int, order: tuple[int, ...]):
-    """w [o, c, *kernel] of a `conv_grad_input`, whose result has the channels c, as
-    [panel, tap, o, width]: the taps in the order of their numbers `order`."""
-    k = len(w.type.shape) - 2
-    panels = packed(ops.permute(w, perm=(1, 0, *range(2, k + 2))), width)
+def packed_taps(w, width: int, order: tuple[int, ...], groups: int = 1):
+    """w [o, c, *kernel] of a `conv_grad_input`, whose result has the channels c of each group, as
+    [panel, tap, o / groups, width]: the taps in the order of their numbers `order`."""
+    panels = packed(exchanged(w, groups), width, groups)
     count, *_, outputs, _ = panels.type.shape
     panels = ops.reshape(panels, shape=(count, len(order), outputs, width))
     return ops.gather(panels, ops.const(np.array(order, np.int64)), axis=1)
@@ -102,8 +125,8 @@ def packed_taps(w, width: int, order: tuple[int, ...]):
 
 @op("conv_grad_input_last")
 class conv_grad_input_last(Composite):
-    """`conv_grad_input` of ct[n, *spatial, o] by the packed weight w[panel, tap, o, width] of a
-    kernel, as [n, *size, outputs]: the taps of w have the numbers `order`."""
+    """`conv_grad_input` of ct[n, *spatial, o] by the packed weight w[panel, tap, o / groups, width]
+    of a kernel, as [n, *size, outputs]: the taps of w have the numbers `order`."""
 
     ct: Float
     w: Float
@@ -114,21 +137,21 @@ class conv_grad_input_last(Composite):
     stride: Ints
     padding: IntPairs
     dilation: Ints
+    groups: IntAttr
 
-    def expand(ct, w, outputs, kernel, order, size, stride, padding, dilation):
+    def expand(ct, w, outputs, kernel, order, size, stride, padding, dilation, groups):
         k = len(ct.type.shape) - 2
         if k < 1 or len(w.type.shape) != 4 or len(kernel) != k:
             raise ShapeError(f"conv_grad_input_last of {ct.type.text} with {w.type.text}")
         if sorted(order) != list(range(product(kernel))):
             raise ShapeError(f"{order} is no order of the taps of a kernel {kernel}")
-        _check_outputs(w, outputs)
+        _check_outputs(w, outputs, groups)
         panels, _, channels, width = w.type.shape
         back = ops.const(np.argsort(np.array(order, np.int64)))
         w = ops.reshape(ops.gather(w, back, axis=1), shape=(panels, *kernel, channels, width))
-        w = ops.permute(unpacked(w, outputs), perm=(1, 0, *range(2, k + 2)))
         made = ops.conv_grad_input(
-            ops.permute(ct, perm=first(k)), w, size=size, stride=stride, padding=padding,
-            dilation=dilation, groups=1,
+            ops.permute(ct, perm=first(k)), exchanged(unpacked(w, outputs, groups), groups),
+            size=size, stride=stride, padding=padding, dilation=dilation, groups=groups,
         )  # fmt: skip
         return ops.permute(made, perm=last(k))
 
@@ -137,7 +160,57 @@ class conv_grad_input_last(Composite):
         Case(
             "f32[2, 3, 4, 5]", "f32[1, 6, 5, 16]", outputs=12, kernel=(3, 2),
             order=(4, 0, 5, 1, 2, 3), size=(6, 5), stride=(2, 1), padding=((1, 1), (0, 1)),
-            dilation=(1, 2),
+            dilation=(1, 2), groups=1,
+        ),
+        Case(
+            "f64[1, 4, 6]", "f64[4, 3, 3, 8]", outputs=20, kernel=(3,), order=(2, 0, 1), size=(8,),
+            stride=(2,), padding=((1, 1),), dilation=(1,), groups=2,
+        ),
+    )  # fmt: skip
+
+
+def packed_groups(w, width: int):
+    """w [o, c, *kernel] as [panel, c, *kernel, width]: panels of `width` of its o, which must
+    divide them."""
+    outputs, *rest = w.type.shape
+    w = ops.reshape(w, shape=(outputs // width, width, *rest))
+    return ops.permute(w, perm=(0, *range(2, len(rest) + 2), 1))
+
+
+@op("conv_groups_last")
+class conv_groups_last(Composite):
+    """`conv` with groups of few channels: x[n, *spatial, c] by w[panel, c / groups, *kernel,
+    width], as [n, *out, panel * width]. A panel has the results of whole groups."""
+
+    x: Float
+    w: Float
+    stride: Ints
+    padding: IntPairs
+    dilation: Ints
+    groups: IntAttr
+
+    def expand(x, w, stride, padding, dilation, groups):
+        k = len(x.type.shape) - 2
+        if k < 1 or len(w.type.shape) != k + 3:
+            raise ShapeError(f"conv_groups_last of {x.type.text} with {w.type.text}")
+        panels, channels, *kernel, width = w.type.shape
+        w = ops.permute(w, perm=(0, k + 2, *range(1, k + 2)))
+        made = ops.conv(
+            ops.permute(x, perm=first(k)),
+            ops.reshape(w, shape=(panels * width, channels, *kernel)),
+            stride=stride, padding=padding, dilation=dilation, groups=groups,
+        )  # fmt: skip
+        return ops.permute(made, perm=last(k))
+
+    no_onnx = "goes out as its expansion"
+    samples = (
+        Case(
+            "f32[2, 6, 5, 20]", "f32[2, 2, 3, 2, 10]",
+            stride=(2, 1), padding=((1, 1), (0, 1)), dilation=(1, 2), groups=10,
+        ),
+        Case(
+            "f64[1, 7, 4]", "f64[1, 1, 3, 8]", stride=(1,), padding=((1, 1),), dilation=(1,),
+            groups=4,
         ),
     )  # fmt: skip
 

@@ -12,8 +12,8 @@ Independent of the graph: a problem and a target go in, a `Kernel` comes out.
     attention, attention_*, lanewise      attention and its gradients, block by block
 
 Sums are chains of multiply-adds in the order of k, whatever the schedule and the split of the
-units, within blocks of fixed sizes; only the dot form, depthwise weight gradients and the scores of
-few queries add across lanes, by a tree that sizes and target fix.
+units, within blocks of fixed sizes; only the dot form, weight gradients of small groups and the
+scores of few queries add across lanes, by a tree that sizes and target fix.
 """
 
 from graphc.backends.llvm.contract.conv import (

@@ -1,8 +1,8 @@
 """Convolutions and their gradients: which kernel serves a problem.
 
 Pointwise convolutions are products of matrices in the layout that they have; results of few
-channels (depthwise ones above all) run lanes along positions; all others are direct, with
-weights packed either by the kernel, for each call, or ahead by a kernel of their own.
+channels, in all or in a group (depthwise ones above all), run lanes along positions; all others are
+direct, with weights packed either by the kernel, for each call, or ahead by a kernel of their own.
 """
 
 import math
@@ -133,10 +133,11 @@ def conv_last(
     schedule: ConvSchedule | None = None,
     epilogue: Epilogue | None = None,
 ) -> Kernel:
-    """The convolution with channels last; one group, f32 or f64.
+    """The convolution with channels last; f32 or f64.
 
-    Operands: x [batch, *size, channels], w [panel, tap, channel, width] (see `packing_for`), out
-    like x, and the epilogue's, which sees (image, position, channel) as (batch, row, column).
+    Operands: x [batch, *size, channels], w [panel, tap, channel of a group, width] (see
+    `packing_for`; each group has its panels), out like x, and the epilogue's, which sees (image,
+    position, channel) as (batch, row, column).
     """
     problem = problem.over_positions()
     return _last(problem, forward(problem), width, target, schedule, epilogue)
@@ -188,7 +189,7 @@ def conv_grad_weight(
     correlation = forward(problem)
     stored = element(problem.dtype)
     sums = stored.accumulator
-    if schedule is None and problem.is_depthwise:
+    if schedule is None and _gradient_by_planes(problem, target):
         return PlanesWeightGradKernel(correlation, stored, problem.batch, target).kernel()
     if schedule is None:
         schedule = schedule_weight_grad(correlation, target, target.lanes(sums.bits), sums.bytes)
@@ -196,11 +197,19 @@ def conv_grad_weight(
 
 
 def schedules_of_grad_weight(problem: ConvProblem, target: Target) -> Sequence[WeightGradSchedule]:
-    """The same of `conv_grad_weight`; none of depthwise ones."""
-    if problem.is_depthwise:
+    """The same of `conv_grad_weight`; none where lanes run along positions."""
+    if _gradient_by_planes(problem, target):
         return ()
     sums = element(problem.dtype).accumulator
     return weight_grad_schedules(forward(problem), target, target.lanes(sums.bits), sums.bytes)
+
+
+def _gradient_by_planes(problem: ConvProblem, target: Target) -> bool:
+    """Whether the gradient of the weight has lanes along positions: of groups of one channel, or
+    whose results leave half of the lanes idle."""
+    lanes = target.lanes(element(problem.dtype).accumulator.bits)
+    few = 2 * problem.out_channels <= problem.groups * lanes
+    return problem.is_depthwise or (problem.groups > 1 and few)
 
 
 def pack_weights(
@@ -278,12 +287,12 @@ def _form(problem: ConvProblem, target: Target, transposed: bool) -> str:
     lanes = target.lanes(element(problem.dtype).accumulator.bits)
     positions = math.prod(problem.size)
     filled = -(-positions // lanes) * lanes <= MOST_IDLE * positions
-    if problem.is_pointwise and filled:
+    if problem.is_pointwise and problem.groups == 1 and filled:
         return "pointwise"
     channels = problem.in_channels if transposed else problem.out_channels
-    if channels // problem.groups < max(2, lanes // 2):  # of whose lanes half would be idle
-        return "planes"
-    return "direct"
+    # Half of the lanes along channels would be idle; of groups, whose planes are small, some.
+    least = max(2, lanes // 2) if problem.groups == 1 else lanes
+    return "planes" if channels // problem.groups < least else "direct"
 
 
 def _direct(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphc.backends.llvm.contract.conv_direct import DirectKernel
 from graphc.backends.llvm.contract.conv_pack import zero_filler
@@ -43,12 +44,12 @@ class InPlace:
         other out of the sets of the first cache that they share."""
         inside = all(size <= had for size, had in zip(c.copy, c.source))
         read = schedule.rows * schedule.columns * math.prod(c.kernel)
-        apart = rows_apart(c.source_step[2] * c.source_channels * item_bytes)
+        apart = rows_apart(c.source_step[2] * c.groups * c.source_channels * item_bytes)
         return inside and not any(c.border) and read <= apart
 
     @property
     def pixel(self) -> int:
-        return self.correlation.source_channels
+        return self.correlation.groups * self.correlation.source_channels
 
     @property
     def row(self) -> int:
@@ -174,10 +175,8 @@ class LastTiles(ConvTiles):
 class LastKernel(DirectKernel):
     """Writes one kernel: x [batch, *size, channels], packed weights, out [batch, *size, channels].
 
-    One group; f32 and f64.
+    f32 and f64.
     """
-
-    tiles_class: type[LastTiles] = LastTiles
 
     def __init__(
         self,
@@ -188,7 +187,7 @@ class LastKernel(DirectKernel):
         schedule: ConvSchedule,
         epilogue: Epilogue | None,
     ) -> None:
-        assert correlation.groups == 1 and not stored.is_half
+        assert not stored.is_half
         super().__init__(
             correlation,
             stored,
@@ -204,9 +203,9 @@ class LastKernel(DirectKernel):
         c = self.c
         if InPlace.serves(c, self.schedule, self.sums.bytes):
             self.layout = InPlace(c)
-        self.out_pixel = c.target_channels
+        self.out_pixel = c.groups * c.target_channels
         self.out_plane = c.target[1] * c.target[2]
-        self.tiles = self.tiles_class(
+        self.tiles = self.make_tiles(
             self.builder,
             self.vector.target,
             self.sums,
@@ -217,14 +216,40 @@ class LastKernel(DirectKernel):
             self.epilogue,
         )
 
+    def make_tiles(self, *tiles: Any) -> LastTiles:
+        return LastTiles(*tiles)
+
     @property
     def buffered(self) -> int:
         return 0
 
+    @property
+    def panel_elements(self) -> int:
+        """Of the weight."""
+        return self.weights.panel_elements
+
+    def _units(self) -> None:
+        """Bands of groups are walked by band: they read the same lines of the source."""
+        emitter, schedule, groups = self.entry, self.schedule, self.c.groups
+        if groups == 1 or schedule.by_channels:
+            super()._units()
+            return
+        self.packed = "%w"
+
+        def one(unit: Index, _carried: Sequence[str]) -> None:
+            image_band = emitter.floor_div(unit, groups)
+            image = emitter.floor_div(image_band, schedule.bands)
+            band = emitter.remainder(image_band, image, schedule.bands)
+            group = emitter.remainder(unit, image_band, groups)
+            self._band(image, group, band, (0, self.panels))
+
+        emitter.loop("%lo", "%hi", 1, one)
+
     def _band(self, image: Index, group: Index, band: Index, panels: tuple[Index, Index]) -> None:
         emitter, c = self.entry, self.c
         low, high = self.rows_of(band)
-        source_at = emitter.mul(image, c.source_channels * math.prod(c.source))
+        source_at = emitter.mul(image, c.groups * c.source_channels * math.prod(c.source))
+        source_at = emitter.add(source_at, emitter.mul(group, c.source_channels))
         self.source = self.vector.address("%x", source_at)
         if isinstance(self.layout, InPlace):
             first = emitter.mul(low, c.source_step[1] * self.layout.row)
@@ -233,17 +258,19 @@ class LastKernel(DirectKernel):
             self._copy(low, high)
         first_row = emitter.mul(low, c.target_step[1])
         self.first = emitter.mul(first_row, c.target[2])
-        self.image = image
+        self.image, self.group = image, group
 
         def panel(at: Index, _carried: Sequence[str]) -> None:
-            place = emitter.mul(at, self.weights.panel_elements)
+            which = emitter.add(emitter.mul(group, self.panels), at)
+            place = emitter.mul(which, self.panel_elements)
             self._phases(low, high, self.vector.address(self.packed, place), at)
 
         emitter.loop(*panels, 1, panel)
 
     def _tile(self, panel: Index, a: str, b: str, at: Index, taps: dict[str, Index]) -> None:
         emitter, c, vector = self.entry, self.c, self.vector
-        channel = emitter.mul(panel, self.columns)
+        channel = emitter.mul(self.group, c.target_channels)
+        channel = emitter.add(channel, emitter.mul(panel, self.columns))
         pixel, here = self.place_of(at, channel)
         pointers = (a, b, here, *(f"%{name}" for name in self.extra))
         indices = taps | {"batch": self.image, "row": pixel, "column": channel}
@@ -328,12 +355,13 @@ class LastKernel(DirectKernel):
         if end == start:
             return
         pixel = emitter.add(emitter.mul(line, c.source[2]), start - c.border[2])
-        here = vector.address(source, emitter.mul(pixel, c.source_channels))
+        channels = c.groups * c.source_channels
+        here = vector.address(source, emitter.mul(pixel, channels))
         rows, count = end - start, c.source_channels
-        if layout.pixel == count:
+        if layout.pixel == count == channels:
             rows, count = 1, rows * count
         counts: dict[str, Index] = {"rows": rows, "count": count}
-        counts |= {"from_stride": c.source_channels, "to_stride": layout.pixel}
+        counts |= {"from_stride": channels, "to_stride": layout.pixel}
         copy = row_copier(self.builder, vector, self.stored)
         copy.call(emitter, (here, vector.address(there, start * layout.pixel)), counts)
 

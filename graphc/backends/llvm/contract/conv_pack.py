@@ -7,7 +7,7 @@ from graphc.backends.llvm.contract.conv_problem import Correlation
 from graphc.backends.llvm.contract.element import Element
 from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
-from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
+from graphc.backends.llvm.contract.packing import column_copier, transpose_lanes, transposer
 from graphc.backends.llvm.contract.vector import Vector
 
 
@@ -203,6 +203,8 @@ class WeightPacker:
 
     # Elements of k that are transposed before they are put in their places.
     CHUNK = 64
+    # Chunks ahead of use to fetch: they are pieces of more rows than the processor follows itself.
+    AHEAD = 3
 
     def __init__(
         self,
@@ -263,6 +265,9 @@ class WeightPacker:
             source_stride, target_stride = c.target_channels * self.taps, self.taps
         here = emitter.add(emitter.mul(group, group_at), emitter.mul(first, target_stride))
         strides = (source_stride, target_stride)
+        if target_stride == 1:
+            self._rows(self.vector.address(weights, here, self.stored), destination, first)
+            return
 
         def some(channel: Index, _none: Sequence[str]) -> None:
             count = emitter.minimum(emitter.sub(c.source_channels, channel), self.chunk)
@@ -271,6 +276,39 @@ class WeightPacker:
             self._chunk(from_, destination, scratch, (channel, count), exist, strides)
 
         emitter.loop(0, c.source_channels, self.chunk, some)
+
+    def _rows(self, source: str, panel: str, first: Index) -> None:
+        """One panel whose columns lie side by side in the weights."""
+        emitter, c, vectors = self.emitter, self.correlation, self.columns // self.vector.lanes
+        counts: dict[str, Index] = {"count": c.source_channels}
+        counts |= {"from_stride": c.target_channels, "to_stride": self.columns}
+
+        def copy(columns: int) -> None:
+            copier = column_copier(self.builder, self.vector, self.stored, columns, vectors)
+            copier.call(emitter, (source, panel), counts)
+
+        full, rest = divmod(c.target_channels, self.columns)
+        if not full or not rest:
+            copy(self.columns if full else rest)
+            return
+        whole = emitter.less(first, full * self.columns)
+        emitter.when(whole, lambda: copy(self.columns), lambda: copy(rest))
+
+    def _fetch(self, source: str, strides: tuple[int, int]) -> None:
+        """What a later chunk has of the rows of a square."""
+        routine = Subroutine(("source",), {})
+        emitter, vector, size = routine.emitter, self.vector.on(routine.emitter), self.stored.bytes
+        ahead, length = self.AHEAD * self.chunk * strides[0], self.chunk * self.taps
+        first = vector.address("%source", ahead, self.stored)
+
+        def row(at: Index, _carried: Sequence[str]) -> None:
+            here = vector.address(first, emitter.mul(at, strides[1]), self.stored)
+            for line in range(0, length, 64 // size):
+                emitter.prefetch(vector.address(here, line, self.stored), far=True)
+
+        emitter.loop(0, self.side, 1, row)
+        routine.define(self.builder, "fetch")
+        routine.call(self.emitter, (source,), {})
 
     def _chunk(
         self,
@@ -288,6 +326,7 @@ class WeightPacker:
 
         def columns(at: Index, _carried: Sequence[str]) -> None:
             from_ = vector.address(source, emitter.mul(at, strides[1]), self.stored)
+            self._fetch(from_, strides)
             counts: dict[str, Index] = {
                 "rows": emitter.minimum(emitter.sub(exist, at), self.side),
                 "count": emitter.mul(count, self.taps),

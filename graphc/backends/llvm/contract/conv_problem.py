@@ -98,7 +98,7 @@ class ConvProblem:
     @property
     def is_pointwise(self) -> bool:
         """Whether each position of the result is of one position of x, and they are as many."""
-        whole = self.taps == 1 and set(self.stride) == {1} and self.groups == 1
+        whole = self.taps == 1 and set(self.stride) == {1}
         return whole and not any(any(pair) for pair in self.padding)
 
     def over_positions(self) -> "ConvProblem":
@@ -155,7 +155,7 @@ class Correlation:
 
     @property
     def is_product(self) -> bool:
-        """Whether the target is a matrix product of the source's rows, as they lie."""
+        """Whether a group of the target is a matrix product of the source's rows, as they lie."""
         one = math.prod(self.kernel) == 1 and self.source == self.target == self.copy
         return one and not any(self.border) and self.source[2] == 1
 

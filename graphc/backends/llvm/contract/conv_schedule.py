@@ -13,6 +13,8 @@ from graphc.backends.llvm.target import Target
 
 # Bytes of the bordered copy of one band, within the second cache.
 BAND_BYTES = 256 << 10
+# Bytes of an image and the gradient of its result that are one band for the gradient of the weight.
+MOST_IMAGE_BYTES = 3 * BAND_BYTES
 # Units that one image is worth.
 MOST_BANDS = 16
 # Rows of a band of a product: each band reads all weights again.
@@ -62,7 +64,7 @@ def schedule_conv(
     apart = height
     if c.is_product:
         bands = max(1, min(MOST_BANDS, height // PRODUCT_ROWS))
-        apart = rows_apart(max(1, c.source_channels) * item_bytes)
+        apart = rows_apart(max(1, c.groups * c.source_channels) * item_bytes)
     least_rows = height // bands if min(heights, default=1) == height else 1
     inside = c.inside if c.skips_border_rows else 1.0
     best: tuple[float, int, int, int] | None = None
@@ -171,6 +173,9 @@ def schedule_weight_grad(
     y_row = depth * width * c.target_channels * item_bytes
     band_rows = max(1, 2 * BAND_BYTES // max(1, x_row + y_row))
     bands = max(1, -(-height // band_rows))
+    # Another band costs another visit of all sums.
+    if height * (x_row + y_row) <= MOST_IMAGE_BYTES:
+        bands = 1
     images = 1
     if bands == 1:
         image_bytes = max(1, height * (x_row + y_row))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from graphc.backends.llvm.contract.conv_last import InPlace, LastKernel, LastTiles
 from graphc.backends.llvm.contract.conv_problem import ConvProblem, forward
@@ -190,8 +191,10 @@ class _Sums:
 
 
 class _DepthwiseKernel(LastKernel):
-    tiles_class = _DepthwiseTiles
     tiles: _DepthwiseTiles
+
+    def make_tiles(self, *tiles: Any) -> LastTiles:
+        return _DepthwiseTiles(*tiles)
 
     def _plan(self) -> None:
         super()._plan()

@@ -152,8 +152,9 @@ class Emitter:
         self._rooms.append(f"  {pointer} = alloca [{nbytes} x i8], align 64")
         return pointer
 
-    def prefetch(self, pointer: str, *, write: bool = False) -> None:
-        flags = (("i32", int(write)), ("i32", 3), ("i32", 1))
+    def prefetch(self, pointer: str, *, write: bool = False, far: bool = False) -> None:
+        """far: into the second cache only."""
+        flags = (("i32", int(write)), ("i32", 2 if far else 3), ("i32", 1))
         self.call("void", "llvm.prefetch.p0", ("ptr", pointer), *flags)
 
     # Calls and control

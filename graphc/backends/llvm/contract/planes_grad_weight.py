@@ -1,9 +1,10 @@
-"""The gradient of the weights of a depthwise convolution: lanes along positions.
+"""The gradient of the weights of groups of few channels: lanes along positions.
 
 For each tap a product of vectors, summed: the gradient of the result is laid out with the width
 of the input's planes, zeros between its rows, so that a tap is one offset. A unit of work is a
 group; its sums are kept as vectors over all images, and added across lanes at the end. (An
-infinity in x meets these zeros too, and so makes all of its channel's gradient NaN.)
+infinity in x meets these zeros too, and so makes the gradient of its channel NaN, and of the one
+before it in its group.)
 """
 
 import math
@@ -20,12 +21,13 @@ from graphc.backends.llvm.contract.planes_direct import plane_bands
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 
-# Most taps whose sums one pass over the positions makes.
+# Most taps whose sums one pass over the positions makes, and most sums of 32 registers.
 MOST_TAPS_AT_ONCE = 10
+MOST_SUMS = 20
 
 
 class PlanesWeightGradKernel:
-    """Writes one kernel, of a (forward) correlation with one source channel a group."""
+    """Writes one kernel, of a (forward) correlation."""
 
     def __init__(
         self, correlation: Correlation, stored: Element, batch: int | None, target: Target
@@ -42,6 +44,9 @@ class PlanesWeightGradKernel:
         self.vector = Vector(self.entry, self.sums, target)
         c, lanes = correlation, self.vector.lanes
         self.taps = math.prod(c.kernel)
+        self.number = -(-self.taps // max(1, -(-self.taps // MOST_TAPS_AT_ONCE)))
+        self.outputs = self._outputs()
+        self.elements = c.target_channels * c.source_channels * self.taps  # of a group's weights
         self.bands = plane_bands(c, c.target[1], self.sums.bytes)
         self.band_rows = max(1, -(-c.target[1] // self.bands))
         self.layout = PlaneLayout(c, self.band_rows)
@@ -50,10 +55,17 @@ class PlanesWeightGradKernel:
         # Positions are summed over whole rows, and in whole vectors: past the last tap's end.
         self.past_end = self.layout.width + lanes
         self.offsets = {"source": 0}
-        self.offsets["grad"] = -(-(self.layout.channel + self.past_end) // lanes) * lanes
+        planes = c.source_channels * self.layout.channel
+        self.offsets["grad"] = -(-(planes + self.past_end) // lanes) * lanes
         self.offsets["sums"] = self.offsets["grad"] + c.target_channels * self.channel
-        end = self.offsets["sums"] + c.target_channels * self.taps * lanes
+        end = self.offsets["sums"] + self.elements * lanes
         self.scratch_bytes = end * self.sums.bytes
+
+    def _outputs(self) -> int:
+        """Target channels of a tile, which read each vector of the source once for all."""
+        most = max(1, MOST_SUMS * self.target.registers // 32 // max(1, self.number))
+        fitting = range(1, min(most, self.c.target_channels) + 1)
+        return max([n for n in fitting if self.c.target_channels % n == 0], default=1)
 
     def _scratch(self, name: str) -> str:
         return self.vector.address("%scratch", self.offsets[name])
@@ -61,7 +73,7 @@ class PlanesWeightGradKernel:
     def kernel(self) -> Kernel:
         emitter, c = self.entry, self.c
         self.clear = zero_filler(self.builder, self.vector)
-        if self.taps:
+        if self.elements:
             self.tile = self._tile_function()
             emitter.loop("%lo", "%hi", 1, self._unit)
         return self.builder.finish(
@@ -69,14 +81,14 @@ class PlanesWeightGradKernel:
             emitter,
             operands=("x", "grad", "out"),
             sizes=self.sizes,
-            units=c.groups if self.taps else 0,
+            units=c.groups if self.elements else 0,
             scratch_bytes=self.scratch_bytes,
         )
 
     def _unit(self, group: Index, _carried: Sequence[str]) -> None:
         """All images of one group."""
         emitter, c, vector = self.entry, self.c, self.vector
-        elements = c.target_channels * self.taps * vector.lanes
+        elements = self.elements * vector.lanes
         self.clear.call(emitter, (self._scratch("sums"),), {"count": elements})
 
         def image(at: Index, _none: Sequence[str]) -> None:
@@ -86,7 +98,7 @@ class PlanesWeightGradKernel:
         if 0 not in c.target:
             emitter.loop(0, self.batch, 1, image)
 
-        first = emitter.mul(group, c.target_channels * self.taps)
+        first = emitter.mul(group, self.elements)
         out = vector.address("%out", first, self.stored)
 
         def add_lanes(at: Index, _none: Sequence[str]) -> None:
@@ -94,7 +106,7 @@ class PlanesWeightGradKernel:
             total = vector.sum(vector.load(here))
             vector.store_scalar(total, vector.address(out, at, self.stored), self.stored)
 
-        emitter.loop(0, c.target_channels * self.taps, 1, add_lanes)
+        emitter.loop(0, self.elements, 1, add_lanes)
 
     def _band(self, image_group: Index, band: Index) -> None:
         emitter, c, vector = self.entry, self.c, self.vector
@@ -102,33 +114,39 @@ class PlanesWeightGradKernel:
         high = emitter.floor_div(emitter.mul(emitter.add(band, 1), c.target[1]), self.bands)
         rows = emitter.sub(high, low)
         packer = PlanePacker(self.builder, vector, self.stored, self.layout)
-        source = emitter.mul(image_group, math.prod(c.source))
+        source = emitter.mul(image_group, c.source_channels * math.prod(c.source))
         packer.pack(
             vector.address("%x", source, self.stored),
             self._scratch("source"),
             first_row=emitter.mul(low, c.source_step[1]),
             rows=emitter.add(emitter.mul(rows, c.source_step[1]), BandLayout.reach(c)),
-            channels=1,
+            channels=c.source_channels,
         )
         # Read along with zeros of the gradient, so it must be finite.
-        end = vector.address(self._scratch("source"), self.layout.channel)
+        end = vector.address(self._scratch("source"), c.source_channels * self.layout.channel)
         self.clear.call(emitter, (end,), {"count": self.past_end})
         self._copy_grad(image_group, low, rows)
         count = emitter.mul(rows, self.layout.width)
         depth_stride = self.layout.size[1] * self.layout.width
 
-        def tile(channel: Index, depth: Index) -> None:
-            x = vector.address(self._scratch("source"), emitter.mul(depth, depth_stride))
-            at = emitter.add(emitter.mul(channel, self.channel), emitter.mul(depth, self.slice))
-            y = vector.address(self._scratch("grad"), at)
-            sums_at = emitter.mul(channel, self.taps * vector.lanes)
-            sums = vector.address(self._scratch("sums"), sums_at)
-            self.tile.call(emitter, (x, y, sums), {"count": count})
+        def tile(channel: Index, source: Index, depth: Index) -> None:
+            x_at = emitter.mul(source, self.layout.channel)
+            x_at = emitter.add(x_at, emitter.mul(depth, depth_stride))
+            y_at = emitter.add(emitter.mul(channel, self.channel), emitter.mul(depth, self.slice))
+            pair = emitter.add(emitter.mul(channel, c.source_channels), source)
+            places = (x_at, y_at, emitter.mul(pair, self.taps * vector.lanes))
+            bases = [self._scratch(name) for name in ("source", "grad", "sums")]
+            pointers = [vector.address(base, place) for base, place in zip(bases, places)]
+            self.tile.call(emitter, pointers, {"count": count})
 
         def channels(channel: Index, _none: Sequence[str]) -> None:
-            emitter.loop(0, c.target[0], 1, lambda depth, _none: tile(channel, depth))
+            def planes(source: Index, _none: Sequence[str]) -> None:
+                depth = c.target[0]
+                emitter.loop(0, depth, 1, lambda depth, _none: tile(channel, source, depth))
 
-        emitter.loop(0, c.target_channels, 1, channels)
+            emitter.loop(0, c.source_channels, 1, planes)
+
+        emitter.loop(0, c.target_channels, self.outputs, channels)
 
     def _copy_grad(self, image_group: Index, low: Index, rows: Index) -> None:
         """Rows of the gradient as wide as the planes, with zeros in between."""
@@ -154,13 +172,15 @@ class PlanesWeightGradKernel:
         emitter.loop(0, planes, 1, one)
 
     def _tile_function(self) -> Subroutine:
-        """Add to the sums of all taps, over `count` positions of one plane."""
+        """Add to the sums of all taps and some target channels, over `count` positions of a
+        plane."""
         routine = Subroutine(("x", "y", "sums"), {"count": None})
         emitter, count = routine.emitter, routine.values["count"]
         vector = Vector(emitter, self.sums, self.target)
         phase = tuple(axes[0] for axes in self.c.axes)
         table = self.builder.table([offset for offset, _ in self.layout.taps(phase)])
-        number = -(-self.taps // -(-self.taps // MOST_TAPS_AT_ONCE))
+        number, outputs = self.number, self.outputs
+        apart = self.c.source_channels * self.taps * vector.lanes  # sums of two target channels
 
         def some(first: Index, _carried: Sequence[str]) -> None:
             # The last pass overlaps the one before in taps that both leave alike.
@@ -169,14 +189,19 @@ class PlanesWeightGradKernel:
             for tap in taps:
                 offset = emitter.load("i64", emitter.address(table, tap, "i64"), 8)
                 starts.append(vector.address("%x", offset))
-                places.append(vector.address("%sums", emitter.mul(tap, vector.lanes)))
+                place = vector.address("%sums", emitter.mul(tap, vector.lanes))
+                places += [vector.address(place, output * apart) for output in range(outputs)]
 
             def positions(at: Index, sums: Sequence[str]) -> list[str]:
-                y = vector.load(vector.address("%y", at))
-                return [
-                    vector.multiply_add(vector.load(vector.address(start, at)), y, total)
-                    for start, total in zip(starts, sums)
-                ]
+                here = vector.address("%y", at)
+                read = [vector.load(vector.address(here, y * self.channel)) for y in range(outputs)]
+                result = []
+                for tap, start in enumerate(starts):
+                    x = vector.load(vector.address(start, at))
+                    for output, y in enumerate(read):
+                        total = sums[tap * outputs + output]
+                        result.append(vector.multiply_add(x, y, total))
+                return result
 
             carried = [(vector.type, vector.load(place)) for place in places]
             for place, total in zip(
@@ -185,5 +210,5 @@ class PlanesWeightGradKernel:
                 vector.store(total, place)
 
         emitter.loop(0, self.taps, number, some)
-        routine.define(self.builder, f"plane_taps{number}")
+        routine.define(self.builder, f"plane_taps{number}x{outputs}")
         return routine
