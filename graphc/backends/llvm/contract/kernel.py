@@ -113,6 +113,9 @@ class Subroutine:
 
     An index that the builder knows when it writes the callee is folded into it and is not
     passed. `values` holds every index as the callee sees it.
+
+    may_alias  pointers may be equal
+    plain      loops around calls, as an entry is: exempt from optimisation
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Subroutine:
         indices: Mapping[str, int | None],
         *,
         may_alias: bool = False,
+        plain: bool = False,
     ) -> None:
         self.pointers = tuple(pointers)
         self.passed = tuple(name for name, known in indices.items() if known is None)
@@ -130,7 +134,7 @@ class Subroutine:
         self.emitter = Emitter(
             [f"{'ptr' if may_alias else 'ptr noalias'} %{name}" for name in self.pointers]
             + [f"i64 %{name}" for name in self.passed],
-            attributes="nounwind noinline",
+            attributes="nounwind noinline optnone" if plain else "nounwind noinline",
             linkage="internal",
         )
         self.function = ""
