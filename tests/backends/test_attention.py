@@ -187,6 +187,62 @@ def test_columns_apart_are_copied():
         np.testing.assert_allclose(found, want, atol=2e-6)
 
 
+# The batch axes, those of the mask
+SHARED = [((2,), (2,)), ((3,), (1,)), ((2, 3), (1, 3)), ((2, 3), (2, 1)), ((2, 3, 2), (1, 3, 1))]
+
+
+def mask_graph(batch, own, t, s, dtype="f32", **attrs):
+    shapes = [(*batch, t, 5), (*batch, s, 5), (*batch, s, 9), (*batch, t), (*batch, t)]
+    shapes += [(*batch, t, 9), (*own, t, s)]
+    shapes += [(*batch, t, s)] if attrs.get("dropout") else []
+    types = [parse_type(f"{dtype}[{', '.join(map(str, shape))}]") for shape in shapes]
+    attrs = {"scale": 0.3, "causal": False, "dropout": False, "of_mask": True} | attrs
+    return trace(lambda *given: composite.attention_grad(*given, **attrs), *types)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_gradients_of_masks(level, dtype):
+    for batch, own in SHARED:
+        for t, s in ((70, 203), (9, 8), (1, 7), (33, 0), (0, 3)):
+            for attrs in ({}, {"causal": True}, {"dropout": True}):
+                graph = mask_graph(batch, own, t, s, dtype, **attrs)
+                arrays = arrays_of(graph, grad=True)
+                executable = compile_graph(graph, target=level)
+                (kernel,) = executable.kernels
+                assert kernel.kind == "attention_grad"
+                check(graph, arrays, executable(*arrays))
+
+
+@pytest.mark.parametrize("batch, own", SHARED)
+def test_gradients_of_masks_between_guards_and_in_pieces(batch, own):
+    compile_verified(mask_graph(batch, own, 61, 130))
+
+
+def test_symbolic_gradients_of_masks_have_the_bits_of_static_ones():
+    static = mask_graph((2, 3), (1, 3), 41, 101)
+    arrays = arrays_of(static, grad=True)
+    want = [x.tobytes() for x in compile_graph(static)(*arrays)]
+    for names in (("b", "h", "t", "s"), ("b", 3, "t", 101)):
+        symbolic = compile_graph(mask_graph(names[:2], (1, names[1]), *names[2:]))
+        assert [x.tobytes() for x in symbolic(*arrays)] == want
+
+
+def test_a_shared_mask_has_its_gradient_without_scores():
+    """A bias of each head, for a batch: what is there between the kernels is no matrix of scores of
+    the batch."""
+
+    def loss(q, k, v, mask):
+        out = composite.attention(q, k, v, mask, scale=0.125)[0]
+        return ops.reduce_sum(out * out, axes=(0, 1, 2, 3))
+
+    types = [parse_type("f32[16, 4, 256, 32]")] * 3 + [parse_type("f32[1, 4, 256, 256]")]
+    executable = compile_graph(core_graph(gradient_of(trace(loss, *types))))
+    kinds = [kernel.kind for kernel in executable.kernels]
+    assert kinds.count("attention_grad") == 1 and "dot" not in kinds
+    assert executable.arena_bytes < 16 * 4 * 256 * 256 * 4 / 2
+
+
 def test_no_matrix_of_scores_is_in_memory():
     """Forward and backward over 4096 keys: all that is there between the kernels is of the size of
     the operands."""

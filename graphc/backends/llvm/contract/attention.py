@@ -63,6 +63,7 @@ class AttentionProblem:
     dtype: str
     ct: Stack | None = None  # of the result, for the gradients
     drop: Stack | None = None
+    shared: tuple[int, ...] | None = None  # for the gradient of a mask: the axes that share it
 
     @property
     def stacks(self) -> dict[str, Stack]:
@@ -124,17 +125,21 @@ class AttentionWriter:
         """The displacement of matrix b in each operand, in elements."""
         value = self.values()
         found = {name: value[f"{name}_offset"] for name in self.p.stacks}
-        rest = b
-        for axis in reversed(range(len(self.p.batch))):
-            extent = value[f"batch{axis}"]
-            outer: Index = 0
-            if axis:
-                outer = emitter.floor_div_any(rest, extent)
-            here = emitter.remainder(rest, outer, extent) if axis else rest
+        for axis, here in self.places(emitter, b, range(len(self.p.batch))).items():
             for name in found:
                 step = emitter.mul(here, value[f"{name}_batch{axis}"])
                 found[name] = emitter.add(found[name], step)
-            rest = outer
+        return found
+
+    def places(self, emitter: Emitter, b: Index, axes: Sequence[int]) -> dict[int, Index]:
+        """The index along each of some batch axes, from the number of a matrix within these."""
+        found: dict[int, Index] = {}
+        for axis in reversed(axes):
+            extent, outer = self.values()[f"batch{axis}"], b
+            if axis != axes[0]:
+                outer = emitter.floor_div_any(b, extent)
+            found[axis] = emitter.remainder(b, outer, extent) if axis != axes[0] else b
+            b = outer
         return found
 
     def values(self) -> dict[str, Index]:
@@ -163,9 +168,10 @@ class AttentionWriter:
             scratch_bytes=scratch_bytes,
         )
 
-    def stack_size(self, emitter: Emitter) -> Index:
+    def stack_size(self, emitter: Emitter, axes: Sequence[int] | None = None) -> Index:
+        """Matrices of the stack, or of these batch axes."""
         count: Index = 1
-        for axis in range(len(self.p.batch)):
+        for axis in range(len(self.p.batch)) if axes is None else axes:
             count = emitter.mul(count, self.values()[f"batch{axis}"])
         return count
 

@@ -1,6 +1,6 @@
 """The kernel of attention's gradients, which computes the weights again, block by block.
 
-A unit is a matrix of the stack: for each block of queries and each block of keys that these see,
+A unit is a matrix of the stack. For each block of queries and each block of keys that these see,
 the weights p = exp(scores - logs) and the cotangents of the scores, s = p * (ct @ v^T - mean), both
 with queries along the lanes. Factors f of the weights, as dropout has them, make these
 s = p * (f * (ct @ v^T) - mean), and p * f in dv. Five products stand in all, with no operand copied
@@ -8,7 +8,9 @@ but a block of q and one of ct:
 
     scores = k @ q^T    ct @ v^T    dv += p^T @ ct    dk += s^T @ q    dq += s @ k
 
-Each of the results adds up blocks in their order, so no bit depends on threads.
+The gradient of a mask is s itself, turned back. Where matrices share a mask, a unit is all of
+these, one after the other. Each of the results adds up blocks in their order, so no bit depends on
+threads.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from graphc.backends.llvm.contract.attention import AttentionProblem, AttentionW
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.contract.kernel import Kernel, Subroutine, entry_emitter
 from graphc.backends.llvm.contract.lanewise import binary, constant, elementary
+from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim
 
@@ -28,8 +31,8 @@ KEYS = 96
 
 def attention_grad(problem: AttentionProblem, target: Target) -> Kernel:
     """Operands q, k, v, ct, mask and drop (where the problem has them), logs and mean
-    [batch, queries], and the results dq, dk and dv. The scratch is that of
-    `attention_grad_scratch`."""
+    [batch, queries], and the results dq, dk and dv, and of_mask where the problem says along which
+    axes a mask is `shared`. The scratch is that of `attention_grad_scratch`."""
     return _Writer(problem, target).kernel()
 
 
@@ -42,7 +45,7 @@ def attention_grad_scratch(size: AnyDim, width: AnyDim, target: Target, bytes_ea
 
 def _parts(rows: int) -> dict[str, int]:
     """What lies in the scratch before that of sizes, in elements."""
-    blocks = dict.fromkeys(("weights", "cotangents", "masks", "drops"), KEYS * rows)
+    blocks = dict.fromkeys(("weights", "cotangents", "masks", "drops", "sums"), KEYS * rows)
     return {**blocks, **dict.fromkeys(("logs", "means"), rows)}
 
 
@@ -52,18 +55,44 @@ class _Writer(AttentionWriter):
     def __init__(self, problem: AttentionProblem, target: Target) -> None:
         super().__init__(problem, target)
         self.operands = (*problem.stacks, "logs", "mean", "dq", "dk", "dv")
+        axes, shared = range(len(problem.batch)), problem.shared or ()
+        self.own = [axis for axis in axes if axis not in shared]  # units, and matrices of a unit
+        self.shared = [axis for axis in axes if axis in shared]
+        if problem.shared is not None:
+            self.operands = (*self.operands, "of_mask")
         self.entry = entry_emitter(self.operands, self.sizes)
 
     def kernel(self) -> Kernel:
         self.define_shared([self.p.size, self.p.width])
         self.pull, self.fill = self._pull(), self._fill()
+        if self.p.shared is not None:
+            self.turn_back = transposer(self.builder, self.vector, self.element, exact=True)
+            self.add = self._add() if self.shared else None
         self.matrix = self._matrix()
-        self.entry.loop("%lo", "%hi", 1, lambda b, _none: self._unit(b))
+        self.entry.loop("%lo", "%hi", 1, lambda unit, _none: self._unit(unit))
         count = Emitter([f"i64 %{name}" for name in self.sizes], result="i64")
-        units = self.stack_size(count)
+        units = self.stack_size(count, self.own)
         return self.finished("attention_grad", count, units, attention_grad_scratch)
 
-    def _unit(self, b: Index) -> None:
+    def _unit(self, unit: Index) -> None:
+        """The matrices that share a mask."""
+        emitter, value = self.entry, self.values()
+        if not self.shared:
+            self._call(unit, unit, 0)
+            return
+        places = self.places(emitter, unit, self.own)
+
+        def matrix(turn: Index, _none: Sequence[str]) -> None:
+            every = {**places, **self.places(emitter, turn, self.shared)}
+            b: Index = 0
+            for axis in sorted(every):
+                b = emitter.add(emitter.mul(b, value[f"batch{axis}"]), every[axis])
+            self._call(unit, b, turn)
+
+        emitter.loop(0, self.stack_size(emitter, self.shared), 1, matrix)
+
+    def _call(self, unit: Index, b: Index, turn: Index) -> None:
+        """The gradients of matrix b. turn: how many of its unit came before."""
         emitter, value, vector = self.entry, self.values(), self.on(self.entry)
         at = self.index_of_stack(emitter, b)
         rows = {"logs": "queries", "mean": "queries", "dq": "queries", "dk": "keys", "dv": "keys"}
@@ -71,12 +100,13 @@ class _Writer(AttentionWriter):
             at[name] = emitter.mul(b, value[size])
         for name, size in (("dq", "size"), ("dk", "size"), ("dv", "width")):
             at[name] = emitter.mul(at[name], value[size])
+        at["of_mask"] = emitter.mul(unit, emitter.mul(value["queries"], value["keys"]))
         pointers = [vector.address(f"%{name}", at[name]) for name in self.operands]
-        self.matrix.call(emitter, (*pointers, "%scratch"), value)
+        self.matrix.call(emitter, (*pointers, "%scratch"), {**value, "turn": turn})
 
     def _matrix(self) -> Subroutine:
         """The gradients of one matrix."""
-        routine = self.control((*self.operands, "scratch"))
+        routine = self.control((*self.operands, "scratch"), ["turn"] if self.shared else [])
         emitter, vector, value = routine.emitter, self.on(routine.emitter), dict(routine.values)
         size, width = value["size"], value["width"]
         sizes: dict[str, Index] = {**_parts(self.rows)}
@@ -91,6 +121,13 @@ class _Writer(AttentionWriter):
         ):  # fmt: skip
             count_all = emitter.mul(value[rows], columns)
             self.fill.call(emitter, (f"%{name}",), {"count": count_all})
+        if self.p.shared is not None and self.p.causal:  # blocks that are hidden are left out
+
+            def fill() -> None:
+                count_all = emitter.mul(value["queries"], value["keys"])
+                self.fill.call(emitter, ("%of_mask",), {"count": count_all})
+
+            emitter.when(emitter.less(value.get("turn", 0), 1), fill)
 
         def queries(start: Index, _none: Sequence[str]) -> None:
             rows = emitter.minimum(emitter.sub(value["queries"], start), self.rows)
@@ -158,17 +195,64 @@ class _Writer(AttentionWriter):
         cotangents, row = place["cotangents"], value["v_row"]
         self.scores_of(emitter, v, row, value["width"], place["ct"], cotangents, value)
         names = ("weights", "cotangents", "drops", "logs", "means")
-        self.pull.call(emitter, [place[name] for name in names], value)
+        self.pull.call(emitter, [place[name] for name in (*names, "masks")], value)
+        if self.p.shared is not None:
+            self._mask_gradient(emitter, place, value, first)
+
+    def _mask_gradient(
+        self, emitter: Emitter, place: dict[str, str], value: dict[str, Index], first: Index
+    ) -> None:
+        """Turns the cotangents of a block's scores back into the mask's gradient, or adds them."""
+        vector, rows, count, keys = self.on(emitter), *[
+            value[name] for name in ("rows", "count", "keys")
+        ]  # fmt: skip
+        masks, sums = place["masks"], place["sums"]
+        to = vector.address("%of_mask", emitter.add(emitter.mul(value["start"], keys), first))
+        add, side = self.add if self.shared else None, transpose_lanes(self.vector)
+
+        def more() -> None:
+            self.turn(emitter, to, sums, count, keys, rows, value["columns"])
+            assert add is not None
+            add.call(emitter, (masks, sums), {"count": emitter.mul(count, self.rows)})
+
+        if add is not None:
+            emitter.when(emitter.less(0, value["turn"]), more)
+
+        def some(at: Index, _none: Sequence[str]) -> None:
+            indices: dict[str, Index] = {
+                "rows": emitter.minimum(emitter.sub(count, at), side),
+                "count": rows,
+                "from_stride": self.rows,
+                "to_stride": keys,
+            }
+            here = vector.address(masks, emitter.mul(at, self.rows))
+            self.turn_back.call(emitter, (here, vector.address(to, at)), indices)
+
+        emitter.loop(0, count, side, some)
+
+    def _add(self) -> Subroutine:
+        """`count` elements more, in whole vectors."""
+        routine = Subroutine(("to", "more"), {"count": None})
+        emitter, vector = routine.emitter, self.on(routine.emitter)
+
+        def one(at: Index, _none: Sequence[str]) -> None:
+            to, more = (vector.address(f"%{name}", at) for name in ("to", "more"))
+            vector.store(vector.add(vector.load(more), vector.load(to)), to)
+
+        emitter.loop(0, routine.values["count"], self.lanes, one)
+        routine.define(self.builder, "add")
+        return routine
 
     def _pull(self) -> Subroutine:
         """Turns scores into weights, and the cotangents of weights into those of the products that
-        gave the scores: weights, cotangents, factors of the weights, logs, means."""
-        names = ("weights", "cotangents", "drops", "logs", "means")
+        gave the scores: weights, cotangents, factors of the weights, logs, means; and those of the
+        scores, where a mask has a gradient."""
+        names = ("weights", "cotangents", "drops", "logs", "means", "masks")
         routine = Subroutine(names, dict.fromkeys(("count", "columns")))
         emitter, vector, value = routine.emitter, self.on(routine.emitter), routine.values
 
         def column(at: Index, _none: Sequence[str]) -> None:
-            log, mean = (vector.load(vector.address(f"%{name}", at)) for name in names[3:])
+            log, mean = (vector.load(vector.address(f"%{name}", at)) for name in names[3:5])
 
             def key(n: Index, _none: Sequence[str]) -> None:
                 here = emitter.add(emitter.mul(n, self.rows), at)
@@ -184,6 +268,8 @@ class _Writer(AttentionWriter):
                     kept = binary(vector, "fmul", kept, factor)
                 rest = binary(vector, "fsub", kept, mean)
                 made = binary(vector, "fmul", weight, rest)
+                if self.p.shared is not None:
+                    vector.store(made, vector.address("%masks", here))
                 made = binary(vector, "fmul", made, constant(vector, self.p.scale))
                 vector.store(made, cotangents)
 
