@@ -72,9 +72,15 @@ class _Writer(AttentionWriter):
         most = problem.queries
         #: Whether there may be few queries, or many.
         self.sides = [few for few in (True, False) if most is None or (most <= FEW) is few]
+        keys = problem.keys
+        #: Whether all keys are one block, of few queries and of many: nothing is scaled down then.
+        self.once = {few: keys is not None and keys <= (FEW_KEYS if few else KEYS)
+                     for few in (True, False)}  # fmt: skip
 
     def kernel(self) -> Kernel:
-        self.rescale, self.finish = self._rescale(), self._finish()
+        self.finish = self._finish()
+        if not all([self.once[few] for few in self.sides]):
+            self.rescale = self._rescale()
         if False in self.sides:
             self.define_shared([self.p.width])
             self.weigh = self._weigh()
@@ -129,7 +135,7 @@ class _Writer(AttentionWriter):
         for name, count in sizes.items():
             place[name] = vector.address("%scratch", at)
             at = emitter.add(at, count)
-        self._begin(emitter, place, value)
+        self._begin(emitter, place, value, few)
         body = self._few_keys if few else self._many_keys
         body(emitter, place, value)
         pointers = (*[place[name] for name in STATE], place["sums"], "%out", "%sums")
@@ -137,7 +143,9 @@ class _Writer(AttentionWriter):
         routine.define(self.builder, "few_queries" if few else "queries")
         return routine
 
-    def _begin(self, emitter: Emitter, place: dict[str, str], value: dict[str, Index]) -> None:
+    def _begin(
+        self, emitter: Emitter, place: dict[str, str], value: dict[str, Index], few: bool
+    ) -> None:
         """Nothing is summed yet. The sums are zero where no block of keys will write them."""
         vector = self.on(emitter)
 
@@ -148,15 +156,16 @@ class _Writer(AttentionWriter):
             emitter.loop(0, count, self.lanes, one)
 
         fill("tops", value["columns"], constant(vector, -INFINITY))
-        fill("before", value["columns"], constant(vector, -INFINITY))
+        if not self.once[few]:
+            fill("before", value["columns"], constant(vector, -INFINITY))
         fill("totals", value["columns"], vector.zero)
         elements = emitter.mul(value["rows"], value["wide"])
-        none = emitter.less(value["limit"], 1)
+        none = emitter.less(value["limit"] if self.p.keys is None else self.p.keys, 1)
         emitter.when(none, lambda: fill("sums", elements, vector.zero))
 
     def _add_values(self, emitter: Emitter, product: StridedProduct, weights: str,
                     place: dict[str, str], value: dict[str, Index], first: Index,
-                    strides: dict[str, Index]) -> None:  # fmt: skip
+                    strides: dict[str, Index], once: bool) -> None:  # fmt: skip
         """Adds the `count` rows of v from `first`, by their weights, to the sums."""
         vector, wide, sums = self.on(emitter), value["wide"], place["sums"]
         v = vector.address("%v", emitter.mul(first, value["v_row"]))
@@ -170,7 +179,7 @@ class _Writer(AttentionWriter):
             self.rescale.call(emitter, (sums, place["factors"]), value)
             product.call(emitter, (weights, v, sums), {**indices, "more": 1})
 
-        emitter.when(emitter.less(first, 1), begin, more)
+        emitter.when(once or emitter.less(first, 1), begin, more)
 
     # --- many queries ------------------------------------------------------------------------
 
@@ -192,7 +201,8 @@ class _Writer(AttentionWriter):
             pointers = (scores, place["drops"], *[place[name] for name in STATE])
             self.weigh.call(emitter, pointers, here)
             strides: dict[str, Index] = {"a_row": 1, "a_step": self.rows}
-            self._add_values(emitter, self.product, scores, place, here, first, strides)
+            once = self.once[False]
+            self._add_values(emitter, self.product, scores, place, here, first, strides, once)
 
         emitter.loop(0, value["limit"], KEYS, keys)
 
@@ -217,9 +227,12 @@ class _Writer(AttentionWriter):
             top = larger(vector, larger(vector, *found[:2]), larger(vector, *found[2:]))
             vector.store(top, tops)
             shift = _finite(vector, top)
-            moved = binary(vector, "fsub", vector.load(before), shift)
-            factor = elementary(vector, "exp", moved)
-            vector.store(top, before)
+            factor = ""
+            if not self.once[False]:
+                moved = binary(vector, "fsub", vector.load(before), shift)
+                factor = elementary(vector, "exp", moved)
+                vector.store(top, before)
+                vector.store(factor, factors)
 
             def key(n: Index, carried: Sequence[str]) -> list[str]:
                 row = emitter.mul(n, self.rows)
@@ -231,8 +244,9 @@ class _Writer(AttentionWriter):
                 return [vector.add(carried[0], weight)]
 
             (total,) = emitter.loop(0, count, 1, key, [(vector.type, vector.zero)])
-            vector.store(vector.multiply_add(vector.load(totals), factor, total), totals)
-            vector.store(factor, factors)
+            if not self.once[False]:
+                total = vector.multiply_add(vector.load(totals), factor, total)
+            vector.store(total, totals)
 
         emitter.loop(0, value["columns"], self.lanes, column)
         routine.define(self.builder, "weigh")
@@ -285,7 +299,8 @@ class _Writer(AttentionWriter):
             strides: dict[str, Index] = {"a_row": FEW_KEYS, "a_step": 1}
 
             def add(product: StridedProduct) -> None:
-                self._add_values(emitter, product, place["few"], place, here, first, strides)
+                few, once = place["few"], self.once[True]
+                self._add_values(emitter, product, few, place, here, first, strides, once)
 
             one, more = self.one_row, self.four_rows
             if one is not None and more is not None:
@@ -320,10 +335,13 @@ class _Writer(AttentionWriter):
             return [larger(vector, score, carried[0])]
 
         found = emitter.loop(0, count, lanes, top_of, [(vector.type, lowest)])
-        before = vector.splat(vector.load_scalar("%tops"))
-        top = larger(vector, largest_lane(vector, found[0]), before)
+        before, top, factor = "", largest_lane(vector, found[0]), ""
+        if not self.once[True]:
+            before = vector.splat(vector.load_scalar("%tops"))
+            top = larger(vector, top, before)
         shift = _finite(vector, top)
-        factor = elementary(vector, "exp", binary(vector, "fsub", before, shift))
+        if not self.once[True]:
+            factor = elementary(vector, "exp", binary(vector, "fsub", before, shift))
 
         def weigh(at: Index, carried: Sequence[str]) -> list[str]:
             to = vector.address("%scores", at)
@@ -334,9 +352,11 @@ class _Writer(AttentionWriter):
 
         found = emitter.loop(0, count, lanes, weigh, [(vector.type, vector.zero)])
         total = sum_of_lanes(vector, found[0])
-        summed = vector.splat(vector.load_scalar("%totals"))
-        summed = vector.multiply_add(summed, factor, total)
-        for name, made in (("tops", top), ("totals", summed), ("factors", factor)):
+        if not self.once[True]:
+            summed = vector.splat(vector.load_scalar("%totals"))
+            total = vector.multiply_add(summed, factor, total)
+            vector.store_scalar(first_lane(vector, factor), "%factors")
+        for name, made in (("tops", top), ("totals", total)):
             vector.store_scalar(first_lane(vector, made), f"%{name}")
         routine.define(self.builder, "few")
         return routine
