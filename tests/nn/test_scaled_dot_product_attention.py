@@ -245,3 +245,20 @@ def test_operands_are_read_where_they_lie():
     assert [kernel.kind for kernel in kernels] == ["attention"]
     parts = [x.view(2, 70, 4, 16).transpose(1, 2).contiguous() for x in qkv.chunk(3, -1)]
     assert graphc.equal(traced(qkv), scaled_dot_product_attention(*parts, is_causal=True))
+
+
+@pytest.mark.parametrize("own", [(1, 3), (4, 1), (1, 1)])
+def test_gradients_of_a_shared_bias_do_not_depend_on_threads(own):
+    random = np.random.default_rng(1)
+    shapes = [(4, 3, 90, 16)] * 3 + [(*own, 90, 90)]
+    arrays = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+    before, found = graphc.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            graphc.set_num_threads(threads)
+            tensors = [graphc.from_numpy(array).requires_grad_() for array in arrays]
+            scaled_dot_product_attention(*tensors).square().sum().backward()
+            found.append([t.grad.numpy().tobytes() for t in tensors])
+    finally:
+        graphc.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
