@@ -28,7 +28,15 @@ def _matrices(
     batch = ops.broadcast_shapes(*[x.type.shape[:-2] for x in (q, k, v)])
     q, k, v = [ops.broadcast_to(x, (*batch, *x.type.shape[-2:])) for x in (q, k, v)]
     scores = (*batch, q.type.shape[-2], k.type.shape[-2])
-    return q, k, v, [ops.broadcast_to(x, scores) for x in masks]
+    return q, k, v, [ops.broadcast_to(x, (*_own(x, batch), *scores[-2:])) for x in masks]
+
+
+def _own(mask: Value, batch: tuple) -> tuple:
+    """The batch axes of a mask, 1 where it is shared: its gradient is summed along those by one
+    thread for each matrix of its own. So one that is all matrices' has its own for each head."""
+    own = mask.type.shape[:-2]
+    own = (*[1] * (len(batch) - len(own)), *own)
+    return (*own[:-1], batch[-1]) if batch and all([size == 1 for size in own]) else own
 
 
 @function(register=False)

@@ -20,6 +20,7 @@ Facets:
                                    one, sum(ct * y), without conjugation
     bilinear                       linear in each of these alone (dot), not in all together (select)
     pull(cts, node), push(tangents, node)     reverse and forward mode, where neither fits
+    pull_takes_places              pull(cts, node, places): only these operands' cotangents are read
     no_derivative                  the reason, where it has none
     flat                           ... that derivatives are stopped on purpose
     surrogate                      its derivative is not that of its value, on purpose
@@ -72,6 +73,7 @@ class Op:
     torch: Torch | None = None
     samples: tuple = ()
     composite = False
+    pull_takes_places = False
     vjp_forward: Op | None = None
     cost = 1
 

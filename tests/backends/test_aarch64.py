@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from graphc.backends.llvm.compile import prepare
+from graphc.ir import composite
 from graphc.ir.build import trace
 from graphc.ir.interpret import evaluate
 from graphc.ir.ops.constant import full_like
@@ -100,6 +101,19 @@ def test_convolutions_and_their_gradients(tmp_path, name):
     check(tmp_path, lambda x, w: o.relu(o.conv(x, w, **attrs)), xs, ws)
     check(tmp_path, lambda g, w: o.conv_grad_input(g, w, size=x[2:], **attrs), gs, ws)
     check(tmp_path, lambda g, x: o.conv_grad_weight(g, x, size=w[2:], **attrs), gs, xs)
+
+
+@pytest.mark.parametrize("t, s", [(70, 203), (5, 600), (1, 40)])
+def test_attention_and_its_gradients(tmp_path, t, s):
+    q, k, v, mask = f"f32[2, {t}, 9]", f"f32[2, {s}, 9]", f"f32[2, {s}, 17]", f"f32[1, {t}, {s}]"
+    rows, ct = f"f32[2, {t}]", f"f32[2, {t}, 17]"
+    check(tmp_path, lambda *x: list(composite.attention(*x, scale=0.3)), q, k, v, mask)
+    check(
+        tmp_path,
+        lambda *x: list(composite.attention_grad(*x, scale=0.3, of_mask=True)),
+        *(q, k, v, rows, rows, ct, mask),
+        tolerance=2e-4,
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f32", "i64", "f16"])

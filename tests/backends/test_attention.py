@@ -1,11 +1,13 @@
 """The kernels of attention and of its gradients: every kind of size at every feature level, in
 pieces and between guards, and what they leave in memory."""
 
+import re
+
 import numpy as np
 import pytest
 
 from graphc.backends.base import core_graph
-from graphc.backends.llvm.compile import compile_graph
+from graphc.backends.llvm.compile import compile_graph, prepare
 from graphc.backends.llvm.target import TARGETS, runs_here
 from graphc.backends.llvm.verify import compile_verified
 from graphc.ir import composite, ops
@@ -116,6 +118,15 @@ def test_symbolic_sizes_give_the_bits_of_static_ones(queries, grad):
         assert [x.tobytes() for x in symbolic(*arrays)] == want, symbols
 
 
+@pytest.mark.parametrize("grad", [False, True], ids=["forward", "gradients"])
+def test_all_products_of_a_kernel_share_a_tile(grad):
+    """What a kernel takes to compile is its text: 30 ms for some 800 lines."""
+    graph = graph_of((8, 512, 512, 64, 64), grad=grad, causal=True)
+    (kernel,) = prepare(graph, target="avx512").reports
+    tiles = re.findall(r"^define .*@(tile\w+)\(", kernel.text, re.MULTILINE)
+    assert len(tiles) == 1 and kernel.text.count("\n") < 900
+
+
 def test_memory_need_not_be_aligned():
     graph = graph_of((2, 50, 70, 16, 16))
     arrays = arrays_of(graph)
@@ -174,6 +185,62 @@ def test_columns_apart_are_copied():
     arrays = arrays_of(graph)
     for found, want in zip(executable(*arrays), evaluate(graph, *arrays), strict=True):
         np.testing.assert_allclose(found, want, atol=2e-6)
+
+
+# The batch axes, those of the mask
+SHARED = [((2,), (2,)), ((3,), (1,)), ((2, 3), (1, 3)), ((2, 3), (2, 1)), ((2, 3, 2), (1, 3, 1))]
+
+
+def mask_graph(batch, own, t, s, dtype="f32", **attrs):
+    shapes = [(*batch, t, 5), (*batch, s, 5), (*batch, s, 9), (*batch, t), (*batch, t)]
+    shapes += [(*batch, t, 9), (*own, t, s)]
+    shapes += [(*batch, t, s)] if attrs.get("dropout") else []
+    types = [parse_type(f"{dtype}[{', '.join(map(str, shape))}]") for shape in shapes]
+    attrs = {"scale": 0.3, "causal": False, "dropout": False, "of_mask": True} | attrs
+    return trace(lambda *given: composite.attention_grad(*given, **attrs), *types)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_gradients_of_masks(level, dtype):
+    for batch, own in SHARED:
+        for t, s in ((70, 203), (9, 8), (1, 7), (33, 0), (0, 3)):
+            for attrs in ({}, {"causal": True}, {"dropout": True}):
+                graph = mask_graph(batch, own, t, s, dtype, **attrs)
+                arrays = arrays_of(graph, grad=True)
+                executable = compile_graph(graph, target=level)
+                (kernel,) = executable.kernels
+                assert kernel.kind == "attention_grad"
+                check(graph, arrays, executable(*arrays))
+
+
+@pytest.mark.parametrize("batch, own", SHARED)
+def test_gradients_of_masks_between_guards_and_in_pieces(batch, own):
+    compile_verified(mask_graph(batch, own, 61, 130))
+
+
+def test_symbolic_gradients_of_masks_have_the_bits_of_static_ones():
+    static = mask_graph((2, 3), (1, 3), 41, 101)
+    arrays = arrays_of(static, grad=True)
+    want = [x.tobytes() for x in compile_graph(static)(*arrays)]
+    for names in (("b", "h", "t", "s"), ("b", 3, "t", 101)):
+        symbolic = compile_graph(mask_graph(names[:2], (1, names[1]), *names[2:]))
+        assert [x.tobytes() for x in symbolic(*arrays)] == want
+
+
+def test_a_shared_mask_has_its_gradient_without_scores():
+    """A bias of each head, for a batch: what is there between the kernels is no matrix of scores of
+    the batch."""
+
+    def loss(q, k, v, mask):
+        out = composite.attention(q, k, v, mask, scale=0.125)[0]
+        return ops.reduce_sum(out * out, axes=(0, 1, 2, 3))
+
+    types = [parse_type("f32[16, 4, 256, 32]")] * 3 + [parse_type("f32[1, 4, 256, 256]")]
+    executable = compile_graph(core_graph(gradient_of(trace(loss, *types))))
+    kinds = [kernel.kind for kernel in executable.kernels]
+    assert kinds.count("attention_grad") == 1 and "dot" not in kinds
+    assert executable.arena_bytes < 16 * 4 * 256 * 256 * 4 / 2
 
 
 def test_no_matrix_of_scores_is_in_memory():

@@ -27,6 +27,9 @@ CASES = {
     "mask of keys": ((2, 3, 20, 8), (2, 3, 37, 8), (2, 3, 37, 8), ((2, 1, 1, 37), bool), {}),
     "mask of queries": ((2, 3, 20, 8), (2, 3, 37, 8), (2, 3, 37, 8), ((20, 1), float), {}),
     "float mask": ((2, 3, 20, 8), (2, 3, 37, 8), (2, 3, 37, 8), ((2, 3, 20, 37), float), {}),
+    "bias of heads": ((2, 3, 70, 8), (2, 3, 130, 8), (2, 3, 130, 8), ((1, 3, 70, 130), float), {}),
+    "bias of examples": ((2, 3, 9, 8), (2, 3, 9, 8), (2, 3, 9, 8), ((2, 1, 9, 9), float), {}),
+    "bias of all": ((2, 3, 9, 8), (2, 3, 21, 8), (2, 3, 21, 8), ((9, 21), float), {}),
     "broadcast": ((2, 3, 20, 8), (1, 1, 37, 8), (1, 3, 37, 8), None, {}),
     "groups": ((2, 6, 20, 8), (2, 2, 37, 8), (2, 2, 37, 8), None, GROUPED),
     "groups, causal": ((2, 6, 20, 8), (2, 2, 20, 8), (2, 2, 20, 8), None, GROUPED | CAUSAL),
@@ -77,10 +80,9 @@ def test_results_and_gradients(name, dtype):
     arrays, options = given(name, dtype)
     results = []
     for library in (graphc, torch):
-        # The gradient of a mask is that of all scores: of one mask of each kind it is asked for.
         tensors = [library.from_numpy(array) for array in arrays]
-        for tensor in tensors[: 4 if name in ("float mask", "one head of keys") else 3]:
-            tensor.requires_grad_()
+        for tensor in tensors:
+            tensor.requires_grad_(tensor.is_floating_point())
         function = library.nn.functional.scaled_dot_product_attention
         out = function(*tensors, **options)
         ct = np.random.default_rng(5).standard_normal(out.shape).astype(dtype)
@@ -105,12 +107,12 @@ def runs(name, gradients):
     arrays, options = given(name)
 
     def step(*tensors):
-        tensors = [t.clone().requires_grad_(gradients and i < 3) for i, t in enumerate(tensors)]
+        tensors = [t.clone().requires_grad_(gradients and t.is_floating_point()) for t in tensors]
         out = scaled_dot_product_attention(*tensors, **options)
         if not gradients:
             return (out,)
         (out * out).sum().backward()
-        return (out.detach(), *[t.grad for t in tensors[:3]])
+        return (out.detach(), *[t.grad for t in tensors if t.requires_grad])
 
     def bits(function, tensors):
         return [x.numpy().tobytes() for x in function(*tensors)]
@@ -120,7 +122,7 @@ def runs(name, gradients):
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "causal", "bool mask", "groups", "decode", "decode, few"]
+    "name", ["plain", "causal", "bool mask", "groups", "decode", "decode, few", "bias of heads"]
 )
 def test_compiled_code_gives_the_bits_of_eager_mode(name):
     apart, fused = runs(name, gradients=False)
@@ -243,3 +245,20 @@ def test_operands_are_read_where_they_lie():
     assert [kernel.kind for kernel in kernels] == ["attention"]
     parts = [x.view(2, 70, 4, 16).transpose(1, 2).contiguous() for x in qkv.chunk(3, -1)]
     assert graphc.equal(traced(qkv), scaled_dot_product_attention(*parts, is_causal=True))
+
+
+@pytest.mark.parametrize("own", [(1, 3), (4, 1), (1, 1)])
+def test_gradients_of_a_shared_bias_do_not_depend_on_threads(own):
+    random = np.random.default_rng(1)
+    shapes = [(4, 3, 90, 16)] * 3 + [(*own, 90, 90)]
+    arrays = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+    before, found = graphc.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            graphc.set_num_threads(threads)
+            tensors = [graphc.from_numpy(array).requires_grad_() for array in arrays]
+            scaled_dot_product_attention(*tensors).square().sum().backward()
+            found.append([t.grad.numpy().tobytes() for t in tensors])
+    finally:
+        graphc.set_num_threads(before)
+    assert found[0] == found[1] == found[2]

@@ -387,17 +387,22 @@ def _attention(q, k, v, *more, scale, causal, dropout):
     return np.einsum("...ts,...se->...te", weights, v), scipy.special.logsumexp(scores, -1)
 
 
-def _attention_grad(q, k, v, logs, mean, ct, *more, scale, causal, dropout):
+def _attention_grad(q, k, v, logs, mean, ct, *more, scale, causal, dropout, of_mask):
     factors = more[-1] if dropout else 1
     scores = _scores(q, k, more[: len(more) - dropout], scale, causal)
     weights = np.exp(scores - logs[..., None])
     of_kept = np.einsum("...te,...se->...ts", ct, v) * factors
-    of_scores = weights * (of_kept - mean[..., None]) * scale
-    weights = weights * factors
+    of_scores = weights * (of_kept - mean[..., None])
+    masks = []
+    if of_mask:
+        shared = tuple(a for a, n in enumerate(more[0].shape) if n != scores.shape[a])
+        masks = [of_scores.sum(shared, keepdims=True)]
+    of_scores, weights = of_scores * scale, weights * factors
     return (
         np.einsum("...ts,...sd->...td", of_scores, k),
         np.einsum("...ts,...td->...sd", of_scores, q),
         np.einsum("...ts,...te->...se", weights, ct),
+        *masks,
     )
 
 

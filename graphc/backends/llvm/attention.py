@@ -48,6 +48,15 @@ def _strided(node: Node) -> Mapping[str, StridedView]:
     return {name: strided_view(value) for name, value in found.items()}
 
 
+def _shared(node: Node) -> tuple[int, ...]:
+    """The batch axes along which the node's mask is shared, if it has one."""
+    rest = node.inputs[6 if node.op.name == "attention_grad" else 3 :]
+    batch = node.inputs[0].type.shape[:-2]
+    if len(rest) == node.attrs["dropout"]:
+        return ()
+    return tuple([a for a, size in enumerate(batch) if rest[0].type.shape[a] != size])
+
+
 def _rows(node: Node) -> list[Value]:
     """The logarithms and means of an `attention_grad`."""
     return [base_of(value) for value in node.inputs[3:5]]
@@ -67,8 +76,11 @@ def _problem(node: Node, views: Mapping[str, StridedView]) -> tuple[AttentionPro
     batch = q.shape[:-2]
     dims: list[AnyDim] = [q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], *batch]
     stacks: dict[str, Stack | None] = {"mask": None, "ct": None, "drop": None}
+    shared = _shared(node)
     for name, view in views.items():
         *steps, row, _ = view.steps
+        if name == "mask":
+            steps = [0 if axis in shared else step for axis, step in enumerate(steps)]
         dims += [*steps, row, view.offset]
         of_batch = tuple([static(step) for step in steps])
         stacks[name] = Stack(of_batch, static(row), static(view.offset))
@@ -79,6 +91,7 @@ def _problem(node: Node, views: Mapping[str, StridedView]) -> tuple[AttentionPro
         scale=float(node.attrs["scale"]),
         causal=node.attrs["causal"],
         dtype=q.dtype.name,
+        shared=shared if node.attrs.get("of_mask") else None,
     )
     assert list(named_sizes(problem).values()) == [static(dim) for dim in dims]
     return problem, [dim for dim in dims if not isinstance(dim, int)]

@@ -12,21 +12,30 @@ from .normalize import softmax
 
 
 def attention_scores(q, k, mask, scale, causal):
-    """scale * q @ k^T + mask, where what is hidden is -inf."""
+    """scale * q @ k^T + mask, where what is hidden is -inf. A mask may be 1 along batch axes."""
     n = len(q.type.shape) - 2
     batch = tuple(range(n))
     scores = ops.dot(q, k, contract=((n + 1,), (n + 1,)), batch=(batch, batch))
     scores = ops.mul(scores, ops.full_like(scale, scores))
     for more in mask:
-        if more.type.shape != scores.type.shape:
-            raise ShapeError(f"attention: a mask {more.type.text} for scores {scores.type.text}")
-        scores = ops.add(scores, more)
+        _shared_axes(more.type.shape, scores)
+        scores = ops.add(scores, ops.broadcast_to(more, scores.type.shape))
     if causal:
         shape = scores.type.shape
         rows = ops.iota(shape, n, I64, q.type.device)
         columns = ops.iota(shape, n + 1, I64, q.type.device)
         scores = ops.select(ops.lt(rows, columns), ops.full_like(-math.inf, scores), scores)
     return scores
+
+
+def _shared_axes(mask, scores):
+    """The batch axes along which a mask of this shape is shared. Raises ShapeError."""
+    shape = scores.type.shape
+    if len(mask) == len(shape) and mask[-2:] == shape[-2:]:
+        shared = [axis for axis, size in enumerate(mask) if size != shape[axis]]
+        if all([mask[axis] == 1 for axis in shared]):
+            return tuple(shared)
+    raise ShapeError(f"attention: a mask of {mask} for scores {scores.type.text}")
 
 
 def _along_keys(value, scores):
@@ -70,9 +79,10 @@ class attention(Composite):
     sum of exponentials; a row that sees no key is zero, and its logarithm infinite.
 
     q[..., t, d], k[..., s, d], v[..., s, e] and at most one mask[..., t, s] give [..., t, e] and
-    [..., t]. causal: key s is hidden from query t < s. dropout: the last operand is factors
-    [..., t, s] of the weights, after the softmax. A kernel may leave out what is hidden, or give
-    it the weight zero: with infinities in v these differ.
+    [..., t]; a mask that is 1 along a batch axis is shared there. causal: key s is hidden from
+    query t < s. dropout: the last operand is factors [..., t, s] of the weights, after the softmax.
+    A kernel may leave out what is hidden, or give it the weight zero: with infinities in v these
+    differ.
     """
 
     q: Float
@@ -101,7 +111,9 @@ class attention(Composite):
         logs = ops.add(shift, ops.log(ops.select(none, ops.full_like(1.0, total), total)))
         return [made, ops.select(none, ops.neg(lowest), logs)]
 
-    def pull(cts, node):
+    pull_takes_places = True
+
+    def pull(cts, node, places=None):
         (q, k, v, *more), (out, logs), (ct, ct_logs) = node.inputs, node.outputs, cts
         ct = ops.full_like(0.0, out) if ct is None else ct
         # The pull of a softmax takes from each cotangent the row's mean of them; that of the
@@ -109,12 +121,14 @@ class attention(Composite):
         mean = ops.reduce_sum(ops.mul(ct, out), axes=(len(out.type.shape) - 1,))
         if ct_logs is not None:
             mean = ops.sub(mean, ct_logs)
-        grads = list(attention_grad(q, k, v, logs, mean, ct, *more, **node.attrs))
-        if more:
-            mask, factors = _apart(more, node.attrs["dropout"])
+        mask, factors = _apart(more, node.attrs["dropout"])
+        of_mask = bool(mask) and (places is None or 3 in places)
+        grads = attention_grad(q, k, v, logs, mean, ct, *more, **node.attrs, of_mask=of_mask)
+        grads = [*grads, *([None] if mask and not of_mask else [])]
+        for factor in factors:
             scores = attention_scores(q, k, mask, node.attrs["scale"], node.attrs["causal"])
-            weights, of_kept, of_scores = _score_grads(scores, v, logs, mean, ct, factors)
-            grads += [of_scores for _ in mask] + [ops.mul(weights, of_kept) for _ in factors]
+            weights, of_kept, _ = _score_grads(scores, v, logs, mean, ct, [factor])
+            grads.append(ops.mul(weights, of_kept))
         return grads
 
     no_onnx = "goes out as its expansion"
@@ -123,6 +137,9 @@ class attention(Composite):
         Case("f32[2, 4, 8]", "f32[2, 4, 8]", "f32[2, 4, 8]", scale=0.35, causal=True),
         Case("f32[2, 11, 8]", "f32[2, 5, 8]", "f32[2, 5, 3]", "f32[2, 11, 5]", scale=0.35),
         Case("f64[53, 4]", "f64[50, 4]", "f64[50, 9]", scale=0.5, causal=True),
+        Case(
+            "f64[3, 2, 4, 2]", "f64[3, 2, 5, 2]", "f64[3, 2, 5, 3]", "f64[1, 2, 4, 5]", scale=0.35
+        ),
         Case(
             "f32[2, 9, 4]", "f32[2, 5, 4]", "f32[2, 5, 3]", "f32[2, 9, 5]", scale=0.5, causal=True,
             dropout=True,
@@ -144,11 +161,12 @@ def _score_grads(scores, v, logs, mean, ct, factors):
     return weights, of_kept, ops.mul(weights, rest)
 
 
-@op("attention_grad", causal=False, dropout=False)
+@op("attention_grad", causal=False, dropout=False, of_mask=False)
 class attention_grad(Composite):
-    """The cotangents of q, k and v of an `attention`, from the logarithms that it gave, the
-    cotangent ct[..., t, e] of its result, and for each row the mean[..., t] of the cotangents of
-    its scores by their weights. The weights are computed again."""
+    """The cotangents of q, k and v of an `attention`, and with of_mask that of its mask, from the
+    logarithms that it gave, the cotangent ct[..., t, e] of its result, and for each row the
+    mean[..., t] of the cotangents of its scores by their weights. The weights are computed again.
+    """
 
     q: Float
     k: Float
@@ -160,19 +178,26 @@ class attention_grad(Composite):
     scale: NumberAttr
     causal: Flag
     dropout: Flag
+    of_mask: Flag
 
-    def expand(q, k, v, logs, mean, ct, *more, scale, causal, dropout):
+    def expand(q, k, v, logs, mean, ct, *more, scale, causal, dropout, of_mask):
         mask, factors = _apart(more, dropout)
         scores = attention_scores(q, k, mask, scale, causal)
         weights, _, of_scores = _score_grads(scores, v, logs, mean, ct, factors)
         weights = _scaled(weights, factors)
+        grads = []
+        if of_mask:
+            (shape,) = [value.type.shape for value in mask]
+            shared = _shared_axes(shape, scores)
+            summed = ops.reduce_sum(of_scores, axes=shared) if shared else of_scores
+            grads = [ops.reshape(summed, shape=shape) if shared else summed]
         of_scores = ops.mul(of_scores, ops.full_like(scale, scores))
         n = len(scores.type.shape) - 2
         batch = tuple(range(n))
         both = (batch, batch)
         of_q = ops.dot(of_scores, k, contract=((n + 1,), (n,)), batch=both)
         of_k = ops.dot(of_scores, q, contract=((n,), (n,)), batch=both)
-        return [of_q, of_k, ops.dot(weights, ct, contract=((n,), (n,)), batch=both)]
+        return [of_q, of_k, ops.dot(weights, ct, contract=((n,), (n,)), batch=both), *grads]
 
     no_onnx = "goes out as its expansion"
     samples = (
@@ -183,6 +208,10 @@ class attention_grad(Composite):
         Case(
             "f64[5, 4]", "f64[7, 4]", "f64[7, 2]", "f64[5]", "f64[5]", "f64[5, 2]", "f64[5, 7]",
             scale=0.5, causal=True,
+        ),
+        Case(
+            "f32[3, 2, 9, 4]", "f32[3, 2, 7, 4]", "f32[3, 2, 7, 2]", "f32[3, 2, 9]", "f32[3, 2, 9]",
+            "f32[3, 2, 9, 2]", "f32[1, 2, 9, 7]", scale=0.5, of_mask=True,
         ),
         Case(
             "f32[9, 4]", "f32[7, 4]", "f32[7, 2]", "f32[9]", "f32[9]", "f32[9, 2]", "f32[9, 7]",

@@ -190,7 +190,7 @@ def pull_node(
         return _pull_composite(builder, node, which, cts)
     pull = getattr(op, "pull", None)
     if pull is not None:
-        every = pull(cts, node)
+        every = pull(cts, node, which) if op.pull_takes_places else pull(cts, node)
         return [every[i] for i in which]
     if op.linear is not None:
         linear = linear_places(node)

@@ -1,6 +1,6 @@
 """Attention without its matrix of scores: blocks of queries times blocks of keys, in cache.
 
-A unit is a block of `ROWS` queries of one matrix of the stack. Its queries are turned, so that
+A unit is a block of queries (`rows_of`) of one matrix of the stack. Its queries are turned, so that
 they lie along the lanes: the scores of a block of keys are then a product of rows of k, as they
 lie in memory, by a panel; the largest score and the sum of weights of a query are found without
 any step across lanes, and the weighted sum of rows of v is a product of the weights by v as it
@@ -14,27 +14,19 @@ on threads, or on whether a size is known when the kernel is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from graphc.backends.llvm.contract.attention_product import StridedProduct
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.emitter import Emitter, Index
 from graphc.backends.llvm.contract.kernel import Kernel, KernelBuilder, Subroutine
-from graphc.backends.llvm.contract.lanewise import (
-    binary,
-    constant,
-    larger,
-    lower_lanes,
-    select,
-)
+from graphc.backends.llvm.contract.lanewise import binary, constant, lower_lanes, select
 from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
-from graphc.backends.llvm.contract.tile import Nest, Operands, contract
 from graphc.backends.llvm.contract.vector import Vector
 from graphc.backends.llvm.target import Target
 from graphc.ir.dims import AnyDim
 
-#: Queries of a block, and keys of one.
-ROWS, KEYS = 48, 192
 #: At most so many queries have lanes along the elements of keys, in blocks of so many keys.
 FEW, FEW_KEYS = 8, 512
 INFINITY = float("inf")
@@ -71,6 +63,7 @@ class AttentionProblem:
     dtype: str
     ct: Stack | None = None  # of the result, for the gradients
     drop: Stack | None = None
+    shared: tuple[int, ...] | None = None  # for the gradient of a mask: the axes that share it
 
     @property
     def stacks(self) -> dict[str, Stack]:
@@ -92,75 +85,27 @@ def named_sizes(problem: AttentionProblem) -> dict[str, int | None]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """The tiles of the two products. scores: keys by vectors of queries; values: queries by
-    vectors of v's columns; `ROWS` is a multiple of both tiles' queries."""
-
-    scores: tuple[int, int]
-    values: tuple[int, int]
-
-    @staticmethod
-    def of(target: Target) -> Tiles:
-        if target.registers >= 32:
-            return Tiles((8, 3), (6, 4))
-        return Tiles((6, 2), (6, 2)) if target.has_fma else Tiles((4, 2), (4, 2))
+def rows_of(target: Target) -> int:
+    """Queries of a block: whole tiles of `tile_of`, along the lanes and across them."""
+    return 32 if target.registers >= 32 else 48
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How the operands of a product lie: elements between rows of a and between its columns, the
-    size that is the distance of rows of b, and that of the result.
-
-    exact: the result's rows are that far apart, and hold no more; else they are whole vectors.
-    """
-
-    a_row: int
-    a_step: int
-    b_row: str
-    to_row: str
-    exact: bool = False
-    scaled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tiled:
-    """The tiles of a product by (rows, whether they are the last columns)."""
-
-    form: Form
-    columns: str
-    rows: tuple[int, ...]
-    kinds: Mapping[tuple[int, bool], Subroutine]
-
-
-@dataclass(frozen=True, slots=True)
-class ByKeys:
-    """A product of the rows of an operand (k or v), whose columns are the size `depth`, with a
-    panel of queries. scores: they are scaled, masked, hidden; tops: the largest are noted."""
-
-    operand: str
-    depth: str
-    scores: bool
-    tops: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TiledKeys:
-    """The tiles of such a product by (vectors, whether some may be hidden)."""
-
-    kind: ByKeys
-    tiles: Mapping[tuple[int, bool], Subroutine]
+def tile_of(target: Target) -> tuple[int, int]:
+    """The tile of all products: rows, and vectors of columns."""
+    if target.registers >= 32:
+        return 8, 2
+    return (6, 2) if target.has_fma else (4, 2)
 
 
 class AttentionWriter:
-    """What the kernels of attention and of its gradients share: sizes, the turn of a block, and the
-    two kinds of products: by rows of keys, and to rows of results."""
+    """What the kernels of attention and of its gradients share: sizes, the turn of a block, its
+    products, and what hides scores."""
 
     entry: Emitter
     operands: tuple[str, ...]
 
     def __init__(self, problem: AttentionProblem, target: Target) -> None:
-        self.p, self.target, self.tiles = problem, target, Tiles.of(target)
+        self.p, self.target, self.rows = problem, target, rows_of(target)
         self.element = element(problem.dtype)
         self.builder = KernelBuilder()
         self.known = named_sizes(problem)
@@ -171,28 +116,30 @@ class AttentionWriter:
     def on(self, emitter: Emitter) -> Vector:
         return Vector(emitter, self.element, self.target)
 
-    def routine(
-        self, pointers: Sequence[str], names: Sequence[str] = (), **known: int | None
-    ) -> Subroutine:
-        """A subroutine whose indices are these, and all sizes."""
-        indices: dict[str, int | None] = {**dict.fromkeys(names), **known, **self.known}
-        return Subroutine(pointers, indices)
+    def control(self, pointers: Sequence[str], names: Sequence[str] = ()) -> Subroutine:
+        """A subroutine of loops around calls, whose indices are these and all sizes."""
+        indices: dict[str, int | None] = {**dict.fromkeys(names), **self.known}
+        return Subroutine(pointers, indices, plain=True)
 
     def index_of_stack(self, emitter: Emitter, b: Index) -> dict[str, Index]:
         """The displacement of matrix b in each operand, in elements."""
         value = self.values()
         found = {name: value[f"{name}_offset"] for name in self.p.stacks}
-        rest = b
-        for axis in reversed(range(len(self.p.batch))):
-            extent = value[f"batch{axis}"]
-            outer: Index = 0
-            if axis:
-                outer = emitter.floor_div_any(rest, extent)
-            here = emitter.remainder(rest, outer, extent) if axis else rest
+        for axis, here in self.places(emitter, b, range(len(self.p.batch))).items():
             for name in found:
                 step = emitter.mul(here, value[f"{name}_batch{axis}"])
                 found[name] = emitter.add(found[name], step)
-            rest = outer
+        return found
+
+    def places(self, emitter: Emitter, b: Index, axes: Sequence[int]) -> dict[int, Index]:
+        """The index along each of some batch axes, from the number of a matrix within these."""
+        found: dict[int, Index] = {}
+        for axis in reversed(axes):
+            extent, outer = self.values()[f"batch{axis}"], b
+            if axis != axes[0]:
+                outer = emitter.floor_div_any(b, extent)
+            found[axis] = emitter.remainder(b, outer, extent) if axis != axes[0] else b
+            b = outer
         return found
 
     def values(self) -> dict[str, Index]:
@@ -221,9 +168,10 @@ class AttentionWriter:
             scratch_bytes=scratch_bytes,
         )
 
-    def stack_size(self, emitter: Emitter) -> Index:
+    def stack_size(self, emitter: Emitter, axes: Sequence[int] | None = None) -> Index:
+        """Matrices of the stack, or of these batch axes."""
         count: Index = 1
-        for axis in range(len(self.p.batch)):
+        for axis in range(len(self.p.batch)) if axes is None else axes:
             count = emitter.mul(count, self.values()[f"batch{axis}"])
         return count
 
@@ -233,12 +181,29 @@ class AttentionWriter:
             return -(-columns // self.lanes) * self.lanes
         return emitter.add(columns, self.lanes)
 
+    def columns_of_queries(self) -> list[int]:
+        """How many columns the queries of a block may take, which are whole vectors."""
+        queries, lanes = self.p.queries, self.lanes
+        if queries is None:
+            return list(range(lanes, self.rows + 1, lanes))
+        rest = -(-(queries % self.rows) // lanes) * lanes
+        return [rest, self.rows] if queries >= self.rows else [rest]
+
     # --- subroutines -------------------------------------------------------------------------
+
+    def define_shared(self, results: Sequence[int | None]) -> None:
+        """The subroutines of blocks of queries. results: the columns of what products give beside
+        scores."""
+        self.turner = transposer(self.builder, self.vector, self.element)
+        columns = [*self.columns_of_queries(), *results]
+        self.product = StridedProduct(self.builder, self.vector, *tile_of(self.target), columns)
+        self.scale = self._scale() if self.p.scale != 1.0 else None
+        self.hide = self._hide() if self.p.causal or self.p.mask is not None else None
 
     def turn(self, emitter: Emitter, source: str, to: str, count: Index, row: Index,
              rows: Index, columns: Index) -> None:  # fmt: skip
-        """to[column][ROWS] = source[row][column] of `rows` rows, the last of which is repeated to
-        make `columns` whole vectors. The caller's emitter, with its names of sizes."""
+        """to[column][self.rows] = source[row][column] of `rows` rows, the last of which is repeated
+        to make `columns` whole vectors."""
         side = transpose_lanes(self.vector)
         vector = self.on(emitter)
 
@@ -248,191 +213,88 @@ class AttentionWriter:
                 "rows": emitter.minimum(emitter.sub(rows, first), side),
                 "count": count,
                 "from_stride": row,
-                "to_stride": ROWS,
+                "to_stride": self.rows,
             }
             here = vector.address(source, emitter.mul(first, row))
             self.turner.call(emitter, (here, vector.address(to, at)), indices)
 
         emitter.loop(0, columns, side, some)
 
-    def define_turner(self) -> None:
-        self.turner = transposer(self.builder, self.vector, self.element)
+    def turn_queries(self, emitter: Emitter, source: str, to: str, value: dict[str, Index]) -> None:
+        """The panel of a block of queries, times the scale of scores."""
+        row, size = value["q_row"], value["size"]
+        self.turn(emitter, source, to, size, row, value["rows"], value["columns"])
+        if self.scale is not None:
+            self.scale.call(emitter, (to,), {"count": emitter.mul(size, self.rows)})
 
-    def tile_of_keys(self, vectors: int, diagonal: bool, kind: ByKeys) -> Subroutine:
-        """The products of a tile of keys' rows with `vectors` of queries: k, panel, mask, to, tops.
-
-        last: the tile's last key that exists; rows behind it repeat it. behind: the place of the
-        tile's first key, seen from its first query.
-        """
-        rows = self.tiles.scores[0]
-        routine = self.routine(("k", "panel", "mask", "to", "tops"), ("last", "behind"))
-        emitter, value, vector = routine.emitter, routine.values, self.on(routine.emitter)
-        places = [emitter.minimum(row, value["last"]) for row in range(rows)]
-        starts = [emitter.mul(place, value[f"{kind.operand}_row"]) for place in places]
-        operands = Operands("%k", "%panel", starts, ROWS, [None] * vectors)
-        nest = Nest.of((value[kind.depth], 1))
-        sums = contract(emitter, vector, operands, nest, [vector.zero] * (rows * vectors))
-        for v in range(vectors):
-            column = v * self.lanes
-            top = vector.load(vector.address("%tops", column)) if kind.tops else ""
-            for row, place in enumerate(places):
-                made = sums[row * vectors + v]
-                if kind.scores:
-                    made = binary(vector, "fmul", made, constant(vector, self.p.scale))
-                if kind.scores and self.p.mask is not None:
-                    at = emitter.add(emitter.mul(place, ROWS), column)
-                    made = vector.add(made, vector.load(vector.address("%mask", at)))
-                if diagonal:
-                    hidden = lower_lanes(vector, emitter.add(value["behind"], place), column)
-                    made = select(vector, hidden, constant(vector, -INFINITY), made)
-                vector.store(made, vector.address("%to", row * ROWS + column))
-                if kind.tops:
-                    top = larger(vector, made, top)
-            if kind.tops:
-                vector.store(top, vector.address("%tops", column))
-        routine.define(self.builder, f"keys{rows}x{vectors}")
-        return routine
-
-    def tiles_of_keys(self, kind: ByKeys) -> TiledKeys:
-        sides = (False, True) if self.p.causal and kind.scores else (False,)
-        tiles = {
-            (vectors, diagonal): self.tile_of_keys(vectors, diagonal, kind)
-            for vectors in self._vectors_that_occur()
-            for diagonal in sides
+    def scores_of(self, emitter: Emitter, a: str, row: Index, depth: Index, panel: str, to: str,
+                  value: dict[str, Index]) -> None:  # fmt: skip
+        """to[key][self.rows]: the products of `count` rows of a, each of `depth` columns, with a
+        panel of queries."""
+        indices: dict[str, Index] = {
+            "rows": value["count"],
+            "columns": value["columns"],
+            "count": depth,
+            "more": 0,
+            "a_row": row,
+            "a_step": 1,
+            "b_row": self.rows,
+            "to_row": self.rows,
         }
-        return TiledKeys(kind, tiles)
+        self.product.call(emitter, (a, panel, to), indices)
 
-    def _vectors_that_occur(self) -> set[int]:
-        """How many vectors of queries a tile may have."""
-        most, queries = self.tiles.scores[1], self.p.queries
-        if queries is None:
-            return set(range(1, most + 1))
-        rest = -(-(queries % ROWS) // self.lanes)
-        found = {rest % most} - {0}
-        return found | {most} if queries >= ROWS or rest >= most else found
+    def hide_scores(self, emitter: Emitter, scores: str, masks: str, value: dict[str, Index],
+                    first: Index, count: Index) -> None:  # fmt: skip
+        """Adds masks, and hides by order, the scores of `count` keys from `first`."""
+        if self.hide is not None:
+            behind = emitter.sub(first, value["start"])
+            indices = {"count": count, "columns": value["columns"], "behind": behind}
+            self.hide.call(emitter, (scores, masks), indices)
 
-    def by_vectors(
-        self, emitter: Emitter, vectors: Index, body: Callable[[Index, int], None]
-    ) -> None:
-        """body(first vector, how many) for all `vectors`: whole tiles, then what is left."""
-        most, occur = self.tiles.scores[1], self._vectors_that_occur()
-        full = emitter.round_down(vectors, most)
-        if most in occur:
-            emitter.loop(0, full, most, lambda at, _none: body(at, most))
-        rest = emitter.sub(vectors, full)
-        for some in sorted(occur - {most}):
-            is_some = rest == some if isinstance(rest, int) else emitter.compare("eq", rest, some)
-            emitter.when(is_some, lambda some=some: body(full, some))
+    def _scale(self) -> Subroutine:
+        routine = Subroutine(("to",), {"count": None})
+        emitter, vector = routine.emitter, self.on(routine.emitter)
 
-    def product_tile(self, rows: int, vectors: int, left: int | None, form: Form) -> Subroutine:
-        """A tile of a sum over `count` of a[row, n] * b[n, column], added to what `to` holds (times
-        factors[row], where the form says so): a, b, to, factors.
+        def one(at: Index, _none: Sequence[str]) -> None:
+            to = vector.address("%to", at)
+            made = binary(vector, "fmul", vector.load(to), constant(vector, self.p.scale))
+            vector.store(made, to)
 
-        left: the columns that there are of the tile's, None where the call says.
-        """
-        routine = self.routine(("a", "b", "to", "factors"), ("count",), left=left)
-        emitter, value, vector = routine.emitter, routine.values, self.on(routine.emitter)
-        places = range(0, vectors * self.lanes, self.lanes)
-        masks = [vector.mask(emitter.sub(value["left"], place)) for place in places]
-        starts = [row * form.a_row for row in range(rows)]
-        operands = Operands("%a", "%b", starts, value[form.b_row], masks)
-        nest = Nest.of((value["count"], form.a_step))
-        sums = contract(emitter, vector, operands, nest, [vector.zero] * (rows * vectors))
-        to_row = value[form.to_row] if form.exact else self.padded(emitter, value[form.to_row])
-        for row in range(rows):
-            here = vector.address("%to", emitter.mul(row, to_row))
-            factor = ""
-            if form.scaled:
-                factor = vector.splat(vector.load_scalar(vector.address("%factors", row)))
-            for v, place in enumerate(places):
-                at = vector.address(here, place)
-                mask = masks[v] if form.exact else None
-                before, more = vector.load(at, mask), sums[row * vectors + v]
-                if form.scaled:
-                    made = vector.multiply_add(before, factor, more)
-                else:
-                    made = vector.add(before, more)
-                vector.store(made, at, mask)
-        routine.define(self.builder, f"{form.b_row}{rows}x{vectors}")
+        emitter.loop(0, routine.values["count"], self.lanes, one)
+        routine.define(self.builder, "scale")
         return routine
 
-    def product_tiles(self, form: Form, columns: str, rows: Sequence[int]) -> Tiled:
-        """All tiles of a product whose result has the columns that the size of that name tells."""
-        vectors, wide = self.tiles.values[1], self.known[columns]
-        kinds: dict[tuple[int, bool], Subroutine] = {}
-        for some in rows:
-            if wide is None:
-                kinds[some, True] = self.product_tile(some, 1, None, form)
-            elif rest := wide % (vectors * self.lanes):
-                kinds[some, True] = self.product_tile(some, -(-rest // self.lanes), rest, form)
-            if wide is None or wide >= vectors * self.lanes:
-                all_of = vectors * self.lanes
-                kinds[some, False] = self.product_tile(some, vectors, all_of, form)
-        return Tiled(form, columns, tuple(rows), kinds)
+    def _hide(self) -> Subroutine:
+        """Adds masks to scores, both turned; causal: those of keys behind their query are -inf.
 
-    def product(self, emitter: Emitter, tiled: Tiled, pointers: Sequence[str],
-                value: dict[str, Index], rows: Index, count: Index) -> None:  # fmt: skip
-        """`rows` rows of the product: a, b, to, factors. Where there is a tile of one row, it does
-        the rest of them; else the last tile makes rows that nobody reads."""
-        a, b, to, factors = pointers
-        vector, form, wide = self.on(emitter), tiled.form, value[tiled.columns]
-        step = self.tiles.values[1] * self.lanes
-        to_row = value[form.to_row] if form.exact else self.padded(emitter, value[form.to_row])
-        whole = emitter.round_down(wide, step)
+        behind: the place of the first key, seen from the first query.
+        """
+        names = ("count", "columns", *(("behind",) if self.p.causal else ()))
+        routine = Subroutine(("scores", "masks"), dict.fromkeys(names))
+        emitter, vector, value = routine.emitter, self.on(routine.emitter), routine.values
+        low: Index = 0
+        if self.p.causal and self.p.mask is None:  # what is before the first query is seen by all
+            low = emitter.maximum(0, emitter.sub(0, value["behind"]))
 
-        def tile(some: int, row: Index) -> None:
-            from_a = vector.address(a, emitter.mul(row, form.a_row))
-            into = vector.address(to, emitter.mul(row, to_row))
-            scales = vector.address(factors, row)
+        def key(n: Index, _none: Sequence[str]) -> None:
+            row, end = emitter.mul(n, self.rows), value["columns"]
+            if self.p.causal and self.p.mask is None:
+                end = emitter.minimum(end, emitter.add(value["behind"], n))
 
-            def part(at: Index, last: bool) -> None:
-                indices = {**value, "count": count, "left": emitter.sub(wide, at)}
-                places = (from_a, vector.address(b, at), vector.address(into, at), scales)
-                tiled.kinds[some, last].call(emitter, places, indices)
+            def some(column: Index, _none: Sequence[str]) -> None:
+                at = emitter.add(row, column)
+                to = vector.address("%scores", at)
+                score = vector.load(to)
+                if self.p.mask is not None:
+                    score = vector.add(score, vector.load(vector.address("%masks", at)))
+                if self.p.causal:
+                    number = emitter.sub(emitter.add(value["behind"], n), column)
+                    hidden = lower_lanes(vector, number, 0)
+                    score = select(vector, hidden, constant(vector, -INFINITY), score)
+                vector.store(score, to)
 
-            if (some, False) in tiled.kinds:
-                emitter.loop(0, whole, step, lambda at, _none: part(at, False))
-            if (some, True) in tiled.kinds:
-                each = step if isinstance(wide, int) else self.lanes
-                emitter.loop(whole, wide, each, lambda at, _none: part(at, True))
+            emitter.loop(0, end, self.lanes, some)
 
-        most = max(tiled.rows)
-        full = emitter.round_down(rows, most) if 1 in tiled.rows else rows
-        emitter.loop(0, full, most, lambda row, _none: tile(most, row))
-        if full is not rows:
-            emitter.loop(full, rows, 1, lambda row, _none: tile(1, row))
-
-    def by_keys(self, emitter: Emitter, tiled: TiledKeys, pointers: Sequence[str],
-                value: dict[str, Index], first: Index, count: Index) -> None:  # fmt: skip
-        """The products of `count` keys from `first` with a block of queries: k (of the first key),
-        panel, mask, to and tops; `value` has the block's `start` and `vectors`."""
-        rows = self.tiles.scores[0]
-        vector, kind = self.on(emitter), tiled.kind
-        k, panel, mask, to, tops = pointers
-
-        def group(v: Index, vectors: int) -> None:
-            column = emitter.mul(v, self.lanes)
-            of_group = [vector.address(pointer, column) for pointer in (panel, mask, to, tops)]
-            query = emitter.add(value["start"], column)
-
-            def tile(at: Index, _none: Sequence[str]) -> None:
-                last = emitter.sub(emitter.minimum(emitter.sub(count, at), rows), 1)
-                behind = emitter.sub(emitter.add(first, at), query)
-                here = emitter.mul(at, ROWS)
-                keys = vector.address(k, emitter.mul(at, value[f"{kind.operand}_row"]))
-                places = [keys, *of_group]
-                places[2:4] = [vector.address(pointer, here) for pointer in places[2:4]]
-                indices = {**value, "last": last, "behind": behind}
-
-                def run(diagonal: bool) -> None:
-                    tiled.tiles[vectors, diagonal].call(emitter, places, indices)
-
-                if not (self.p.causal and kind.scores):
-                    run(False)
-                    return
-                some_hidden = emitter.less(0, emitter.add(behind, last))
-                emitter.when(some_hidden, lambda: run(True), lambda: run(False))
-
-            emitter.loop(0, count, rows, tile)
-
-        self.by_vectors(emitter, value["vectors"], group)
+        emitter.loop(low, value["count"], 1, key)
+        routine.define(self.builder, "hide")
+        return routine

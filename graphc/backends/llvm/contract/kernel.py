@@ -125,6 +125,9 @@ class Subroutine:
 
     An index that the builder knows when it writes the callee is folded into it and is not
     passed. `values` holds every index as the callee sees it.
+
+    shared  pointers that may be to the same memory
+    plain   loops around calls, as an entry is: exempt from optimisation
     """
 
     def __init__(
@@ -132,8 +135,9 @@ class Subroutine:
         pointers: Sequence[str],
         indices: Mapping[str, int | None],
         shared: Collection[str] = (),
+        *,
+        plain: bool = False,
     ) -> None:
-        """Pointers that are `shared` may be to the same memory."""
         self.pointers = tuple(pointers)
         self.passed = tuple(name for name, known in indices.items() if known is None)
         self.values: dict[str, Index] = {
@@ -141,7 +145,7 @@ class Subroutine:
         }
         self.emitter = Emitter(
             parameters(self.pointers, shared) + [f"i64 %{name}" for name in self.passed],
-            attributes="nounwind noinline",
+            attributes="nounwind noinline optnone" if plain else "nounwind noinline",
             linkage="internal",
         )
         self.function = ""

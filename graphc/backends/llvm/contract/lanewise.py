@@ -88,11 +88,12 @@ def sum_of_lanes(vector: Vector, value: str) -> str:
     return value
 
 
-def tree_sums(vector: Vector, values: Sequence[str]) -> str:
-    """The sum of the lanes of each of `vector.lanes` values: that of value n in lane n."""
-    lanes, half = vector.lanes, vector.lanes // 2
+def sums_in_lanes(vector: Vector, values: Sequence[str]) -> tuple[str, str]:
+    """The sums of the lanes of some values, at most as many as there are lanes, a power of two: a
+    vector of these in their order, and its type."""
+    lanes, count, half = vector.lanes, len(values), len(values) // 2
     rows = list(values)
-    while half:
+    while half:  # a lane at place n, counted in groups of `count`, belongs to value n at the end
         upper = [lane if lane & half == 0 else lanes + lane - half for lane in range(lanes)]
         lower = [lane + half if lane & half == 0 else lanes + lane for lane in range(lanes)]
         rows = [
@@ -100,4 +101,14 @@ def tree_sums(vector: Vector, values: Sequence[str]) -> str:
             for a, b in zip(rows[: len(rows) // 2], rows[len(rows) // 2 :])
         ]
         half //= 2
-    return rows[0]
+    emitter, kind, made = vector.emitter, vector.element.llvm, rows[0]
+    while lanes > count:
+        lanes //= 2
+        halves = [", ".join(f"i32 {n + at}" for n in range(lanes)) for at in (0, lanes)]
+        wide, narrow = f"<{2 * lanes} x {kind}>", f"<{lanes} x {kind}>"
+        low, high = (
+            emitter.value(f"shufflevector {wide} {made}, {wide} poison, <{lanes} x i32> <{half}>")
+            for half in halves
+        )
+        made = emitter.value(f"fadd {narrow} {low}, {high}")
+    return made, f"<{count} x {kind}>"
