@@ -12,6 +12,7 @@ from .normalize import (
     layer_norm,
     log_softmax,
     max_first,
+    min_first,
     moments,
     norm2,
     pick,
