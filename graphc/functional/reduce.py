@@ -209,6 +209,9 @@ def extreme_with_index(input: Value, axis: int, mode: str) -> tuple[Value, Value
         place = ops.full(0, I64, (), input.type.device)
         return ops.reshape(input, shape=()), place
     place = ops.arg_reduce(input, axis=axis, mode=mode)
+    if input.type.dtype is not BOOL:
+        first = composite.max_first if mode == "max" else composite.min_first
+        return first(input, axis=axis), place
     shape = tuple([1 if i == axis else d for i, d in enumerate(input.type.shape)])
     found = ops.take_along(input, ops.reshape(place, shape=shape), axis)
     return ops.reshape(found, shape=place.type.shape), place

@@ -404,7 +404,8 @@ def along_axis(op: Op, maker: Maker) -> Item:
     return maker.emit(op, x, axis=maker.axis(x))
 
 
-for _op in (composite.softmax, composite.log_softmax, composite.max_first):
+_ALONG = (composite.softmax, composite.log_softmax, composite.max_first, composite.min_first)
+for _op in _ALONG:
     STEPS[_op.name] = partial(along_axis, _op)
 
 

@@ -471,6 +471,7 @@ STRUCTURAL = {
     "batch_norm": _batch_norm,
     "norm2": lambda x, axes: np.linalg.norm(x, axis=axes if len(axes) > 1 else axes[0]),
     "max_first": lambda x, axis: np.apply_along_axis(max, axis, x),
+    "min_first": lambda x, axis: np.apply_along_axis(min, axis, x),
     "pick": lambda x, index, axis: np.take_along_axis(x, np.expand_dims(index, axis), axis).squeeze(
         axis
     ),

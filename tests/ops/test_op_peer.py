@@ -123,6 +123,7 @@ STRUCTURAL = {
     "batch_norm": lambda x, *mvwb, eps: by_channel(*mvwb, x=x, eps=eps),
     "norm2": lambda x, axes: torch.linalg.vector_norm(x, dim=axes),
     "max_first": lambda x, axis: torch.max(x, axis).values,
+    "min_first": lambda x, axis: torch.min(x, axis).values,
     "attention": lambda *given, scale, causal=False, dropout=False: attention(
         given, scale, causal, dropout
     ),

@@ -19,6 +19,7 @@ from .normalize import (
     layer_norm,
     log_softmax,
     max_first,
+    min_first,
     moments,
     norm2,
     pick,

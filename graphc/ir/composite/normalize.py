@@ -172,8 +172,27 @@ class norm2(Composite):
     samples = (Case("f32[4, 5]", axes=(1,)),)
 
 
+class First(Composite):
+    """An extreme along an axis; its derivative goes to the first of equals."""
+
+    def pull(self, cts, node):
+        (x,), axis = node.inputs, node.attrs["axis"]
+        return [ops.select(_first(node), _wide(cts[0], x, (axis,)), ops.full_like(0.0, x))]
+
+    def push(self, tangents, node):
+        zero = ops.full_like(0.0, node.inputs[0])
+        part = ops.select(_first(node), tangents[0], zero)
+        return [ops.reduce_sum(part, axes=(node.attrs["axis"],))]
+
+    def to_onnx(self, g, node, x):
+        name = "ReduceMax" if self is max_first else "ReduceMin"
+        return g.op(name, [x, g.ints([node.attrs["axis"]])], keepdims=0)
+
+    samples = (Case("f32[4, 5]", axis=1),)
+
+
 @op("max_first")
-class max_first(Composite):
+class max_first(First):
     """The largest along an axis; its derivative goes to the first of equals."""
 
     x: Real
@@ -182,21 +201,20 @@ class max_first(Composite):
     def expand(x, axis):
         return ops.reduce_max(x, axes=(axis,))
 
-    def pull(cts, node):
-        return [ops.select(_first(node), _wide(cts[0], node.inputs[0], (node.attrs["axis"],)),
-                           ops.full_like(0.0, node.inputs[0]))]  # fmt: skip
-
-    def push(tangents, node):
-        zero = ops.full_like(0.0, node.inputs[0])
-        part = ops.select(_first(node), tangents[0], zero)
-        return [ops.reduce_sum(part, axes=(node.attrs["axis"],))]
-
     onnx = Onnx("ReduceMax", 18)
 
-    def to_onnx(g, node, x):
-        return g.op("ReduceMax", [x, g.ints([node.attrs["axis"]])], keepdims=0)
 
-    samples = (Case("f32[4, 5]", axis=1),)
+@op("min_first")
+class min_first(First):
+    """The smallest along an axis; its derivative goes to the first of equals."""
+
+    x: Real
+    axis: IntAttr
+
+    def expand(x, axis):
+        return ops.reduce_min(x, axes=(axis,))
+
+    onnx = Onnx("ReduceMin", 18)
 
 
 def _size_like(n, index):
@@ -241,7 +259,7 @@ class pick(Composite):
 
 
 def _first(node):
-    """Where the first of the largest stands."""
+    """Where the first of the extremes stands."""
     (x,), axis = node.inputs, node.attrs["axis"]
-    place = ops.arg_reduce(x, axis=axis, mode="max")
+    place = ops.arg_reduce(x, axis=axis, mode="max" if node.op is max_first else "min")
     return ops.eq(ops.iota(x.type.shape, axis, I64, x.type.device), _wide(place, x, (axis,)))
