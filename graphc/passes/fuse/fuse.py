@@ -29,7 +29,7 @@ from .group import (
     SCATTERS,
     Group,
     check_lane_axis,
-    check_long_row,
+    check_stages_apart,
     is_anchor,
     reduced_axes,
     reduced_operand,
@@ -307,7 +307,7 @@ class Fuser:
                 group.clear()
                 group.build(self.pull)
                 for reduction in group.code.reductions:
-                    check_long_row(group, True, reduction.how, reduction.expr)
+                    check_stages_apart(group, True, reduction.how, reduction.expr)
             self._check(group, value)
             return None
         except NotFused as refused:
@@ -344,8 +344,8 @@ class Fuser:
             if level == "row" and not expr.reads:
                 raise NotFused("a row's value that reads no row result")
             if member is value or group.kind == ROWS:
-                check_long_row(group, False, level, expr)
+                check_stages_apart(group, False, level, expr)
         for member, how in group.reductions:
             if member is value:
-                check_long_row(group, True, how, self._expression(group, member))
+                check_stages_apart(group, True, how, self._expression(group, member))
         check_lane_axis(group)

@@ -22,6 +22,8 @@ from .sizes import Sizes
 #: A row (or a scan) of this many elements or more is reduced in blocks of BLOCK elements.
 LONG_ROW = 32768
 BLOCK = 16384
+#: Columns of so many elements, of a matrix of so many: each pass over them reads memory.
+LONG_COLUMN, LARGE = 1024, 3 << 20
 #: A reduction's lane loop takes this many elements a step; its range is cut at multiples only.
 STEP = 64
 
@@ -291,12 +293,23 @@ def check_lane_axis(group: Group) -> None:
         raise NotFused("would split the lane axis of a reduction")
 
 
-def check_long_row(group: Group, is_reduction: bool, level: str, expr: Expr) -> None:
-    """Keeps later stages out of the kernel that reduces one long row.
+def check_stages_apart(group: Group, is_reduction: bool, level: str, expr: Expr) -> None:
+    """Keeps later stages out of kernels whose stages share nothing in cache.
 
-    Its stages share nothing in cache, and apart they run in parallel.
+    Those of one long row run in parallel apart; those of long columns read memory in its order.
     """
+    if not expr.reads:
+        return
     domain, sizes = group.domain, group.sizes
-    if group.kind == ROWS and expr.reads and (is_reduction or level == "full"):
+    if group.kind == ROWS and (is_reduction or level == "full"):
         if domain.kept_size == 1 and not sizes.below(domain.size, LONG_ROW):
             raise NotFused("one long row: its stages are apart")
+    if has_long_columns(group):
+        raise NotFused("long columns: its stages are apart")
+
+
+def has_long_columns(group: Group) -> bool:
+    """Whether the caches do not hold what a step of the lanes reads of the columns of a matrix."""
+    domain, hint = group.domain, group.sizes.hint
+    long = group.kind == COLUMNS and hint(domain.reduced_size) >= LONG_COLUMN
+    return long and len(domain.reduced) == 1 and hint(domain.size) >= LARGE

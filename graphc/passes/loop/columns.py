@@ -14,6 +14,7 @@ from .ir import (
     Least,
     Loop,
     Reduce,
+    Resume,
     SaveRegisters,
     Stage,
     Statement,
@@ -22,13 +23,17 @@ from .ir import (
     rows_per_block,
 )
 from .partial import Partials
-from .schedule import ROW_BLOCKS
+from .schedule import ROW_BANDS, ROW_BLOCKS
 
 if TYPE_CHECKING:
     from .lower import Lowering
 
 #: Fewer results than this and more rows than that: blocks of rows are the parallel loop.
 FEW_RESULTS, MANY_ROWS = 8192, 1024
+#: With so many rows, of so many elements, the order in which memory is read decides.
+SOME_ROWS, STREAMED = 256, 1 << 20
+#: Rows of fewer bytes are read one by one, wider ones in bands of rows.
+WIDE_ROW_BYTES, BAND_ROWS, BAND_VECTORS = 8192, 8, 4
 
 
 def column_vectors(lowering: Lowering) -> int:
@@ -89,6 +94,12 @@ def _in_blocks(accumulator: Accumulator) -> bool:
     return accumulator.op == "reduce_sum" and accumulator.dtype.kind == "f"
 
 
+def _by_blocks(accumulator: Accumulator) -> bool:
+    """Whether results of blocks combine to the bits of rows in order, or of sums in blocks."""
+    exact = accumulator.op in ("reduce_max", "reduce_min") or accumulator.dtype.kind in "iub"
+    return accumulator.place is None and (exact or _in_blocks(accumulator))
+
+
 def _one_block(rows: object) -> bool:
     return isinstance(rows, int) and rows <= rows_per_block(rows)
 
@@ -104,29 +115,73 @@ def _block_of_rows(lowering: Lowering, block: Bound, body: list[Statement]) -> L
     return Loop(lowering.schedule.inner[0], low, Least(Sum(low, block), n), 1, body, (0, n))
 
 
-def sums_by_blocks(lowering: Lowering, partials: Partials) -> list[Statement] | None:
-    """Few sums of many rows: each block of rows writes its sums, a second kernel adds them.
+def results_by_blocks(lowering: Lowering, partials: Partials) -> list[Statement] | None:
+    """Few sums of many rows, or what is too large for the caches: each block of rows writes its
+    results, a second kernel combines them.
 
     None where the group is anything else. The tree is that of the program in one kernel.
     """
     group, sizes = lowering.group, lowering.sizes
     n, code = group.domain.reduced_size, group.code
     totals = [lowering.accumulator(r, 0) for r in code.reductions]
-    bare = not code.outputs and lowering.stages == 1 and all([_in_blocks(a) for a in totals])
-    few = sizes.hint(group.domain.kept_size) < FEW_RESULTS and sizes.hint(n) >= MANY_ROWS
-    if not (bare and few and _one_loop(lowering)) or _one_block(n):
+    if lowering.stages > 1 or not _one_loop(lowering) or _one_block(n):
         return None
-    block = block_rows(n)
+    if not all([_by_blocks(a) for a in totals]):
+        return None
+    streamed = sizes.hint(n) >= SOME_ROWS and _is_streamed(lowering)
+    few = sizes.hint(group.domain.kept_size) < FEW_RESULTS and sizes.hint(n) >= MANY_ROWS
+    if not streamed and not (few and not code.outputs and all([_in_blocks(a) for a in totals])):
+        return None
+    block, place = block_rows(n), group.domain.kept
     body: list[Statement] = [Accumulate(a, r.expr) for a, r in zip(totals, code.reductions)]
-    place = group.domain.kept
+    body += [lowering.store(output) for output in code.outputs]
+    lines = [partials.of_columns(r, n, group.domain.kept_size) for r in code.reductions]
     saves: list[Statement] = [
-        SaveRegisters(
-            a, partials.of_columns(r, n, group.domain.kept_size), ROW_BLOCKS, block, place
-        )
-        for a, r in zip(totals, code.reductions)
+        SaveRegisters(a, line, ROW_BLOCKS, block, place) for a, line in zip(totals, lines)
     ]
-    columns = [Reduce(totals, [_block_of_rows(lowering, block, body)]), *saves]
-    lane = lowering.schedule.lane
-    lanes = lowering.lanes(lane, column_vectors(lowering), columns, wide=True)
-    inside = lowering.nest(lowering.schedule.outer[:-1], lanes)
+    if streamed:
+        resumes: list[Statement] = [
+            Resume(a, line, ROW_BLOCKS, block, place, ROW_BANDS) for a, line in zip(totals, lines)
+        ]
+        inside = _bands_of_rows(lowering, totals, resumes, body, saves)
+    else:
+        columns = [Reduce(totals, [_block_of_rows(lowering, block, body)]), *saves]
+        lanes = lowering.lanes(lowering.schedule.lane, column_vectors(lowering), columns, wide=True)
+        inside = lowering.nest(lowering.schedule.outer[:-1], lanes)
     return [Loop(ROW_BLOCKS, 0, n, block, inside, (0, n))]
+
+
+def _is_streamed(lowering: Lowering) -> bool:
+    """Whether rows are read in parts, and caches hold too little of them to make up for that."""
+    schedule, hint = lowering.schedule, lowering.sizes.hint
+    loads = [expr for expr in schedule.exprs if expr.op == "load"]
+    steps = [dict(expr.payload.form.terms).get(schedule.lane, 0) for expr in loads]
+    along = all([step in (0, 1) and not expr.args for step, expr in zip(steps, loads)])
+    in_parts = hint(schedule.extents[schedule.lane]) > column_vectors(lowering) * lowering.width
+    return along and in_parts and hint(lowering.group.domain.size) >= STREAMED
+
+
+def _bands_of_rows(
+    lowering: Lowering,
+    totals: list[Accumulator],
+    resumes: list[Statement],
+    body: list[Statement],
+    saves: list[Statement],
+) -> list[Statement]:
+    """Bands of whole rows, one after the other: the results of a block wait in its line.
+
+    Prefetching follows what is read in order, or a few rows at once where these are far apart;
+    rows that share a page, or all of a block, it does not. So a band is one row where rows are
+    short. The order of the additions is that of the registers alone.
+    """
+    schedule, n = lowering.schedule, lowering.group.domain.reduced_size
+    low, lane = At(ROW_BLOCKS), schedule.lane
+    end = Least(Sum(low, block_rows(n)), n)
+    width = lowering.sizes.hint(schedule.extents[lane]) * totals[0].dtype.itemsize
+    rows = 1 if width < WIDE_ROW_BYTES else BAND_ROWS
+    last = Least(Sum(At(ROW_BANDS), rows), end)
+    band = Loop(schedule.inner[0], At(ROW_BANDS), last, 1, body, (0, n))
+    columns: list[Statement] = [Reduce(totals, [*resumes, band]), *saves]
+    vectors = min(BAND_VECTORS, column_vectors(lowering))
+    lanes = lowering.lanes(lane, vectors, columns, wide=True)
+    return lowering.nest(schedule.outer[:-1], [Loop(ROW_BANDS, low, end, rows, lanes, (0, n))])

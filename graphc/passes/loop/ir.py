@@ -274,6 +274,21 @@ class SaveRegisters:
 
 
 @dataclass(slots=True, eq=False)
+class Resume:
+    """Takes an accumulator up from where SaveRegisters of the same block left it, in its line.
+
+    Where `row` is at a block's first row, it starts at its identity.
+    """
+
+    accumulator: Accumulator
+    partial: Partial
+    block: Variable
+    step: Bound
+    place: Affine
+    row: Variable
+
+
+@dataclass(slots=True, eq=False)
 class ScanStep:
     """A running reduction along the lanes: buffer[place] = accumulator op all lanes up to here."""
 
@@ -358,7 +373,7 @@ class ShortStore:
 
 Statement = (
     Loop | Lanes | Stage | Reduce | Accumulate | Fold | Flush | Result | Store | ColumnAdd
-    | SaveRegisters | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
+    | SaveRegisters | Resume | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
     | TileLoad | ShortReduce | ShortStore
 )  # fmt: skip
 

@@ -19,7 +19,7 @@ from ..fuse.group import (
     Output,
     Reduction,
 )
-from .columns import column_program, column_vectors, sums_by_blocks
+from .columns import column_program, column_vectors, results_by_blocks
 from .dtypes import accumulation_dtype
 from .ir import (
     Accumulate,
@@ -125,7 +125,7 @@ class Lowering:
             clears = prepare_columns(self, self.partials)
             return clears + self.nest(schedule.outer, row_program(self))
         if kind == COLUMNS:
-            blocks = sums_by_blocks(self, self.partials)
+            blocks = results_by_blocks(self, self.partials)
             if blocks is not None:
                 schedule.extents[ROW_BLOCKS] = self.group.domain.reduced_size
                 return blocks

@@ -49,11 +49,11 @@ class Partials:
         self.blocks: dict[Value, Bound] = {}
 
     def of_columns(self, reduction: Reduction, rows: AnyDim, columns: AnyDim) -> Partial:
-        """One line of `columns` sums for each block of rows."""
+        """One line of `columns` results for each block of rows."""
         value = reduction.value
         found = self.lines.get(value)
         if found is None:
-            dtype = accumulation_dtype("reduce_sum", reduction.expr.dtype)
+            dtype = accumulation_dtype(_op_of(value), reduction.expr.dtype)
             blocks: Bound
             if isinstance(rows, int):
                 lines: AnyDim = -(-rows // rows_per_block(rows))
@@ -69,6 +69,11 @@ class Partials:
             combining_kernel(value, partial, f"{self.name}_{k}", self.sizes, self.blocks[value])
             for k, (value, partial) in enumerate(self.lines.items())
         ]
+
+
+def _op_of(value: Value) -> str:
+    assert value.node is not None
+    return value.node.op.name
 
 
 def prepare_columns(lowering: Lowering, partials: Partials) -> list[Statement]:
@@ -115,11 +120,11 @@ def column_add(lowering: Lowering, reduction: Reduction) -> ColumnAdd:
 def combining_kernel(
     value: Value, partial: Partial, name: str, sizes: Sizes, blocks: Bound
 ) -> Kernel:
-    """The sum of the lines of a partial, each column in a lane of its own."""
+    """The lines of a partial combined in their order, each column in a lane of its own."""
     place = Affine(0, ((_COLUMN, 1),))
     line = Affine(0, ((_BLOCK, partial.columns), (_COLUMN, 1)))
     element = ExprTable().make("load", (), Access(partial, line), partial.dtype)
-    total = Accumulator(value, "reduce_sum", partial.dtype)
+    total = Accumulator(value, _op_of(value), partial.dtype)
     columns = partial.columns
     unroll = min(4, max(1, sizes.hint(columns) // 16))
     run = Loop(_BLOCK, 0, blocks, 1, [Accumulate(total, element)], (0, partial.lines))

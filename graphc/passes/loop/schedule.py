@@ -23,6 +23,7 @@ BLOCKS = -3  # blocks of a long row
 ROW_BLOCKS = -4  # blocks of rows of a column sum
 TILE_BLOCK = -5  # blocks of the loop along which tiles are loaded
 TILE_STEP = -6  # tiles in a block
+ROW_BANDS = -7  # bands of rows of a block of a column sum
 
 #: Ranges are cut at guards only in kernels of at most this many expressions.
 MAX_CUT_EXPRESSIONS = 150

@@ -21,6 +21,7 @@ from .ir import (
     Partial,
     Reduce,
     Result,
+    Resume,
     SaveRegisters,
     ScanStep,
     Scatter,
@@ -125,6 +126,10 @@ def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
         return f"{names(s.accumulator.value)}[{show_form(s.place)}] = its registers"
     if isinstance(s, SaveRegisters):
         return f"{names(s.partial)}[line i{s.block} / {s.step}] = registers".replace("i-", "j")
+    if isinstance(s, Resume):
+        line = f"{names(s.partial)}[line i{s.block} / {s.step}]"
+        start = f"identity where i{s.row} == i{s.block}"
+        return f"registers = {line}, {start}".replace("i-", "j")
     if isinstance(s, Clear):
         return f"clear {names(s.buffer)}{_part(s)}"
     if isinstance(s, CopyBuffer):

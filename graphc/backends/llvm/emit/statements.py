@@ -20,6 +20,7 @@ from graphc.passes.loop.ir import (
     Loop,
     Reduce,
     Result,
+    Resume,
     SaveRegisters,
     ScanStep,
     Scatter,
@@ -43,7 +44,7 @@ from .access import (
     store_vector,
     vector_offset,
 )
-from .printer import Binding, Printer, dtype_of
+from .printer import Binding, Printer, Register, dtype_of
 from .scatter import print_scatter
 from .short import print_short_reduce, print_short_store
 from .sizes import is_number
@@ -81,7 +82,7 @@ def _updated(body: list[Statement]) -> dict[Accumulator, None]:
             found.update({a: None for a in inside if a not in statement.accumulators})
         elif isinstance(statement, (Loop, Lanes, Stage)):
             found.update(_updated(statement.body))
-        elif isinstance(statement, (Accumulate, ScanStep)):
+        elif isinstance(statement, (Accumulate, Resume, ScanStep)):
             found[statement.accumulator] = None
         elif isinstance(statement, Fold):
             found[statement.into] = None
@@ -362,14 +363,38 @@ def _store_registers(p: Printer, s: StoreRegisters) -> None:
 @prints(SaveRegisters)
 def _save_registers(p: Printer, s: SaveRegisters) -> None:
     dtype, kind = s.partial.dtype, memory_element(s.partial.dtype)
-    number = p.let(f"sdiv i64 {p.env[s.block].name}, {p.bound(s.step)}")
-    line = p.element(p.buffer(s.partial), p.mul(number, p.size(s.partial.columns)), kind)
-    if s.place is not None:
-        line = p.element(line, p.scalar(s.place), kind)  # not cached: the line is of this block
+    line = _present_line(p, s)
     for u, (name,) in enumerate(p.registers.pop(s.accumulator)):
         step = vector_offset(p, s.place, u) if s.place is not None else u * p.width
         packed = p.vec.pack(Vec(name, dtype))
         store_vector(p, p.element(line, p.size(step), kind), packed, dtype, p.mask)
+
+
+def _present_line(p: Printer, s: SaveRegisters | Resume) -> str:
+    """Where the registers are in the line of the present block."""
+    kind, depth = memory_element(s.partial.dtype), p.env[s.block].depth
+    cache, key = p.scopes[depth].cache, ("line", s.partial)
+    line = cache.get(key)
+    if line is None:
+        with p.at(depth):
+            number = p.let(f"sdiv i64 {p.env[s.block].name}, {p.bound(s.step)}")
+            offset = p.mul(number, p.size(s.partial.columns))
+            line = p.element(p.buffer(s.partial), offset, kind)
+        cache[key] = line
+    return line if s.place is None else p.element(line, p.scalar(s.place), kind)
+
+
+@prints(Resume)
+def _resume(p: Printer, s: Resume) -> None:
+    accumulator, dtype, kind = s.accumulator, s.partial.dtype, memory_element(s.partial.dtype)
+    first = "i1 " + p.let(f"icmp eq i64 {p.env[s.row].name}, {p.env[s.block].name}")
+    line = _present_line(p, s)
+    registers: list[Register] = []
+    for u, start in zip(p.active, p.registers[accumulator], strict=True):
+        pointer = p.element(line, p.size(vector_offset(p, s.place, u)), kind)
+        before = p.vec.unpack(load_vector(p, pointer, dtype, p.mask), dtype)
+        registers.append(c.choose(p, accumulator, first, start, (before.name,)))
+    p.registers[accumulator] = registers
 
 
 @prints(ScanStep)
