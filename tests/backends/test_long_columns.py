@@ -41,7 +41,8 @@ def sums_in_blocks(x, axis):
 def in_bands(graph, **options):
     """Of each kernel of columns, whether its rows are read in order."""
     loops = [report.loops for report in prepare(graph, **options).reports if report.loops]
-    return ["identity" in show_kernel(kernel) for kernel in loops if kernel.kind == "columns"]
+    kinds = ("columns", "scan")
+    return ["identity" in show_kernel(kernel) for kernel in loops if kernel.kind in kinds]
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -137,3 +138,41 @@ def test_stages_are_apart_where_no_cache_holds_them():
     assert found.tobytes() == compile_graph(large, fork=1e18)(x)[0].tobytes()
     powers = np.exp(x.astype("f8") - x.max(0))
     np.testing.assert_allclose(found, powers / powers.sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_running_sums_and_extremes(name, target):
+    type = parse_type(SHAPES[name])
+    axis = type.rank - 2
+    modes = {"sum": np.cumsum, "max": np.maximum.accumulate}
+    graph = trace(lambda x: [o.cumulative(x, axis=axis, mode=mode) for mode in modes], type)
+    assert in_bands(graph) == [True, True]
+    x = np.random.default_rng(0).standard_normal(type.shape, "f4")
+    for fork in (1e18, 0.0):
+        found = compile_graph(graph, target=target, fork=fork)(x)
+        for array, expected in zip(found, modes.values(), strict=True):
+            assert array.tobytes() == expected(x, axis).tobytes()
+
+
+@pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize("dtype", ["f64", "f16", "bf16", "i64", "u8"])
+def test_running_sums_of_other_types(dtype, target):
+    """Halves are added in float32, and only what is stored is rounded."""
+    type = parse_type(f"{dtype}[4099, 301]")
+    graph = trace(lambda x: o.cumulative(x, axis=0, mode="sum"), type)
+    assert in_bands(graph) == [True]
+    x = np.random.default_rng(0).integers(0, 2, type.shape).astype(type.dtype.numpy)
+    wide = "f4" if dtype in ("f16", "bf16") else x.dtype
+    expected = np.cumsum(x.astype(wide), 0, dtype=wide).astype(x.dtype)
+    np.testing.assert_array_equal(compile_graph(graph, target=target, fork=0.0)(x)[0], expected)
+
+
+def test_running_sums_of_symbolic_sizes():
+    facts = {"n": Facts(hint=20000), "m": Facts(hint=1000)}
+    graph = trace(lambda x: o.cumulative(x, axis=0, mode="sum"), parse_type("f32[n, m]"))
+    assert in_bands(graph, dims=facts) == [True]
+    executable = compile_graph(graph, fork=0.0, dims=facts)
+    for shape in ((0, 5), (1, 1), (31, 33), (129, 16), (3001, 100), (70, 4100)):
+        x = np.random.default_rng(0).standard_normal(shape, "f4")
+        assert executable(x)[0].tobytes() == np.cumsum(x, 0).tobytes(), shape

@@ -13,6 +13,7 @@ from .ir import (
     Fold,
     Least,
     Loop,
+    Partial,
     Reduce,
     Resume,
     SaveRegisters,
@@ -128,45 +129,49 @@ def results_by_blocks(lowering: Lowering, partials: Partials) -> list[Statement]
         return None
     if not all([_by_blocks(a) for a in totals]):
         return None
-    streamed = sizes.hint(n) >= SOME_ROWS and _is_streamed(lowering)
+    streamed = is_streamed(lowering)
     few = sizes.hint(group.domain.kept_size) < FEW_RESULTS and sizes.hint(n) >= MANY_ROWS
     if not streamed and not (few and not code.outputs and all([_in_blocks(a) for a in totals])):
         return None
-    block, place = block_rows(n), group.domain.kept
+    block = block_rows(n)
     body: list[Statement] = [Accumulate(a, r.expr) for a, r in zip(totals, code.reductions)]
     body += [lowering.store(output) for output in code.outputs]
     lines = [partials.of_columns(r, n, group.domain.kept_size) for r in code.reductions]
-    saves: list[Statement] = [
-        SaveRegisters(a, line, ROW_BLOCKS, block, place) for a, line in zip(totals, lines)
-    ]
     if streamed:
-        resumes: list[Statement] = [
-            Resume(a, line, ROW_BLOCKS, block, place, ROW_BANDS) for a, line in zip(totals, lines)
-        ]
-        inside = _bands_of_rows(lowering, totals, resumes, body, saves)
-    else:
-        columns = [Reduce(totals, [_block_of_rows(lowering, block, body)]), *saves]
-        lanes = lowering.lanes(lowering.schedule.lane, column_vectors(lowering), columns, wide=True)
-        inside = lowering.nest(lowering.schedule.outer[:-1], lanes)
+        return bands_of_rows(lowering, totals, lines, body, block)
+    saves = _saves(lowering, totals, lines, block)
+    columns = [Reduce(totals, [_block_of_rows(lowering, block, body)]), *saves]
+    lanes = lowering.lanes(lowering.schedule.lane, column_vectors(lowering), columns, wide=True)
+    inside = lowering.nest(lowering.schedule.outer[:-1], lanes)
     return [Loop(ROW_BLOCKS, 0, n, block, inside, (0, n))]
 
 
-def _is_streamed(lowering: Lowering) -> bool:
-    """Whether rows are read in parts, and caches hold too little of them to make up for that."""
+def _saves(
+    lowering: Lowering, totals: list[Accumulator], lines: list[Partial], block: Bound
+) -> list[Statement]:
+    place = lowering.group.domain.kept
+    return [SaveRegisters(a, line, ROW_BLOCKS, block, place) for a, line in zip(totals, lines)]
+
+
+def is_streamed(lowering: Lowering) -> bool:
+    """Whether lanes would read rows in parts, and caches hold too little to make up for that."""
     schedule, hint = lowering.schedule, lowering.sizes.hint
+    domain = lowering.group.domain
+    if hint(domain.reduced_size) < SOME_ROWS or hint(domain.size) < STREAMED:
+        return False
     loads = [expr for expr in schedule.exprs if expr.op == "load"]
     steps = [dict(expr.payload.form.terms).get(schedule.lane, 0) for expr in loads]
     along = all([step in (0, 1) and not expr.args for step, expr in zip(steps, loads)])
     in_parts = hint(schedule.extents[schedule.lane]) > column_vectors(lowering) * lowering.width
-    return along and in_parts and hint(lowering.group.domain.size) >= STREAMED
+    return along and in_parts and _one_loop(lowering)
 
 
-def _bands_of_rows(
+def bands_of_rows(
     lowering: Lowering,
     totals: list[Accumulator],
-    resumes: list[Statement],
+    lines: list[Partial],
     body: list[Statement],
-    saves: list[Statement],
+    block: Bound,
 ) -> list[Statement]:
     """Bands of whole rows, one after the other: the results of a block wait in its line.
 
@@ -175,13 +180,18 @@ def _bands_of_rows(
     short. The order of the additions is that of the registers alone.
     """
     schedule, n = lowering.schedule, lowering.group.domain.reduced_size
-    low, lane = At(ROW_BLOCKS), schedule.lane
-    end = Least(Sum(low, block_rows(n)), n)
+    low, lane, place = At(ROW_BLOCKS), schedule.lane, lowering.group.domain.kept
+    end = Least(Sum(low, block), n)
     width = lowering.sizes.hint(schedule.extents[lane]) * totals[0].dtype.itemsize
     rows = 1 if width < WIDE_ROW_BYTES else BAND_ROWS
     last = Least(Sum(At(ROW_BANDS), rows), end)
+    resumes: list[Statement] = [
+        Resume(a, line, ROW_BLOCKS, block, place, ROW_BANDS) for a, line in zip(totals, lines)
+    ]
     band = Loop(schedule.inner[0], At(ROW_BANDS), last, 1, body, (0, n))
+    saves = _saves(lowering, totals, lines, block)
     columns: list[Statement] = [Reduce(totals, [*resumes, band]), *saves]
     vectors = min(BAND_VECTORS, column_vectors(lowering))
     lanes = lowering.lanes(lane, vectors, columns, wide=True)
-    return lowering.nest(schedule.outer[:-1], [Loop(ROW_BANDS, low, end, rows, lanes, (0, n))])
+    bands: list[Statement] = [Loop(ROW_BANDS, low, end, rows, lanes, (0, n))]
+    return [Loop(ROW_BLOCKS, 0, n, block, lowering.nest(schedule.outer[:-1], bands), (0, n))]

@@ -81,6 +81,7 @@ class Lowering:
         self.group, self.stored, self.sizes, self.width = group, stored, group.sizes, width
         self.schedule = Schedule(group)
         self.partials = Partials(name, group.sizes)
+        self.lines: list[Partial] = []  # what waits between rows, for nobody else
         self.tiled: list[Statement] | None = None
         self.stage: dict[Value, int] = {}
         members: list[Reduction | Output] = [*group.code.reductions, *group.code.outputs]
@@ -183,7 +184,7 @@ class Lowering:
 
     def _writes(self) -> list[Value | Partial]:
         group = self.group
-        written: list[Value | Partial] = [value for value, _ in group.outputs]
+        written: list[Value | Partial] = [*self.lines, *[value for value, _ in group.outputs]]
         for value, how in group.reductions:
             if how != "row" or value in self.stored or value in self.partials.lines:
                 written.append(self.partials.lines.get(value, value))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..fuse.affine import Variable
+from .columns import bands_of_rows, is_streamed
 from .dtypes import accumulation_dtype
-from .ir import Accumulate, Accumulator, Lanes, Reduce, ScanStep, Statement, StoreRegisters
+from .ir import Accumulate, Accumulator, Lanes, Partial, Reduce, ScanStep, Statement, StoreRegisters
 
 if TYPE_CHECKING:
     from .lower import Lowering
@@ -39,6 +40,11 @@ def lower_scan(lowering: Lowering) -> list[Statement]:
         Accumulate(running, reduction.expr),
         StoreRegisters(running, place),
     ]
+    if is_streamed(lowering):
+        kept = lowering.group.domain.kept_size
+        line = Partial(f"{lowering.kernel.name}_line", dtype, kept, 1)
+        lowering.lines.append(line)
+        return bands_of_rows(lowering, [running], [line], body, lowering.group.domain.reduced_size)
     hint = lowering.sizes.hint(schedule.extents[lane])
     unroll = min(COLUMN_VECTORS, max(1, hint // 16))
     columns: list[Statement] = [Reduce([running], lowering.nest(schedule.inner, body))]
