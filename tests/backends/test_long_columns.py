@@ -176,3 +176,14 @@ def test_running_sums_of_symbolic_sizes():
     for shape in ((0, 5), (1, 1), (31, 33), (129, 16), (3001, 100), (70, 4100)):
         x = np.random.default_rng(0).standard_normal(shape, "f4")
         assert executable(x)[0].tobytes() == np.cumsum(x, 0).tobytes(), shape
+
+
+def test_what_caches_hold_stays_in_registers():
+    def total(x):
+        return o.reduce_sum(x, axes=(0,))
+
+    sizes = {(1000, 1000): False, (12000, 100): False, (1100, 1000): True, (32000, 100): True,
+             (100000, 64): False, (40, 100000): False}  # fmt: skip
+    for (n, m), expected in sizes.items():
+        graph = trace(total, parse_type(f"f32[{n}, {m}]"))
+        assert in_bands(graph, target="avx512") == [expected], (n, m)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..fuse.group import LARGE
 from .ir import (
     Accumulate,
     Accumulator,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 #: Fewer results than this and more rows than that: blocks of rows are the parallel loop.
 FEW_RESULTS, MANY_ROWS = 8192, 1024
 #: With so many rows, of so many elements, the order in which memory is read decides.
-SOME_ROWS, STREAMED = 256, 1 << 20
+#: Rows of fewer elements pay more for lanes that are left over: with LARGE elements.
+SOME_ROWS, STREAMED, SHORT_ROW = 256, 1 << 20, 256
 #: Rows of fewer bytes are read one by one, wider ones in bands of rows.
 WIDE_ROW_BYTES, BAND_ROWS, BAND_VECTORS = 8192, 8, 4
 
@@ -156,13 +158,14 @@ def _saves(
 def is_streamed(lowering: Lowering) -> bool:
     """Whether lanes would read rows in parts, and caches hold too little to make up for that."""
     schedule, hint = lowering.schedule, lowering.sizes.hint
-    domain = lowering.group.domain
-    if hint(domain.reduced_size) < SOME_ROWS or hint(domain.size) < STREAMED:
+    domain, width = lowering.group.domain, hint(schedule.extents[schedule.lane])
+    least = LARGE if width < SHORT_ROW else STREAMED
+    if hint(domain.reduced_size) < SOME_ROWS or hint(domain.size) < least:
         return False
     loads = [expr for expr in schedule.exprs if expr.op == "load"]
     steps = [dict(expr.payload.form.terms).get(schedule.lane, 0) for expr in loads]
     along = all([step in (0, 1) and not expr.args for step, expr in zip(steps, loads)])
-    in_parts = hint(schedule.extents[schedule.lane]) > column_vectors(lowering) * lowering.width
+    in_parts = width > column_vectors(lowering) * lowering.width
     return along and in_parts and _one_loop(lowering)
 
 
