@@ -83,6 +83,15 @@ def _with_params(
         return builder.graph([new[value] for value in graph.results])
 
 
+def foreseen_values(graph: Graph, weights: Sequence[int]) -> set[Value]:
+    """What follows from the parameters `weights` and from constants."""
+    known = {graph.params[place] for place in weights}
+    for node in graph.nodes:
+        if _is_foreseen(node) and known.issuperset(node.inputs):
+            known.update(node.outputs)
+    return known
+
+
 def weight_values(graph: Graph, weights: Sequence[int]) -> set[Value]:
     """What follows from the parameters `weights` alone."""
     known = {graph.params[place] for place in weights}

@@ -87,7 +87,7 @@ def channels_last(graph: Graph, packing_of: PackingOf) -> Graph:
     made = clean(walk.run())
     # The other kernels of depthwise convolutions and of small groups turn nothing around.
     alone = [node for node, packing in chosen.items() if packing.depthwise or packing.groups]
-    turned = sum([_turned(node) for node in chosen if node not in alone])
+    turned = sum([turned_around(node) for node in chosen if node not in alone])
     return made if _moved(made) - _moved(graph) <= turned else graph
 
 
@@ -103,7 +103,7 @@ def _moved(graph: Graph) -> int:
             in_memory.update(node.inputs)
     return sum(
         [
-            _count(node.outputs[0])
+            elements(node.outputs[0])
             for node in graph.nodes
             if node.op.name == "permute" and node not in packs and node.outputs[0] in in_memory
         ]
@@ -121,12 +121,13 @@ def _makers(values: list[Value]) -> set[Node]:
     return found
 
 
-def _turned(node: Node) -> int:
+def turned_around(node: Node) -> int:
     """Elements that the kernel of a convolution would turn around itself."""
-    return _count(node.inputs[0]) + _count(node.outputs[0])
+    return elements(node.inputs[0]) + elements(node.outputs[0])
 
 
-def _count(value: Value) -> int:
+def elements(value: Value) -> int:
+    """How many elements a value has, about where sizes are symbols."""
     count = 1
     for size in value.type.shape:
         count *= size if isinstance(size, int) else _SOME

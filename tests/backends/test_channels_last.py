@@ -23,10 +23,12 @@ from graphc.backends.llvm.contract.conv_schedule import ConvSchedule, schedule_c
 from graphc.backends.llvm.contract.depthwise_last import depthwise_last
 from graphc.backends.llvm.contract.element import element
 from graphc.backends.llvm.contract.groups_last import groups_last, groups_together
+from graphc.backends.llvm.layouts import choose_layouts
 from graphc.backends.llvm.target import get_target
 from graphc.ir import ops
 from graphc.ir.build import trace
 from graphc.ir.composite import relu
+from graphc.ir.dtype import F32
 from graphc.ir.interpret import evaluate
 from graphc.ir.types import parse_type
 from graphc.passes.expand import expand_composites
@@ -268,6 +270,44 @@ def test_a_network_of_depthwise_convolutions_keeps_its_bits():
     compiled = compile_graph(laid)
     assert "conv_depthwise_last, map" in [kernel.kind for kernel in compiled.kernels]
     np.testing.assert_array_equal(compiled(*arrays)[0], compile_graph(graph)(*arrays)[0])
+
+
+def chosen(function, weights, *texts, winograd=False):
+    """The convolutions of a function, some of whose operands are kept between calls."""
+    graph = trace(function, *[parse_type(text) for text in texts])
+    laid = choose_layouts(graph, weights, target=get_target("avx512"), winograd=winograd)
+    return [node.op.name for node in laid.nodes if node.op.name.startswith("conv")]
+
+
+def test_a_weight_that_comes_with_each_call_is_packed_where_that_moves_little():
+    large = ("f32[1, 128, 7, 7]", "f32[128, 128, 3, 3]")  # a small image, a large weight
+    assert chosen(convolved, (1,), *large) == ["conv_last"]
+    assert chosen(convolved, (), *large) == ["conv"]
+    small = ("f32[1, 32, 56, 56]", "f32[32, 32, 3, 3]")
+    assert chosen(convolved, (), *small) == ["conv_last"]
+
+
+def test_what_follows_from_kept_weights_and_constants_is_packed_ahead():
+    large = ("f32[1, 128, 7, 7]", "f32[128, 128, 3, 3]")
+
+    def scaled(x, w):
+        return convolved(x, ops.mul(w, 2.0))
+
+    def scaled_in_each_call(x, w, v):
+        return convolved(x, ops.mul(w, v))
+
+    def fixed(x):
+        return convolved(x, ops.full(value=0.5, shape=(128, 128, 3, 3), dtype=F32, device="cpu"))
+
+    assert chosen(scaled, (1,), *large) == ["conv_last"]
+    assert chosen(scaled_in_each_call, (1,), *large, large[1]) == ["conv"]
+    assert chosen(fixed, (), large[0]) == ["conv_last"]
+
+
+def test_winograds_algorithm_pays_for_transforming_the_weight_in_each_call():
+    texts = ("f32[1, 128, 14, 14]", "f32[128, 128, 3, 3]")
+    assert chosen(convolved, (), *texts, winograd=True) == ["conv_winograd"]
+    assert chosen(convolved, (), *texts) == ["conv"]
 
 
 @pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.name)

@@ -245,7 +245,8 @@ class Compiler:
             return
         made = []
         start = time.perf_counter_ns()
-        kernels = lower(group, f"k{len(self.calls)}", stored, self.target.lanes(32))
+        target = self.target
+        kernels = lower(group, f"k{len(self.calls)}", stored, target.lanes(32), target.registers)
         self.stats.lower_ns += time.perf_counter_ns() - start
         kernels[0].over = pairs_of(group, kernels[0])
         for kernel in kernels:

@@ -45,7 +45,7 @@ from graphc.ir.dtype import BF16, F32, F64
 from graphc.ir.graph import Node
 from graphc.passes.fuse.epilogue import Epilogue, Frame
 from graphc.passes.fuse.plan import base_of
-from graphc.passes.layout import Packing
+from graphc.passes.layout import Packing, elements, turned_around
 from graphc.passes.winograd import back_padding
 
 #: Rows of a product whose right matrix is packed.
@@ -82,6 +82,15 @@ def packing_of(node: Node, target: Target, winograd: bool = False) -> Packing | 
         return Packing(width, winograd=True)
     width, order = packing_for(problem, target, transposed=transposed)
     return Packing(width, order if transposed else None)
+
+
+def packing_in_each_call(node: Node, target: Target, winograd: bool = False) -> Packing | None:
+    """The same for a weight that is packed in each call: where that moves less than the kernel that
+    leaves all as it is would turn around, or by Winograd's algorithm, whose gain pays for it."""
+    found = packing_of(node, target, winograd)
+    if found is None or found.winograd or elements(node.inputs[1]) <= turned_around(node):
+        return found
+    return None
 
 
 def _winograd_width(node: Node, target: Target) -> int | None:

@@ -6,14 +6,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from graphc.backends.llvm import attention  # noqa: F401  (registers its kernels)
-from graphc.backends.llvm.channels_last import packing_of, product_width, winograd_alone
+from graphc.backends.llvm.channels_last import (
+    packing_in_each_call,
+    packing_of,
+    product_width,
+    winograd_alone,
+)
 from graphc.backends.llvm.native import ALWAYS, claims
 from graphc.backends.llvm.products import panel_columns
 from graphc.backends.llvm.settings import settings
 from graphc.backends.llvm.target import Target, get_target
 from graphc.ir.dims import Facts
-from graphc.ir.graph import Graph
-from graphc.passes.layout import ChannelsLast
+from graphc.ir.graph import Graph, Node
+from graphc.passes.hoist import foreseen_values
+from graphc.passes.layout import ChannelsLast, Packing
 from graphc.passes.pack_constants import pack_constants
 from graphc.passes.pack_products import PackProducts
 from graphc.passes.pipeline import Context, Pipeline, function_pass
@@ -43,8 +49,14 @@ def choose_layouts(
     that follow from the parameters `weights` in panels. Results keep their bits, but for those of
     Winograd's algorithm."""
     cpu = target or get_target()
+    kept = foreseen_values(graph, weights)
+
+    def packing(node: Node) -> Packing | None:
+        packing_for = packing_of if node.inputs[1] in kept else packing_in_each_call
+        return packing_for(node, cpu, winograd)
+
     passes = (
-        ChannelsLast(lambda node: packing_of(node, cpu, winograd)),
+        ChannelsLast(packing),
         PackProducts(tuple(weights), lambda node: product_width(node, cpu)),
         function_pass(
             "pack constants",

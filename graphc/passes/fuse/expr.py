@@ -8,7 +8,7 @@ loop it is printed, and so does all hoisting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from graphc.ir.dims import AnyDim
@@ -19,6 +19,10 @@ from .affine import Affine, Guards, Variable
 
 #: From this cost on, a value that several kernels or stages read is kept, not computed again.
 KEEP_COST = 8
+#: Cost of arguments from which on the cheaper one is computed first. Chains that go side by side,
+#: as the values of an unrolled loop do, then come step by step, and do not wait in registers for
+#: each other's ends.
+LONG_CHAIN = 64
 
 
 def cost_of(op: str) -> int:
@@ -133,6 +137,30 @@ def walk(roots: Iterable[Expr]) -> list[Expr]:
             seen.add(expr)
             stack.append((expr, True))
             stack.extend([(arg, False) for arg in reversed(expr.args)])
+    return order
+
+
+def in_steps(args: Sequence[Expr]) -> list[Expr]:
+    """The arguments in the order in which they are computed."""
+    if len(args) > 1 and min([arg.cost for arg in args]) > LONG_CHAIN:
+        return sorted(args, key=lambda arg: arg.cost)
+    return list(args)
+
+
+def computed(roots: Iterable[Expr]) -> list[Expr]:
+    """All expressions below the roots, each once, in the order in which they are computed."""
+    seen: set[Expr] = set()
+    order: list[Expr] = []
+    stack = [(root, False) for root in roots][::-1]
+    while stack:
+        expr, done = stack.pop()
+        if done:
+            order.append(expr)
+        elif expr not in seen:
+            seen.add(expr)
+            stack.append((expr, True))
+            missing = [arg for arg in expr.args if arg not in seen]
+            stack.extend([(arg, False) for arg in reversed(in_steps(missing))])
     return order
 
 

@@ -39,6 +39,7 @@ from .pull import MOVEMENT, Pull, is_zero
 from .repeated import repeated_values
 from .shared import is_dear, shared_values
 from .sizes import Sizes
+from .unread import drop_unread
 
 #: Values that are computed inside one kernel: more make code generation slow.
 MAX_INLINE = 100
@@ -66,7 +67,8 @@ def fuse(
     sizes = sizes or Sizes()
     operands = operands or {}
     kept = repeated_values(graph, sizes, operands)
-    forced = _certain_roots(graph, operands) | kept
+    certain = _certain_roots(graph, operands)
+    forced = certain | kept
     shared = shared_values(graph, operands, forced)
     for round_ in range(MAX_ROUNDS + len(graph.nodes)):
         fuser = Fuser(graph, sizes, operands, forced, shared, apart, needed or {}, lanes)
@@ -79,6 +81,7 @@ def fuse(
             continue
         dear = shared_dear_values(plan) if round_ < MAX_ROUNDS else set()
         if not dear - forced:
+            drop_unread(plan, certain)
             plan.groups = plan.in_order()
             return plan
         forced |= dear

@@ -47,18 +47,20 @@ from .scan import lower_scan
 from .scatter import lower_scatter, row_width
 from .schedule import BLOCKS, ROW_BLOCKS, Schedule
 from .short import short_rows
+from .side_by_side import vectors_side_by_side
 from .tiles import tile_candidates, tiled_map
 
 #: Lanes in a unit of a parallel lane loop.
 LANE_UNIT = 256
 
 
-def lower(group: Group, name: str, stored: set[Value], width: int) -> list[Kernel]:
+def lower(group: Group, name: str, stored: set[Value], width: int, registers: int) -> list[Kernel]:
     """The kernels of a group, in order.
 
-    stored: the values that must be in memory afterwards. width: lanes of a vector.
+    stored: the values that must be in memory afterwards. width: lanes of a vector. registers: how
+    many vectors the target holds.
     """
-    lowering = Lowering(group, name, stored, width)
+    lowering = Lowering(group, name, stored, width, registers)
     return [*lowering.kernels, *lowering.partials.combining_kernels()]
 
 
@@ -77,8 +79,11 @@ class Members:
 class Lowering:
     """Lowers one group. `stage[value]` is the pass over the row in which a member is computed."""
 
-    def __init__(self, group: Group, name: str, stored: set[Value], width: int) -> None:
-        self.group, self.stored, self.sizes, self.width = group, stored, group.sizes, width
+    def __init__(
+        self, group: Group, name: str, stored: set[Value], width: int, registers: int
+    ) -> None:
+        self.group, self.stored, self.sizes = group, stored, group.sizes
+        self.width, self.registers = width, registers
         self.schedule = Schedule(group)
         self.partials = Partials(name, group.sizes)
         self.lines: list[Partial] = []  # what waits between rows, for nobody else
@@ -117,7 +122,9 @@ class Lowering:
             self.tiled = tiled_map(self, stores)
             if self.tiled is not None:
                 return self.tiled
-            return self.nest(schedule.outer, self.lanes(schedule.lane, 1, stores))
+            most = self.sizes.hint(schedule.extents[schedule.lane]) // self.width
+            vectors = vectors_side_by_side(self.group.code.roots(), self.registers, most)
+            return self.nest(schedule.outer, self.lanes(schedule.lane, vectors, stores))
         if kind == ROWS:
             short = short_rows(self)
             if short is not None:

@@ -199,10 +199,13 @@ def _last_block(p: Printer, low: str, high: str, step: int) -> str:
 
 
 def _repeated_body(p: Printer, s: Lanes) -> Callable[[], None]:
+    steps = [[u] for u in range(s.unroll)]
+    if all([isinstance(statement, Store) for statement in s.body]):
+        steps = [list(range(s.unroll))]
+
     def body() -> None:
         p.mask = None
-        for u in range(s.unroll):
-            p.active = [u]
+        for p.active in steps:
             block(p, s.body)
         p.active = [0]
 
@@ -349,8 +352,9 @@ def _store(p: Printer, s: Store) -> None:
     if s.one_lane:
         store_one(p, s.value, s.place, value(p, s.expr, 0))
         return
+    beside = () if p.wide else p.active[1:]
     for u in p.active:
-        store(p, s.value, s.place, value(p, s.expr, u), u)
+        store(p, s.value, s.place, value(p, s.expr, u, beside), u)
 
 
 @prints(StoreRegisters)

@@ -8,7 +8,7 @@ from graphc.backends.llvm.vmath.emitter import EXPANSIONS, Vec, memory_element
 from graphc.backends.llvm.vmath.lanes import LLVM_TYPES
 from graphc.ir.dtype import BOOL, I64
 from graphc.passes.fuse.affine import Affine
-from graphc.passes.fuse.expr import Expr
+from graphc.passes.fuse.expr import Expr, in_steps
 from graphc.passes.loop.ir import Accumulator
 
 from .access import (
@@ -24,14 +24,12 @@ from .access import (
 from .combine import place_dtype
 from .printer import Printer, Register
 
-#: Cost of arguments from which on the cheaper one is computed first. Chains that go side by side,
-#: as the values of an unrolled loop do, then come step by step, and do not wait in registers for
-#: each other's ends.
-LONG_CHAIN = 64
 
+def value(p: Printer, expr: Expr, u: int, beside: Sequence[int] = ()) -> Vec:
+    """The register that holds the expression for vector u of the present step.
 
-def value(p: Printer, expr: Expr, u: int) -> Vec:
-    """The register that holds the expression for vector u of the present step."""
+    beside: other vectors of the step, for which it is computed as well, op by op.
+    """
     todo = [expr]
     while True:  # not recursion: a kernel may hold a chain of hundreds
         last = todo[-1]
@@ -39,17 +37,23 @@ def value(p: Printer, expr: Expr, u: int) -> Vec:
         if found is None:
             missing = [arg for arg in _needed(p, last, u) if _known(p, arg, u) is None]
             if missing:
-                if len(missing) > 1 and min([arg.cost for arg in missing]) > LONG_CHAIN:
-                    missing.sort(key=lambda arg: arg.cost)
-                todo += missing[::-1]
+                todo += in_steps(missing)[::-1]
                 continue
-            depth, key = _place(p, last, u)
-            with p.at(depth):
-                found = _kept_or_computed(p, last, u)
-            p.scopes[depth].cache[key] = found
+            found = _printed(p, last, u)
+            for other in beside:
+                if _known(p, last, other) is None:
+                    _printed(p, last, other)
         todo.pop()
         if not todo:
             return found
+
+
+def _printed(p: Printer, expr: Expr, u: int) -> Vec:
+    depth, key = _place(p, expr, u)
+    with p.at(depth):
+        found = _kept_or_computed(p, expr, u)
+    p.scopes[depth].cache[key] = found
+    return found
 
 
 def _place(p: Printer, expr: Expr, u: int) -> tuple[int, tuple]:
