@@ -1,5 +1,9 @@
 """Compiled graphs on disk: an image is found again by structure, options and compiler."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -79,3 +83,31 @@ def test_a_change_of_the_compiler_makes_images_anew(monkeypatch):
     assert found_again(graph)[1]
     monkeypatch.setattr(image, "compiler_stamp", lambda: "another")
     assert not found_again(graph)[1]
+
+
+_TRAIN = """
+import graphc as torch
+from graphc.backends.llvm.jit import stats
+torch.manual_seed(0)
+net = torch.nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+net(torch.ones(2, 5, 32)).square().mean().backward()
+print(net.linear1.weight.grad.sum().item(), stats.compiled)
+"""
+
+
+def test_another_process_finds_all_objects_on_the_disk(tmp_path):
+    """Whatever order sets have in it."""
+    found, caches = [], tmp_path / "caches"
+    for seed in ("0", "1", "2", "3"):
+        # Without the graphs all texts are made again, and their objects are looked for.
+        for path in caches.rglob("*"):
+            if "graphs" in path.relative_to(caches).parts and path.is_file():
+                path.unlink()
+        env = {**os.environ, "PYTHONHASHSEED": seed, "GRAPHC_CACHE_DIR": str(caches)}
+        done = subprocess.run(
+            [sys.executable, "-c", _TRAIN], env=env, capture_output=True, text=True, check=True
+        )
+        found.append(done.stdout.split())
+    (value, first), *later = found
+    assert int(first) > 0
+    assert later == [[value, "0"]] * 3

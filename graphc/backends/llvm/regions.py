@@ -93,7 +93,9 @@ def lifetimes_of(
     last: dict[Buffer, int] = {}
     for number, region in enumerate(regions):
         for call in region:
-            for buffer in (*call.writes, *call.reads):
+            # In the order of the arguments, not of a set: equal graphs have equal texts on the disk.
+            results = [buffer for buffer in call.buffers if buffer in call.writes]
+            for buffer in (*results, *call.writes, *call.reads):
                 if buffer not in table:
                     first.setdefault(buffer, number)
                     last[buffer] = number
