@@ -93,7 +93,7 @@ def lifetimes_of(
     last: dict[Buffer, int] = {}
     for number, region in enumerate(regions):
         for call in region:
-            # In the order of the arguments, not of a set: equal graphs have equal texts on the disk.
+            # In the order of the arguments, not of a set: equal graphs have equal texts.
             results = [buffer for buffer in call.buffers if buffer in call.writes]
             for buffer in (*results, *call.writes, *call.reads):
                 if buffer not in table:
