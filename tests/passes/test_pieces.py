@@ -39,3 +39,15 @@ def check(graph):
     random = np.random.default_rng(0)
     arrays = [random.standard_normal(p.type.shape).astype("f4") for p in graph.params]
     np.testing.assert_array_equal(compile_graph(graph)(*arrays)[0], evaluate(graph, *arrays)[0])
+
+
+def test_a_part_that_is_a_layer_of_a_stack_is_read_in_place():
+    """Its axis of one element goes; the other axes stay, though the part's range is guarded."""
+
+    def function(stack, new):
+        layer = ops.slice_(stack, start=(1, 0, 0, 0), stop=(2, 2, 5, 4), step=(1, 1, 1, 1))
+        return ops.concat(ops.reshape(layer, shape=(2, 5, 4)), new, axis=1)
+
+    graph = trace(function, parse_type("f32[3, 2, 5, 4]"), parse_type("f32[2, 1, 4]"))
+    check(graph)
+    assert len(prepare(graph).reports) == 1

@@ -149,6 +149,46 @@ def unflatten(
     return tuple(index[::-1])
 
 
+def reshaped(
+    index: Index,
+    shape: Sequence[AnyDim],
+    source: Sequence[AnyDim],
+    extents: Sequence[AnyDim],
+    sizes: Sizes,
+) -> Index:
+    """The index in `source` of the element at an index in `shape`, which has as many elements.
+
+    Runs of axes that have as many elements in both go each by itself: what is in range under a
+    guard only is then not divided by what other axes have.
+    """
+    if any([size == 0 for size in source]):
+        return (ZERO,) * len(source)
+    found: list[Affine] = []
+    at = from_ = 0
+    for end, to in _common_ends(shape, source):
+        place = flatten(index[at:end], shape[at:end]) if end > at else ZERO
+        found += unflatten(place, source[from_:to], extents, sizes)
+        at, from_ = end, to
+    return tuple(found)
+
+
+def _common_ends(a: Sequence[AnyDim], b: Sequence[AnyDim]) -> list[tuple[int, int]]:
+    """Where runs of axes end, in each of two shapes, that have as many elements in both."""
+    ends: dict[AnyDim, int] = {}
+    total: AnyDim = 1
+    for at, size in enumerate(a, 1):
+        total = total * size
+        ends[total] = at
+    found: dict[int, int] = {}
+    total = 1
+    for at, size in enumerate(b, 1):
+        total = total * size
+        if total in ends:
+            found[ends[total]] = at
+    found[len(a)] = len(b)
+    return list(found.items())
+
+
 def within(x: Affine, size: AnyDim, extents: Sequence[AnyDim], sizes: Sizes) -> Affine:
     """x, where it is known to lie in [0, size): without multiples of size, which must be zero."""
     if size == 1 or size == 0:  # of no elements, none is read

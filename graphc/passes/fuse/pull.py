@@ -25,10 +25,10 @@ from .affine import (
     NotFused,
     add,
     flatten,
+    reshaped,
     scale,
     shift,
     strides,
-    unflatten,
     within,
 )
 from .expr import Access, Expr
@@ -162,13 +162,13 @@ def is_zero(value: Value) -> bool:
 
 @moves("reshape")
 def _reshape(pull: Pull, group: Group, node: Node, index: Index, guards: Guards) -> Expr:
-    (source,) = node.inputs
-    place = flatten(index, node.outputs[0].type.shape)
+    (source,), shape = node.inputs, node.outputs[0].type.shape
     if pull.plan.is_buffer(source, group):
-        access = Access(source, place, guards)
+        access = Access(source, flatten(index, shape), guards)
         return group.table.make("load", (), access, source.type.dtype)
     try:
-        inner = unflatten(place, source.type.shape, group.domain.extents, group.sizes)
+        extents, sizes = group.domain.extents, group.sizes
+        inner = reshaped(index, shape, source.type.shape, extents, sizes)
     except NoCommonFactor:
         pull.plan.want(source)
         raise
