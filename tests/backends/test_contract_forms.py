@@ -28,6 +28,15 @@ def test_few_rows_or_columns(target, m, n, k):
 
 
 @every_level
+@pytest.mark.parametrize("m, n", [(1, 401), (5, 203), (19, 210), (210, 19)])
+def test_rows_of_what_no_cache_holds_are_fetched_ahead(target, m, n):
+    large, small = (GemmProblem(m, n, k, 1, "f32", False, True) for k in (700, 300))
+    assert "llvm.prefetch" in "".join(gemm(large, target).declares)
+    assert "llvm.prefetch" not in "".join(gemm(small, target).declares)
+    check(large, target, (m, n, 700, 1))
+
+
+@every_level
 @pytest.mark.parametrize("dtype", ["f64", "f16", "i32"])
 def test_dtypes(target, dtype):
     for m, n, k in [(150, 3, 90), (40, 1, 75), (5, 60, 45)]:

@@ -22,6 +22,9 @@ from graphc.backends.llvm.target import Target
 # Sums of a tile that are added across lanes as one vector, on the widest registers: with more they
 # are slower, and their rows crowd the first cache.
 TOGETHER = 16
+# Rows of the larger operand are fetched so many bytes ahead, in whole tiles: short rows are streams
+# that end before the processor has recognised them.
+AHEAD_BYTES = 32 << 10
 
 
 def dot_tile(target: Target, few: int | None, many: int | None) -> tuple[int, int]:
@@ -44,6 +47,11 @@ def dot_tile(target: Target, few: int | None, many: int | None) -> tuple[int, in
     return best[1], best[2]
 
 
+def tiles_ahead(columns: int, row_bytes: int) -> int:
+    """How many tiles ahead of the present one rows are fetched, for tiles of so many."""
+    return max(1, AHEAD_BYTES // max(columns * row_bytes, 1))
+
+
 def dot_function(
     builder: KernelBuilder,
     target: Target,
@@ -51,20 +59,22 @@ def dot_function(
     shape: tuple[int, int],
     strides: Mapping[str, int | None],
     prologue: Prologue | None = None,
+    fetched: int = 0,
 ) -> Subroutine:
     """The subroutine of a tile of `shape` (rows, columns): c[i, j] = A's row i . B's row j.
 
     strides  k, a_row, b_row, c_row and c_column; None where only the caller knows. One of the
              last two is 1: along it results are stored together
     prologue computes B's rows where they are read: its operands are pointers instead of b
-    Pointers a, b, c; indices those strides, and the counts `rows` and `columns` that exist; with
-    a prologue the batch, and the first of B's rows as `row`.
+    fetched  how many rows of B, from the pointer `next` on, are fetched into the second cache
+    Pointers a, b, c, next; indices those strides, and the counts `rows` and `columns` that exist;
+    with a prologue the batch, and the first of B's rows as `row`.
     """
     rows, columns = shape
     names = ("b",) if prologue is None else prologue.operands
     more = () if prologue is None else ("batch", "row")
     indices = {**strides, **dict.fromkeys(("rows", "columns", *more))}
-    routine = Subroutine(("a", *names, "c"), indices)
+    routine = Subroutine(("a", *names, "c", *(("next",) if fetched else ())), indices)
     emitter, values = routine.emitter, routine.values
     pairs = stored.is_half
     vector = sum_vector(emitter, PAIR if pairs else stored, target)
@@ -94,10 +104,16 @@ def dot_function(
         pointers = [f"%{name}" for name in names]
         places = [emitter.add(values["row"], at) for at in at_columns]
         b_rows = [prologue.row(emitter, lanes, values["batch"], at, pointers) for at in places]
+    next_rows = [
+        of_operands.address("%next", emitter.mul(at, values["b_row"])) for at in range(fetched)
+    ]
     multiply_add = of_pairs.multiply_add if pairs else vector.multiply_add
 
     def step(at: Index, sums: Sequence[str], mask: str | None = None) -> list[str]:
         right = [row(at, mask) for row in b_rows]
+        if mask is None:
+            for start in next_rows:
+                emitter.prefetch(of_operands.address(start, at), far=True)
         if prologue is not None and mask is not None:  # of what is not there, maps may make nan
             right = [select(vector, mask, value, vector.zero) for value in right]
         result = []

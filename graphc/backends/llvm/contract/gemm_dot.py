@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from graphc.backends.llvm.contract.dot_form import dot_function, dot_tile
+from graphc.backends.llvm.contract.dot_form import dot_function, dot_tile, tiles_ahead
 from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.gemm_form import DOT_FEW, GemmProblem
 from graphc.backends.llvm.contract.gemm_state import GemmState
 from graphc.backends.llvm.contract.packing import transpose_lanes, transposer
 from graphc.backends.llvm.contract.prologue import Prologue, mapped_rows, mapped_transposer
+
+# An operand of more bytes is not expected in the second cache: its rows are fetched ahead.
+FETCHED_BYTES = 512 << 10
 
 
 def by_columns(problem: GemmProblem) -> bool:
@@ -74,7 +77,9 @@ def dot_region(
     if many.prologue and _in_registers(many.prologue, known[0], shape[0]):
         _tiles_of_computed(gemm, shape, few, many, c)
     else:
-        _tiles(gemm, shape, few, many, c)
+        batched = problem.a_batched if swapped else problem.b_batched
+        matrices = problem.batch if batched else 1
+        _tiles(gemm, shape, few, many, c, _fetched(gemm, shape, known, (many, matrices)))
 
 
 def _in_registers(prologue: Prologue, few: int | None, height: int) -> bool:
@@ -102,12 +107,18 @@ def _known(counts: Mapping[str, Index]) -> dict[str, int | None]:
     return {name: size if isinstance(size, int) else None for name, size in counts.items()}
 
 
-def _tiles(gemm: GemmState, shape: tuple[int, int], few: _Side, many: _Side, c: str) -> None:
-    """Tiles over all rows of `few` for some rows of `many`, then for the next."""
+def _tiles(
+    gemm: GemmState, shape: tuple[int, int], few: _Side, many: _Side, c: str, fetched: int
+) -> None:
+    """Tiles over all rows of `few` for some rows of `many`, then for the next.
+
+    fetched  how many rows of `many` to come each of them fetches
+    """
     emitter, vector = gemm.entry, gemm.vector
     rows, columns = shape
     counts = _counts(gemm, few, many)
-    dot = dot_function(gemm.builder, gemm.target, gemm.stored, (rows, columns), _known(counts))
+    dot = dot_function(gemm.builder, gemm.target, gemm.stored, shape, _known(counts), None, fetched)
+    ahead = columns * tiles_ahead(columns, _row_bytes(gemm, many)) if fetched else 0
 
     def panel(at_many: Index, _carried: Sequence[str]) -> None:
         if many.prologue:
@@ -120,11 +131,16 @@ def _tiles(gemm: GemmState, shape: tuple[int, int], few: _Side, many: _Side, c: 
 
         def tile(at_few: Index, _none: Sequence[str]) -> None:
             at = emitter.add(emitter.mul(at_few, few.result), emitter.mul(at_many, many.result))
-            pointers = (
+            pointers = [
                 vector.address(few.address, emitter.mul(at_few, few.row), gemm.stored),
                 many_rows,
                 vector.address(c, at, gemm.stored),
-            )
+            ]
+            if fetched:
+                share = emitter.mul(emitter.floor_div(at_few, rows), fetched)
+                start = emitter.add(emitter.minimum(share, columns - fetched), ahead)
+                at_next = emitter.mul(start, many.row)
+                pointers.append(vector.address(many_rows, at_next, gemm.stored))
             exist: dict[str, Index] = {
                 "rows": emitter.sub(few.count, at_few),
                 "columns": emitter.sub(many.count, at_many),
@@ -134,6 +150,29 @@ def _tiles(gemm: GemmState, shape: tuple[int, int], few: _Side, many: _Side, c: 
         emitter.loop(0, few.count, rows, tile)
 
     emitter.loop(0, many.count, columns, panel)
+
+
+def _row_bytes(gemm: GemmState, side: _Side) -> int:
+    return side.row * gemm.stored.bytes if isinstance(side.row, int) else 0
+
+
+def _fetched(
+    gemm: GemmState,
+    shape: tuple[int, int],
+    counts: tuple[int | None, int | None],
+    many: tuple[_Side, int | None],
+) -> int:
+    """How many of the rows to come each tile fetches, so that the tiles of one panel fetch one.
+
+    counts  of the few rows and of the many
+    many    the side of the many, and its matrices
+    """
+    side, matrices = many
+    rows, columns = shape
+    few, count = counts
+    if side.prologue or (matrices or 0) * (count or 0) * _row_bytes(gemm, side) <= FETCHED_BYTES:
+        return 0
+    return -(-columns // -(-few // rows)) if few else columns
 
 
 def _tiles_of_computed(
