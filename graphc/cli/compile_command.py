@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     stats = executable.compile_stats
     console.line(
         f"{console.bold(program.name)}: {plural(len(program.graph.nodes), 'node')} in "
-        f"{plural(len(compiled.groups), 'kernel')} for {compiled.target.name}"
+        f"{plural(compiled.count, 'kernel')} for {compiled.target.name}"
     )
     parts = {
         "fusion": stats.fuse_ns,

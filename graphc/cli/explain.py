@@ -77,7 +77,7 @@ def _summary(console: Console, name: str, report: Explanation) -> None:
     console.line(
         f"{console.bold(name)}: {plural(len(compiled.source.nodes), 'node')}, "
         f"{plural(len(compiled.graph.nodes), 'primitive')} in "
-        f"{plural(len(compiled.groups), 'kernel')}; compiled in {time_text(compiled.wall_s)} "
+        f"{plural(compiled.count, 'kernel')}; compiled in {time_text(compiled.wall_s)} "
         f"({stats.lines:,} lines of LLVM IR)"
     )
     if compiled.packed:

@@ -121,7 +121,7 @@ class Stages:
         if stage == "fused":
             compiled = self.compiled
             count = sum([len(group.nodes) for group in compiled.groups])
-            note = f"{plural(len(compiled.groups), 'kernel')} of {plural(count, 'node')}"
+            note = f"{plural(compiled.count, 'kernel')} of {plural(count, 'node')}"
             return kernels_picture(compiled, title, program.weight_names, fold), note
         graph = program.graph if stage == "tensor" else self.core
         note = plural(len(graph.nodes), "node")

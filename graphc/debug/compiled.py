@@ -31,7 +31,8 @@ class KernelGroup:
     """A group of the plan, its nodes in the order of the graph, and the kernels made for it.
 
     reads: values that it takes from memory; writes: values that it leaves there. Most groups are
-    one kernel; others pack weights for it or combine partial results.
+    one kernel; others pack weights for it or combine partial results. assembled: it has none, since
+    other kernels write the parts of its results in place.
     """
 
     number: int
@@ -40,6 +41,7 @@ class KernelGroup:
     reads: list[Value]
     writes: list[Value]
     kernels: list[Any] = field(default_factory=list)  # KernelReport
+    assembled: bool = False
 
     @property
     def name(self) -> str:
@@ -49,6 +51,8 @@ class KernelGroup:
     def kind(self) -> str:
         from graphc.backends.llvm.assemble import PACKING
 
+        if self.assembled:
+            return "in place: no kernel"
         kinds = [kernel.kind for kernel in self.kernels if kernel.kind != PACKING]
         return kinds[0] if kinds else self.group.kind
 
@@ -96,6 +100,11 @@ class Compiled:
     @property
     def kernels(self) -> list[Any]:
         return self._compiler.reports
+
+    @property
+    def count(self) -> int:
+        """Groups that have kernels."""
+        return len([group for group in self.groups if not group.assembled])
 
     @property
     def refusals(self) -> list[Refusal]:
@@ -176,9 +185,10 @@ def _groups(compiler: Any) -> list[KernelGroup]:
         nodes = sorted([n for n in own if not _is_loaded(plan, group, n)], key=place.__getitem__)
         reads, writes = _reads(plan, group, nodes), group.members()
         made = KernelGroup(len(found), group, nodes, reads, writes)
+        made.assembled = group in compiler.assembled.groups
         if group.node is not None:
             made.writes = [v for node in own for v in node.outputs if plan.owner.get(v) is group]
-        while at < len(reports) and set(reports[at].nodes) == set(own):
+        while not made.assembled and at < len(reports) and set(reports[at].nodes) == set(own):
             made.kernels.append(reports[at])
             at += 1
             following = plan.groups[len(found) + 1 :][:1]

@@ -94,7 +94,8 @@ def explain(compiled: Compiled, dims: Any = None) -> Explanation:
 def kernel_cost(
     group: KernelGroup, sizes: cost.Sizes, limits: Limits, bf16_unit: tuple[str, int]
 ) -> KernelCost:
-    moved = sum([cost.value_bytes(value, sizes) for value in (*group.reads, *group.writes)])
+    touched = [] if group.assembled else [*group.reads, *group.writes]
+    moved = sum([cost.value_bytes(value, sizes) for value in touched])
     computed = sum([cost.flops(node, sizes) for node in group.nodes])
     ops = sum([not is_constant(node) for node in group.nodes])
     unit, rate = bf16_unit if any([_is_bf16_product(node) for node in group.nodes]) else ("", 1)

@@ -35,6 +35,7 @@ from graphc.ir.errors import UnsupportedError
 from graphc.ir.graph import Graph, Node, Value, symbols_of
 from graphc.ir.op import Pointwise
 from graphc.ir.types import TensorType, Type
+from graphc.passes.assembled import NOTHING, Assembled, find_assembled
 from graphc.passes.checks import Check, add_checks
 from graphc.passes.complex_parts import split_complex
 from graphc.passes.expand import expand_composites
@@ -170,6 +171,7 @@ class Compiler:
         )
         self.epilogues: dict[int, Epilogue] = {}
         self.prologues: dict[int, Prologues] = {}
+        self.assembled = NOTHING
         if not self.options.apart:
             self.epilogues = find_epilogues(self.plan, native_frame)
             self.prologues = find_prologues(
@@ -177,6 +179,7 @@ class Compiler:
                 lambda node: native_uses(node, self.target),
                 self.epilogues.values(),
             )
+            self.assembled = find_assembled(self.plan, {base_of(v) for v in self.graph.results})
         fused = time.perf_counter_ns()
         self._lower()
         self.program = self._program()
@@ -220,6 +223,8 @@ class Compiler:
             self._tuner.total = len([g for g in self.plan.groups if g.kind == NATIVE])
         flag_of = {g.number: g.members()[0] for g in self.plan.groups if g.is_check}
         for group in self.plan.groups:
+            if group in self.assembled.groups:
+                continue
             before = frozenset([flag_of[n] for n in flag_of if group.after >> n & 1])
             if group.kind != NATIVE:
                 self._kernels(group, before, stored)
@@ -373,7 +378,8 @@ class Compiler:
         first_symbol = arena_position + 1 + len(constants)
         symbols = {name: first_symbol + k for k, name in enumerate(symbols_of(source))}
         keep = {copy.source for copy in copies}
-        regions = in_turn_at_the_peak(form_regions(self.calls), table, keep)
+        regions = form_regions(self.calls, self.assembled)
+        regions = in_turn_at_the_peak(regions, table, keep, self.assembled)
         flags = {check.flag: k + 1 for k, check in enumerate(self.checked.checks)}
         params = [param for param in graph.params if param not in keep]
         if not self.checks:  # an error leaves the arguments as they were
@@ -382,19 +388,25 @@ class Compiler:
             regions,
             table,
             arena_position,
-            _arena(regions, table, keep),
+            _arena(regions, table, keep, self.assembled),
             symbols,
             first_symbol + len(symbols),
             self.sizes.quotient_symbols,
             flags,
             copies,
             self.options.fork,
+            assembled=self.assembled,
         )
 
 
-def _arena(regions: list[list[Call]], table: Mapping[Buffer, int], keep: set[Buffer]) -> ArenaPlan:
+def _arena(
+    regions: list[list[Call]],
+    table: Mapping[Buffer, int],
+    keep: set[Buffer],
+    assembled: Assembled,
+) -> ArenaPlan:
     """A place for each buffer of the arena; some lie where an operand of theirs lay."""
-    lifetimes, first = chains_of(regions, table, keep)
+    lifetimes, first = chains_of(regions, table, keep, assembled)
     plan = plan_memory(lifetimes)
     plan.places.update({result: plan.places[root] for result, root in first.items()})
     return plan

@@ -5,21 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from graphc.backends.llvm.emit.printer import Buffer
-from graphc.backends.llvm.emit.program import Program
-from graphc.backends.llvm.regions import buffer_bytes
+from graphc.backends.llvm.emit.program import Call, Program
+from graphc.backends.llvm.regions import buffer_bytes, reads_of
+from graphc.ir.dims import AnyDim
 from graphc.ir.errors import VerifyError
 from graphc.passes.loop.ir import Partial
 
 
 def check_program(program: Program) -> None:
     """VerifyError where two buffers share memory while both are in use, where a buffer is read
-    before it is written, or where kernels that run side by side touch the same."""
+    before it is written, where kernels that run side by side touch the same, or where a buffer is
+    more or less than its parts."""
     for region in program.regions:
         for call in region:
             for block in call.blocks:
                 check_program(block)
+    _check_parts(program)
     _check_order(program)
     _check_places(program)
+
+
+def _check_parts(program: Program) -> None:
+    assembled = program.assembled
+    for whole, parts in assembled.parts.items():
+        end: AnyDim = 0
+        for part in sorted(parts, key=lambda part: assembled.within[part][1]):
+            if assembled.within[part] != (whole, end):
+                raise _error(f"{_name(part)} is not where the part before it ends", [part])
+            end = end + buffer_bytes(part)
+        if end != buffer_bytes(whole):  # type: ignore[arg-type]
+            raise _error("the parts of a buffer are not all of it", parts)
 
 
 def _check_order(program: Program) -> None:
@@ -27,19 +42,24 @@ def _check_order(program: Program) -> None:
     for number, region in enumerate(program.regions):
         new: set[Buffer] = set()
         for call in region:
-            missing = [buffer for buffer in call.reads if buffer not in written]
+            missing = [buffer for buffer in _reads(program, call) if buffer not in written]
             if missing:
                 raise _error(f"{_name(missing[0])} is read before it is written", missing)
             twice = [buffer for buffer in call.writes if buffer in new]
             if twice:
                 raise _error(f"two kernels of region {number} write {_name(twice[0])}", twice)
             new |= call.writes
-        read = {buffer for call in region for buffer in call.reads}
+        read = {buffer for call in region for buffer in _reads(program, call)}
         if read & new:
             raise _error(
                 f"a kernel of region {number} reads what another one writes", list(read & new)
             )
         written |= new
+
+
+def _reads(program: Program, call: Call) -> set[Buffer]:
+    """What a kernel reads; instead of what was written in parts, those."""
+    return reads_of(call, program.assembled) - program.assembled.parts.keys()
 
 
 def _check_places(program: Program) -> None:
@@ -90,7 +110,8 @@ def _uses(program: Program) -> tuple[dict[Buffer, int], dict[Buffer, int]]:
     last: dict[Buffer, int] = {}
     for number, region in enumerate(program.regions):
         for call in region:
-            for buffer in (*call.writes, *call.buffers, *call.reads):
+            for part in (*call.writes, *call.buffers, *call.reads):
+                buffer = program.assembled.whole(part)
                 if buffer not in program.table:
                     first.setdefault(buffer, number)
                     last[buffer] = number

@@ -162,7 +162,7 @@ def compile_(demo: Demo) -> None:
         arrays = arguments(demo)
         found = compiled.executable(*arrays)[0]
         took = measure(compiled, arrays)
-        nodes, kernels = len(demo.program.graph.nodes), len(compiled.groups)
+        nodes, kernels = len(demo.program.graph.nodes), compiled.count
         said.append(
             f"{nodes} nodes became {kernels} kernels in {time_text(compiled.wall_s)}, "
             f"{compiled.stats.lines:,} lines of LLVM IR"
@@ -194,7 +194,7 @@ def draw(demo: Demo) -> None:
         before = graph_picture(program.graph, "As traced", program.weight_names)
         after = kernels_picture(compiled, "After fusion", program.weight_names)
         nodes = f"{len(program.graph.nodes)} nodes"
-        kernels = f"{len(compiled.groups)} kernels"
+        kernels = f"{compiled.count} kernels"
         demo.write("before.svg", svg(before, nodes), "the graph as traced")
         demo.write("after.svg", svg(after, kernels), "the kernels after fusion")
         both = draw_side_by_side([(before, nodes), (after, kernels)])

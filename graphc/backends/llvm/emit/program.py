@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphc.ir.dims import AnyDim, Dim, symbol
+from graphc.passes.assembled import Assembled
 from graphc.passes.loop.ir import Bound
 from graphc.passes.loop.parallel import CHUNKS
 from graphc.passes.memory import ALIGNMENT, ArenaPlan
@@ -95,6 +96,7 @@ class Program:
     copies: Sequence[Copy] = ()
     fork: float = FORK
     name: str = "run"
+    assembled: Assembled = field(default_factory=Assembled)
 
     def position_of(self, name: str) -> int:
         """Where the table holds a symbol."""
@@ -292,9 +294,13 @@ class _ProgramText:
     def pointer(self, buffer: Buffer) -> str:
         found = self.pointers.get(buffer)
         if found is None:
-            place = self.program.arena.places.get(buffer)
-            if place is None:
-                found = self.slot(self.program.table[buffer], "ptr")
+            program = self.program
+            place = program.arena.places.get(buffer)
+            if buffer in program.assembled.within:
+                whole, offset = program.assembled.within[buffer]
+                found = self.let(f"getelementptr i8, ptr {self.pointer(whole)}, i64 {offset}")
+            elif place is None:
+                found = self.slot(program.table[buffer], "ptr")
             else:
                 at = self._sum(self.starts[place.slot], str(place.offset))
                 found = self.let(f"getelementptr i8, ptr {self.arena}, i64 {at}")
