@@ -44,6 +44,12 @@ NARROW_STAYS = 256 << 10
 CACHE_WAYS, FIRST_BYTES, SECOND_BYTES = 8, 4 << 10, 128 << 10
 # Rows of a transposed A of more bytes are copied, some of k at a time.
 STRIDED_BYTES = 2048
+# An A of more bytes comes from beyond the second cache, and a B of more than stays there: tiles
+# fetch both ahead, of B the next block if no more rows of A make use of one. Of so many bytes, a
+# packed block stays in the cache beside the next one as it is stored.
+FAR_BYTES = 1 << 20
+AHEAD_ROWS = 256
+AHEAD_BYTES = 256 << 10
 # Units of work: rows are cut into no more blocks, and columns until there are enough.
 MOST_ROW_BLOCKS = 16
 ENOUGH_UNITS = 8
@@ -64,7 +70,9 @@ class GemmSchedule:
     pack_a         copy each panel of A (rows x k_block) to scratch
     pack_b         copy each block of B (k_block x column_block) to scratch, by panels
     columns_first  walk a panel of B's columns over all rows before the next
-    prefetch       rows of B that the tile fetches ahead
+    ahead          what tiles fetch into the second cache meanwhile: "a", the next panel's rows of an
+                   A in place; "b", the next block of B as it is stored, with all of k if that is
+                   transposed; "ab", both
     """
 
     rows: int
@@ -75,7 +83,7 @@ class GemmSchedule:
     pack_a: bool
     pack_b: bool
     columns_first: bool
-    prefetch: int = 0
+    ahead: str = ""
 
 
 def tile_choices(target: Target) -> tuple[tuple[int, int], ...]:
@@ -200,6 +208,8 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     in_place_b = stays or (m is not None and m <= most_rows)
     pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
     from_memory = not (pack_b or panels or stays) and _bytes_of_b(problem) > STREAMED_BYTES
+    ahead_b = not few_rows and _is_fetched_ahead(problem, columns)
+    block_bytes = AHEAD_BYTES if pack_b and ahead_b else PACKED_BYTES
     streamed = from_memory and m is not None and m <= STREAMED_MOST
     if streamed:
         most_k = STREAMED_ROWS
@@ -215,15 +225,19 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         # Lines of a transposed A are read again for the next rows: with narrow tiles that is soon.
         most_k = 256 if sums.bytes <= 4 else 128
     else:
-        most_k = SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns)
+        most_k = SYMBOLIC_K if k is None else block_bytes // (sums.bytes * columns)
     k_block = _even(k, most_k)
     pack_a = _packs_a(problem, rows, columns, k_block)
     if dot:
         row_block, column_block = _dot_blocks(problem)
     else:
         row_block, column_block = _blocks(
-            problem, (rows, max(columns, problem.panel), k_block), pack_b
+            problem,
+            (rows, max(columns, problem.panel), k_block),
+            pack_b,
+            block_bytes,
         )
+    ahead_a = not (pack_a or few_rows or problem.transpose_a) and _bytes_of_a(problem) > FAR_BYTES
     return GemmSchedule(
         rows,
         vectors,
@@ -233,6 +247,7 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         pack_a,
         pack_b,
         columns_first=not (pack_a or pack_b) and (few_rows or not (stays or streamed)),
+        ahead="" if dot else "a" * ahead_a + "b" * ahead_b,
     )
 
 
@@ -270,6 +285,21 @@ def _amx_tile(m: int | None, n: int | None, panel: int) -> tuple[int, int]:
     if panel:
         vectors = math.gcd(vectors, panel // 16)
     return rows, vectors if n is None else max(1, min(vectors, -(-n // 16)))
+
+
+def _is_fetched_ahead(problem: GemmProblem, columns: int) -> bool:
+    """Whether the tiles of a block of B, some `columns` wide, fetch the next one."""
+    m, k, of = problem.m, problem.k, element(problem.dtype)
+    if m is None or m > AHEAD_ROWS or of.is_half or problem.panel:
+        return False
+    whole = not problem.transpose_b or (k or 0) * columns * of.bytes <= AHEAD_BYTES
+    return whole and _bytes_of_b(problem) > STAYS_BYTES
+
+
+def _bytes_of_a(problem: GemmProblem) -> int:
+    """Of all its matrices; 0 where a size is symbolic."""
+    matrices = (problem.batch or 1) if problem.a_batched else 1
+    return matrices * (problem.m or 0) * (problem.k or 0) * element(problem.dtype).bytes
 
 
 def _bytes_of_b(problem: GemmProblem) -> int:
@@ -317,8 +347,13 @@ def _dot_blocks(problem: GemmProblem) -> tuple[int, int]:
     return rows, max(columns, DOT_FEW)
 
 
-def _blocks(problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool) -> tuple[int, int]:
-    """(rows, columns) of a unit of work, for a tile of (rows, columns, k)."""
+def _blocks(
+    problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool, most: int = PACKED_BYTES
+) -> tuple[int, int]:
+    """(rows, columns) of a unit of work, for a tile of (rows, columns, k).
+
+    most  bytes of a block of B
+    """
     rows, columns, k_block = tile
     m, n = problem.m, problem.n
     row_block = rows * 8
@@ -329,7 +364,7 @@ def _blocks(problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool) -> t
         panels = 1024 // columns
     else:
         # The packed block stays in the second cache.
-        panels = PACKED_BYTES // (item_bytes * k_block * columns)
+        panels = most // (item_bytes * k_block * columns)
         panels = min(panels, 512 // columns) if pack_b else panels
     panels = max(1, panels)
     if m is not None and n is not None and problem.batch is not None:

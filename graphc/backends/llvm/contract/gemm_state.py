@@ -175,6 +175,17 @@ class GemmState:
         return min(SIDE if self.amx else REST_ROWS, self.schedule.rows)
 
     @property
+    def ahead(self) -> str:
+        """The operands that tiles fetch ahead: of the schedule's those that are in memory, in lines
+        one after the other or row by row."""
+        problem, schedule = self.problem, self.schedule
+        fits = {
+            "a": not (schedule.pack_a or problem.transpose_a),
+            "b": not (self.map_b or problem.panel or (problem.transpose_b and self.blocked)),
+        }
+        return "".join(name for name in schedule.ahead if fits[name] and not self.stored.is_half)
+
+    @property
     def blocked(self) -> bool:
         return isinstance(self.steps, str) or self.steps > self.schedule.k_block
 
@@ -198,7 +209,7 @@ class GemmState:
                 self.c_row if isinstance(self.c_row, int) else None,
                 mask_b=not pack_b and not problem.panel,
                 blocked=self.blocked,
-                prefetch=self.schedule.prefetch,
+                ahead=self.ahead,
                 epilogue=self.tile_epilogue,
             )
             if self.amx:
