@@ -1,4 +1,4 @@
-"""What the tiles of a matrix product fetch ahead: the addresses, seen by a callback in its place."""
+"""What the tiles of a matrix product fetch ahead: a callback in its place sees the addresses."""
 
 import ctypes
 import re

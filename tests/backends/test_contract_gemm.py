@@ -181,6 +181,18 @@ def test_bits_do_not_depend_on_the_schedule_or_on_other_rows():
     np.testing.assert_array_equal(row[0, 0], usual[0, 9])
 
 
+@every_level
+@pytest.mark.parametrize("m", [50, None])
+def test_strips_of_a_transposed_a(target, m):
+    problem, sizes = GemmProblem(m, 40, 70, 2, transpose_a=True), (50, 40, 70, 2)
+    usual = check(problem, target, sizes)
+    blocks = {"pack_a": True, "pack_b": True, "columns_first": False}
+    for rows, vectors, k_block, row_block, strip in [(6, 1, 32, 18, 12), (4, 2, 70, 64, 20)]:
+        schedule = GemmSchedule(rows, vectors, k_block, row_block, 64, **blocks, strip=strip)
+        other = check(problem, target, sizes, schedule=schedule)
+        np.testing.assert_array_equal(other, usual)
+
+
 def test_schedules_follow_the_caches():
     """All of k in one block where a panel of B fits the second cache, and copies where they pay."""
 
@@ -198,6 +210,7 @@ def test_schedules_follow_the_caches():
     assert schedule(512, 32, 1024).rows <= CACHE_WAYS < schedule(512, 32, 640).rows
     assert not schedule(512, 512, 512, transpose_a=True).pack_a
     assert schedule(1024, 1024, 1024, transpose_a=True).pack_a
+    assert schedule(1024, 1024, 1024, transpose_a=True).strip > 100
     assert schedule(50_000, 64, 64).vectors == 4
     shared = schedule(128, 3072, 768)  # a packed block and the next one, as it is stored
     assert shared.column_block * shared.k_block * 4 <= AHEAD_BYTES

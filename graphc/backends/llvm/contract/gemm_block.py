@@ -11,6 +11,7 @@ from graphc.backends.llvm.contract.kernel import Subroutine
 from graphc.backends.llvm.contract.packing import (
     column_copier,
     row_copier,
+    strip_copier,
     transpose_lanes,
     transposer,
 )
@@ -217,7 +218,17 @@ class GemmBlock:
             a = self._panel_of_a(rows)
             self.columns(lambda column, shape: self._tile(a, rows, column, shape))
 
-        self._each_panel(row, row_end, panel)
+        if not self.gemm.strip:
+            self._each_panel(row, row_end, panel)
+            return
+        emitter, strip = self.emitter, self.gemm.strip
+
+        def some(at: Index, _carried: Sequence[str]) -> None:
+            end = emitter.minimum(emitter.add(at, strip), row_end)
+            self._pack_strip(at, end)
+            self._each_panel(at, end, panel)
+
+        emitter.loop(row, row_end, strip, some)
 
     def rows(self, row: Index, row_end: Index, column: Index, shape: PanelShape) -> None:
         """Columns outermost: all rows over one panel of columns."""
@@ -247,6 +258,26 @@ class GemmBlock:
 
         emitter.loop(full_end, row_end, step, some)
 
+    def _pack_strip(self, row: Index, row_end: Index) -> None:
+        """The panels of rows [row, row_end) of a transposed A."""
+        emitter, gemm, vector = self.emitter, self.gemm, self.vector
+        self.strip_row = row
+        copier = strip_copier(gemm.builder, vector, gemm.stored, gemm.schedule.rows)
+        counts: dict[str, Index] = {"columns": emitter.sub(row_end, row), "count": self.count}
+        counts |= {"from_stride": gemm.m, "to_stride": gemm.a_strip}
+        source = vector.address(self.a, row, gemm.stored)
+        copier.call(emitter, (source, self.packed_a), counts)
+
+    def _panel_in_strip(self, row: Index) -> str:
+        """Where the row is in the strip: the first of a panel, or of a part of the last."""
+        emitter, gemm = self.emitter, self.gemm
+        at = emitter.sub(row, self.strip_row)
+        panel = emitter.floor_div(at, gemm.schedule.rows)
+        within = emitter.sub(at, emitter.mul(panel, gemm.schedule.rows))
+        return self.vector.address(
+            self.packed_a, emitter.add(emitter.mul(panel, gemm.a_strip), within)
+        )
+
     def _panel_of_a(self, rows: "_Rows") -> str:
         """The address of A's rows from `at` on, as the tile reads them."""
         emitter, gemm, vector = self.emitter, self.gemm, self.vector
@@ -254,6 +285,8 @@ class GemmBlock:
         if gemm.map_a:
             self._map_panel_of_a(rows)
             return self.packed_a
+        if gemm.strip:
+            return self._panel_in_strip(rows.at)
         source = vector.address(self.a, emitter.mul(rows.at, step), gemm.stored)
         if not gemm.schedule.pack_a:
             return source

@@ -39,11 +39,15 @@ IN_PLACE_ROWS = 64
 # Both only where a tile reads at least so many bytes of a row; else B may have so many bytes.
 WIDE_BYTES = 128
 NARROW_STAYS = 256 << 10
+# And beside a strip of A.
+STAYS_BESIDE = 512 << 10
 # Lines that a cache holds of those that lie a multiple of so many bytes apart: the first cache's
 # bytes and the second's.
 CACHE_WAYS, FIRST_BYTES, SECOND_BYTES = 8, 4 << 10, 128 << 10
-# Rows of a transposed A of more bytes are copied, some of k at a time.
+# Rows of a transposed A of more bytes are copied, some of k at a time, and about so many columns
+# of them at once: of each whole lines are read, and the copy stays in the second cache.
 STRIDED_BYTES = 2048
+STRIP, STRIP_COLUMNS = 128, 1024
 # An A of more bytes comes from beyond the second cache, and a B of more than stays there: tiles
 # fetch both ahead, of B the next block if no more rows of A make use of one. Of so many bytes, a
 # packed block stays in the cache beside the next one as it is stored.
@@ -70,8 +74,9 @@ class GemmSchedule:
     pack_a         copy each panel of A (rows x k_block) to scratch
     pack_b         copy each block of B (k_block x column_block) to scratch, by panels
     columns_first  walk a panel of B's columns over all rows before the next
-    ahead          what tiles fetch into the second cache meanwhile: "a", the next panel's rows of an
-                   A in place; "b", the next block of B as it is stored, with all of k if that is
+    strip          rows of a transposed A that are copied at once; 0 for those of a tile
+    ahead          what tiles fetch into the second cache meanwhile: "a", the next panel of an A
+                   in place; "b", the next block of B as it is stored, with all of k if that is
                    transposed; "ab", both
     """
 
@@ -83,6 +88,7 @@ class GemmSchedule:
     pack_a: bool
     pack_b: bool
     columns_first: bool
+    strip: int = 0
     ahead: str = ""
 
 
@@ -203,7 +209,9 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
     wide = columns * sums.bytes >= WIDE_BYTES
-    stays = _stays(problem, STAYS_BYTES if wide else NARROW_STAYS) and not few_rows
+    most_stays = STAYS_BYTES if wide else NARROW_STAYS
+    most_stays = min(most_stays, STAYS_BESIDE) if _is_strided(problem) else most_stays
+    stays = _stays(problem, most_stays) and not few_rows
     most_rows = max(IN_PLACE_ROWS, 2 * rows) if wide else 2 * rows
     in_place_b = stays or (m is not None and m <= most_rows)
     pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
@@ -228,15 +236,14 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         most_k = SYMBOLIC_K if k is None else block_bytes // (sums.bytes * columns)
     k_block = _even(k, most_k)
     pack_a = _packs_a(problem, rows, columns, k_block)
+    strips = pack_a and problem.transpose_a and not (stored.is_half or panels)
     if dot:
         row_block, column_block = _dot_blocks(problem)
+    elif strips and m and n and k and problem.batch:
+        row_block, column_block = _strip_blocks(m, n, rows, columns)
     else:
-        row_block, column_block = _blocks(
-            problem,
-            (rows, max(columns, problem.panel), k_block),
-            pack_b,
-            block_bytes,
-        )
+        tile = rows, max(columns, problem.panel), k_block
+        row_block, column_block = _blocks(problem, tile, pack_b, block_bytes)
     ahead_a = not (pack_a or few_rows or problem.transpose_a) and _bytes_of_a(problem) > FAR_BYTES
     return GemmSchedule(
         rows,
@@ -247,6 +254,7 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         pack_a,
         pack_b,
         columns_first=not (pack_a or pack_b) and (few_rows or not (stays or streamed)),
+        strip=-(-_even(row_block if m else None, STRIP) // rows) * rows if strips else 0,
         ahead="" if dot else "a" * ahead_a + "b" * ahead_b,
     )
 
@@ -345,6 +353,13 @@ def _dot_blocks(problem: GemmProblem) -> tuple[int, int]:
     rows = 256 if m is None else max(DOT_ROWS, -(-m // MOST_ROW_BLOCKS))
     columns = 1024 if n is None else max(16, -(-n // 256) * 16)
     return rows, max(columns, DOT_FEW)
+
+
+def _strip_blocks(m: int, n: int, rows: int, columns: int) -> tuple[int, int]:
+    """(rows, columns) of a unit of work whose A is copied by strips: wide, since each block of
+    columns copies A, and no more of them than are enough, since each block of rows copies B."""
+    row_block = -(-max(rows * 4, -(-m // ENOUGH_UNITS)) // rows) * rows
+    return row_block, -(-_even(n, STRIP_COLUMNS) // columns) * columns
 
 
 def _blocks(

@@ -90,7 +90,15 @@ class GemmState:
             self.steps = self.entry.mul(self.entry.ceil_div(self.k, step), step // 2)
         lanes = self.vector.lanes
         self.columns = schedule.vectors * lanes
-        if problem.transpose_a and not self.amx:
+        by_tile = self.pairs or self.map_a or schedule.columns_first
+        strip = schedule.pack_a and problem.transpose_a and not by_tile
+        self.strip = schedule.strip if strip else 0
+        if self.strip:
+            # The last vectors written reach into the space after a panel.
+            self.a_panel_row, self.a_panel_k = 1, schedule.rows
+            self.a_strip = schedule.rows * schedule.k_block + -(-lanes // 16) * 16
+            panel = -(-self.strip // schedule.rows) * self.a_strip
+        elif problem.transpose_a and not self.amx:
             self.a_panel_row, self.a_panel_k = 1, -(-schedule.rows // lanes) * lanes
             panel = self.a_panel_k * schedule.k_block
         else:
