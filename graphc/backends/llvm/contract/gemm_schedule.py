@@ -240,6 +240,7 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
     if dot:
         row_block, column_block = _dot_blocks(problem)
     elif strips and m and n and k and problem.batch:
+        k_block = _even(k, 2 * most_k)  # what the copy has read whole, it need not read again soon
         row_block, column_block = _strip_blocks(m, n, rows, columns)
     else:
         tile = rows, max(columns, problem.panel), k_block
