@@ -79,6 +79,8 @@ def _gemm_others(
         yield replace(default, column_block=default.column_block * 2)
     if not problem.transpose_b and not problem.panel:
         yield replace(default, pack_b=not default.pack_b, columns_first=False)
+    if default.ahead:
+        yield replace(default, ahead="")
     yield replace(default, pack_a=not default.pack_a, columns_first=False)
     yield replace(default, row_block=default.row_block * 2)
     yield replace(default, row_block=_whole(default.row_block // 2, default.rows))

@@ -11,6 +11,7 @@ from graphc.backends.llvm.contract.kernel import Subroutine
 from graphc.backends.llvm.contract.packing import (
     column_copier,
     row_copier,
+    strip_copier,
     transpose_lanes,
     transposer,
 )
@@ -22,6 +23,9 @@ from graphc.backends.llvm.contract.prologue import (
     mapped_transposer,
 )
 from graphc.backends.llvm.contract.vector import Vector
+
+# Of the caches.
+LINE_BYTES = 64
 
 # (vectors of a panel, the columns that exist in it: None for all)
 PanelShape = tuple[int, int | str | None]
@@ -60,7 +64,8 @@ class GemmBlock:
         k        (the first, how many), in packed elements
         """
         self.gemm, self.emitter, self.vector = gemm, gemm.entry, gemm.vector
-        self.batch, self.column, self.first_row = place
+        self.batch, self.column, self.row = place
+        self.first_row = self.row
         self.width = columns
         self.k, self.count = k
         batch, column = self.batch, self.column
@@ -68,6 +73,7 @@ class GemmBlock:
         m, n, depth = gemm.m, gemm.n, gemm.k
         at_k = emitter.mul(self.k, gemm.each)
         self.depth = self.count  # of k, as stored
+        self.line = LINE_BYTES // stored.bytes
         if gemm.pairs:
             self.depth = emitter.minimum(emitter.mul(self.count, 2), emitter.sub(depth, at_k))
         a_at = emitter.mul(at_k, m) if problem.transpose_a else at_k
@@ -87,11 +93,14 @@ class GemmBlock:
             c_at = emitter.add(emitter.mul(batch, emitter.mul(m, n)), column)
             self.c = self.vector.address("%out", c_at, stored)
             self.first_row = 0
+        more: str | bool = False
         if gemm.blocked:
             more = emitter.less(emitter.add(self.k, gemm.schedule.k_block), gemm.steps)
             self._first = self._flag(emitter.less(self.k, 1))
             self._last = emitter.sub(1, self._flag(more))
         self.packed_a, self.packed_b = gemm.scratch("a"), gemm.scratch("b")
+        if "b" in gemm.ahead:
+            self.next_b = self._next_block_of_b(more)
 
     # Columns
 
@@ -209,7 +218,17 @@ class GemmBlock:
             a = self._panel_of_a(rows)
             self.columns(lambda column, shape: self._tile(a, rows, column, shape))
 
-        self._each_panel(row, row_end, panel)
+        if not self.gemm.strip:
+            self._each_panel(row, row_end, panel)
+            return
+        emitter, strip = self.emitter, self.gemm.strip
+
+        def some(at: Index, _carried: Sequence[str]) -> None:
+            end = emitter.minimum(emitter.add(at, strip), row_end)
+            self._pack_strip(at, end)
+            self._each_panel(at, end, panel)
+
+        emitter.loop(row, row_end, strip, some)
 
     def rows(self, row: Index, row_end: Index, column: Index, shape: PanelShape) -> None:
         """Columns outermost: all rows over one panel of columns."""
@@ -239,6 +258,26 @@ class GemmBlock:
 
         emitter.loop(full_end, row_end, step, some)
 
+    def _pack_strip(self, row: Index, row_end: Index) -> None:
+        """The panels of rows [row, row_end) of a transposed A."""
+        emitter, gemm, vector = self.emitter, self.gemm, self.vector
+        self.strip_row = row
+        copier = strip_copier(gemm.builder, vector, gemm.stored, gemm.schedule.rows)
+        counts: dict[str, Index] = {"columns": emitter.sub(row_end, row), "count": self.count}
+        counts |= {"from_stride": gemm.m, "to_stride": gemm.a_strip}
+        source = vector.address(self.a, row, gemm.stored)
+        copier.call(emitter, (source, self.packed_a), counts)
+
+    def _panel_in_strip(self, row: Index) -> str:
+        """Where the row is in the strip: the first of a panel, or of a part of the last."""
+        emitter, gemm = self.emitter, self.gemm
+        at = emitter.sub(row, self.strip_row)
+        panel = emitter.floor_div(at, gemm.schedule.rows)
+        within = emitter.sub(at, emitter.mul(panel, gemm.schedule.rows))
+        return self.vector.address(
+            self.packed_a, emitter.add(emitter.mul(panel, gemm.a_strip), within)
+        )
+
     def _panel_of_a(self, rows: "_Rows") -> str:
         """The address of A's rows from `at` on, as the tile reads them."""
         emitter, gemm, vector = self.emitter, self.gemm, self.vector
@@ -246,6 +285,8 @@ class GemmBlock:
         if gemm.map_a:
             self._map_panel_of_a(rows)
             return self.packed_a
+        if gemm.strip:
+            return self._panel_in_strip(rows.at)
         source = vector.address(self.a, emitter.mul(rows.at, step), gemm.stored)
         if not gemm.schedule.pack_a:
             return source
@@ -375,9 +416,15 @@ class GemmBlock:
             indices |= {"batch": self.batch, "row": rows.at}
             indices["column"] = emitter.add(self.column, column)
         extra = gemm.extra if gemm.tile_epilogue else ()
-        pointers = (a, b, c, *(f"%{name}" for name in extra))
+        pointers = [a, b, c, *(f"%{name}" for name in extra)]
         if gemm.amx:
-            pointers = (a, b, c, gemm.scratch("tile"))
+            pointers = [a, b, c, gemm.scratch("tile")]
+        if "a" in gemm.ahead:
+            next_a, indices["next_a_step"] = self._ahead_of_a(rows, a)
+            pointers.append(next_a)
+        if "b" in gemm.ahead:
+            next_b, indices["next_b_step"] = self._ahead_of_b(rows, column)
+            pointers.append(next_b)
 
         def call(count: Index) -> None:
             known = count if isinstance(count, int) else rows.tile
@@ -385,6 +432,44 @@ class GemmBlock:
             tile.call(emitter, pointers, indices)
 
         self._by_rows(rows, call)
+
+    def _ahead_of_a(self, rows: "_Rows", a: str) -> tuple[str, Index]:
+        """(the first line, elements to the next) of the panel of A after these rows."""
+        after = self.emitter.mul(self.gemm.k, rows.tile)
+        return self.vector.address(a, after, self.gemm.stored), self.line
+
+    def _ahead_of_b(self, rows: "_Rows", column: Index) -> tuple[str, Index]:
+        """(the first line, elements to the next) of what a tile fetches of the next block of B.
+
+        Each has as many lines as k has steps: one of each row of a block, or of a transposed B one
+        after the other. Tiles that find nothing left fetch the first again.
+        """
+        emitter, gemm = self.emitter, self.gemm
+        above = emitter.floor_div(emitter.sub(rows.at, self.row), rows.tile)
+        across = emitter.ceil_div(self.width, gemm.columns)
+        number = emitter.add(emitter.mul(above, across), emitter.floor_div(column, gemm.columns))
+        at = emitter.mul(number, self.line)
+        left = self._flag(emitter.less(at, self.width))
+        step = gemm.n
+        if gemm.problem.transpose_b:
+            at, step = emitter.mul(at, gemm.k), self.line
+        place = self.vector.address(self.next_b, emitter.mul(at, left), gemm.stored)
+        return place, emitter.mul(step, left)
+
+    def _next_block_of_b(self, more: str | bool) -> str:
+        """Where the block of B begins that is used after this one: below it where there is `more`
+        of k, else at the top of the columns beside it, or of the next matrix."""
+        emitter, gemm, n = self.emitter, self.gemm, self.gemm.n
+        row, across = (1, gemm.k) if gemm.problem.transpose_b else (n, 1)
+        end = emitter.add(self.column, self.width)
+        last = self._flag(emitter.less(n, emitter.add(end, 1)))
+        matrix = emitter.mul(gemm.k, n) if gemm.problem.b_batched else 0
+        wrapped = emitter.mul(last, emitter.sub(matrix, emitter.mul(end, across)))
+        beside = emitter.add(emitter.mul(self.width, across), wrapped)
+        top = emitter.sub(beside, emitter.mul(self.k, row))
+        below = emitter.mul(self.count, row)
+        after = emitter.add(top, emitter.mul(self._flag(more), emitter.sub(below, top)))
+        return self.vector.address(self.b, after, gemm.stored)
 
     def _column_of_b(self, column: Index) -> Index:
         """Where a column of the block begins in a B that is read in place."""

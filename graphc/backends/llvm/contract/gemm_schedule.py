@@ -39,11 +39,21 @@ IN_PLACE_ROWS = 64
 # Both only where a tile reads at least so many bytes of a row; else B may have so many bytes.
 WIDE_BYTES = 128
 NARROW_STAYS = 256 << 10
+# And beside a strip of A.
+STAYS_BESIDE = 512 << 10
 # Lines that a cache holds of those that lie a multiple of so many bytes apart: the first cache's
 # bytes and the second's.
 CACHE_WAYS, FIRST_BYTES, SECOND_BYTES = 8, 4 << 10, 128 << 10
-# Rows of a transposed A of more bytes are copied, some of k at a time.
+# Rows of a transposed A of more bytes are copied, some of k at a time, and about so many columns
+# of them at once: of each whole lines are read, and the copy stays in the second cache.
 STRIDED_BYTES = 2048
+STRIP, STRIP_COLUMNS = 128, 1024
+# An A of more bytes comes from beyond the second cache, and a B of more than stays there: tiles
+# fetch both ahead, of B the next block if no more rows of A make use of one. Of so many bytes, a
+# packed block stays in the cache beside the next one as it is stored.
+FAR_BYTES = 1 << 20
+AHEAD_ROWS = 256
+AHEAD_BYTES = 256 << 10
 # Units of work: rows are cut into no more blocks, and columns until there are enough.
 MOST_ROW_BLOCKS = 16
 ENOUGH_UNITS = 8
@@ -64,7 +74,10 @@ class GemmSchedule:
     pack_a         copy each panel of A (rows x k_block) to scratch
     pack_b         copy each block of B (k_block x column_block) to scratch, by panels
     columns_first  walk a panel of B's columns over all rows before the next
-    prefetch       rows of B that the tile fetches ahead
+    strip          rows of a transposed A that are copied at once; 0 for those of a tile
+    ahead          what tiles fetch into the second cache meanwhile: "a", the next panel of an A
+                   in place; "b", the next block of B as it is stored, with all of k if that is
+                   transposed; "ab", both
     """
 
     rows: int
@@ -75,7 +88,8 @@ class GemmSchedule:
     pack_a: bool
     pack_b: bool
     columns_first: bool
-    prefetch: int = 0
+    strip: int = 0
+    ahead: str = ""
 
 
 def tile_choices(target: Target) -> tuple[tuple[int, int], ...]:
@@ -195,11 +209,15 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         rows, vectors = _wide_tile(m or 0, n, vectors, target, lanes)
     columns = vectors * lanes
     wide = columns * sums.bytes >= WIDE_BYTES
-    stays = _stays(problem, STAYS_BYTES if wide else NARROW_STAYS) and not few_rows
+    most_stays = STAYS_BYTES if wide else NARROW_STAYS
+    most_stays = min(most_stays, STAYS_BESIDE) if _is_strided(problem) else most_stays
+    stays = _stays(problem, most_stays) and not few_rows
     most_rows = max(IN_PLACE_ROWS, 2 * rows) if wide else 2 * rows
     in_place_b = stays or (m is not None and m <= most_rows)
     pack_b = not panels and (stored.is_half or problem.transpose_b or not in_place_b)
     from_memory = not (pack_b or panels or stays) and _bytes_of_b(problem) > STREAMED_BYTES
+    ahead_b = not few_rows and _is_fetched_ahead(problem, columns)
+    block_bytes = AHEAD_BYTES if pack_b and ahead_b else PACKED_BYTES
     streamed = from_memory and m is not None and m <= STREAMED_MOST
     if streamed:
         most_k = STREAMED_ROWS
@@ -215,15 +233,19 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         # Lines of a transposed A are read again for the next rows: with narrow tiles that is soon.
         most_k = 256 if sums.bytes <= 4 else 128
     else:
-        most_k = SYMBOLIC_K if k is None else PACKED_BYTES // (sums.bytes * columns)
+        most_k = SYMBOLIC_K if k is None else block_bytes // (sums.bytes * columns)
     k_block = _even(k, most_k)
     pack_a = _packs_a(problem, rows, columns, k_block)
+    strips = pack_a and problem.transpose_a and not (stored.is_half or panels)
     if dot:
         row_block, column_block = _dot_blocks(problem)
+    elif strips and m and n and k and problem.batch:
+        k_block = _even(k, 2 * most_k)  # what the copy has read whole, it need not read again soon
+        row_block, column_block = _strip_blocks(m, n, rows, columns)
     else:
-        row_block, column_block = _blocks(
-            problem, (rows, max(columns, problem.panel), k_block), pack_b
-        )
+        tile = rows, max(columns, problem.panel), k_block
+        row_block, column_block = _blocks(problem, tile, pack_b, block_bytes)
+    ahead_a = not (pack_a or few_rows or problem.transpose_a) and _bytes_of_a(problem) > FAR_BYTES
     return GemmSchedule(
         rows,
         vectors,
@@ -233,6 +255,8 @@ def schedule_gemm(problem: GemmProblem, target: Target) -> GemmSchedule:
         pack_a,
         pack_b,
         columns_first=not (pack_a or pack_b) and (few_rows or not (stays or streamed)),
+        strip=-(-_even(row_block if m else None, STRIP) // rows) * rows if strips else 0,
+        ahead="" if dot else "a" * ahead_a + "b" * ahead_b,
     )
 
 
@@ -270,6 +294,21 @@ def _amx_tile(m: int | None, n: int | None, panel: int) -> tuple[int, int]:
     if panel:
         vectors = math.gcd(vectors, panel // 16)
     return rows, vectors if n is None else max(1, min(vectors, -(-n // 16)))
+
+
+def _is_fetched_ahead(problem: GemmProblem, columns: int) -> bool:
+    """Whether the tiles of a block of B, some `columns` wide, fetch the next one."""
+    m, k, of = problem.m, problem.k, element(problem.dtype)
+    if m is None or m > AHEAD_ROWS or of.is_half or problem.panel:
+        return False
+    whole = not problem.transpose_b or (k or 0) * columns * of.bytes <= AHEAD_BYTES
+    return whole and _bytes_of_b(problem) > STAYS_BYTES
+
+
+def _bytes_of_a(problem: GemmProblem) -> int:
+    """Of all its matrices; 0 where a size is symbolic."""
+    matrices = (problem.batch or 1) if problem.a_batched else 1
+    return matrices * (problem.m or 0) * (problem.k or 0) * element(problem.dtype).bytes
 
 
 def _bytes_of_b(problem: GemmProblem) -> int:
@@ -317,8 +356,20 @@ def _dot_blocks(problem: GemmProblem) -> tuple[int, int]:
     return rows, max(columns, DOT_FEW)
 
 
-def _blocks(problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool) -> tuple[int, int]:
-    """(rows, columns) of a unit of work, for a tile of (rows, columns, k)."""
+def _strip_blocks(m: int, n: int, rows: int, columns: int) -> tuple[int, int]:
+    """(rows, columns) of a unit of work whose A is copied by strips: wide, since each block of
+    columns copies A, and no more of them than are enough, since each block of rows copies B."""
+    row_block = -(-max(rows * 4, -(-m // ENOUGH_UNITS)) // rows) * rows
+    return row_block, -(-_even(n, STRIP_COLUMNS) // columns) * columns
+
+
+def _blocks(
+    problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool, most: int = PACKED_BYTES
+) -> tuple[int, int]:
+    """(rows, columns) of a unit of work, for a tile of (rows, columns, k).
+
+    most  bytes of a block of B
+    """
     rows, columns, k_block = tile
     m, n = problem.m, problem.n
     row_block = rows * 8
@@ -329,7 +380,7 @@ def _blocks(problem: GemmProblem, tile: tuple[int, int, int], pack_b: bool) -> t
         panels = 1024 // columns
     else:
         # The packed block stays in the second cache.
-        panels = PACKED_BYTES // (item_bytes * k_block * columns)
+        panels = most // (item_bytes * k_block * columns)
         panels = min(panels, 512 // columns) if pack_b else panels
     panels = max(1, panels)
     if m is not None and n is not None and problem.batch is not None:

@@ -90,7 +90,15 @@ class GemmState:
             self.steps = self.entry.mul(self.entry.ceil_div(self.k, step), step // 2)
         lanes = self.vector.lanes
         self.columns = schedule.vectors * lanes
-        if problem.transpose_a and not self.amx:
+        by_tile = self.pairs or self.map_a or schedule.columns_first
+        strip = schedule.pack_a and problem.transpose_a and not by_tile
+        self.strip = schedule.strip if strip else 0
+        if self.strip:
+            # The last vectors written reach into the space after a panel.
+            self.a_panel_row, self.a_panel_k = 1, schedule.rows
+            self.a_strip = schedule.rows * schedule.k_block + -(-lanes // 16) * 16
+            panel = -(-self.strip // schedule.rows) * self.a_strip
+        elif problem.transpose_a and not self.amx:
             self.a_panel_row, self.a_panel_k = 1, -(-schedule.rows // lanes) * lanes
             panel = self.a_panel_k * schedule.k_block
         else:
@@ -175,6 +183,17 @@ class GemmState:
         return min(SIDE if self.amx else REST_ROWS, self.schedule.rows)
 
     @property
+    def ahead(self) -> str:
+        """The operands that tiles fetch ahead: of the schedule's those that are in memory, in lines
+        one after the other or row by row."""
+        problem, schedule = self.problem, self.schedule
+        fits = {
+            "a": not (schedule.pack_a or problem.transpose_a),
+            "b": not (self.map_b or problem.panel or (problem.transpose_b and self.blocked)),
+        }
+        return "".join(name for name in schedule.ahead if fits[name] and not self.stored.is_half)
+
+    @property
     def blocked(self) -> bool:
         return isinstance(self.steps, str) or self.steps > self.schedule.k_block
 
@@ -198,7 +217,7 @@ class GemmState:
                 self.c_row if isinstance(self.c_row, int) else None,
                 mask_b=not pack_b and not problem.panel,
                 blocked=self.blocked,
-                prefetch=self.schedule.prefetch,
+                ahead=self.ahead,
                 epilogue=self.tile_epilogue,
             )
             if self.amx:

@@ -45,6 +45,8 @@ class TileContext:
     c_row       elements between rows of the output; None where only the caller knows
     mask_b      whether columns that do not exist may not be read from B
     blocked     whether k is cut into blocks: sums then start from the output after the first
+    ahead       the operands ("a", "b", "ab") of which lines for later tiles are fetched, one for
+                each k, from `next_a` on, `next_a_step` elements apart
     """
 
     builder: KernelBuilder
@@ -58,7 +60,7 @@ class TileContext:
     c_row: int | None
     mask_b: bool
     blocked: bool
-    prefetch: int
+    ahead: str
     epilogue: Epilogue | None
 
 
@@ -81,8 +83,12 @@ def tile_function(context: TileContext, shape: TileShape) -> Subroutine:
         indices |= {"first": None, "last": None}
     if epilogue:
         indices |= {"batch": None, "row": None, "column": None}
+    pointers = ["a", "b", "c", *extra]
+    for name in context.ahead:
+        pointers.append(f"next_{name}")
+        indices[f"next_{name}_step"] = None
     shared = epilogue.shared("c") if epilogue else ()
-    routine = Subroutine(("a", "b", "c", *extra), indices, shared)
+    routine = Subroutine(pointers, indices, shared)
     _emit_tile(routine, context, shape)
     routine.define(context.builder, f"tile{shape.rows}x{shape.vectors}")
     return routine
@@ -103,13 +109,14 @@ def _emit_tile(routine: Subroutine, context: TileContext, shape: TileShape) -> N
     else:
         start = [vector.zero] * (shape.rows * shape.vectors)
         store.prefetch(rows)
+    ahead = [(f"%next_{name}", values[f"next_{name}_step"]) for name in context.ahead]
     operands = Operands(
         "%a",
         "%b",
         [emitter.mul(row, values["a_row"]) for row in rows],
         values["b_k"],
         masks if context.mask_b else [None] * shape.vectors,
-        context.prefetch,
+        ahead,
     )
     of_operands = Vector(emitter, context.packed, context.target)
     sums = contract(emitter, of_operands, operands, Nest.of((values["k"], values["a_k"])), start)

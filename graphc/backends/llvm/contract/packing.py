@@ -12,6 +12,10 @@ from graphc.backends.llvm.contract.emitter import Index
 from graphc.backends.llvm.contract.kernel import KernelBuilder, Subroutine
 from graphc.backends.llvm.contract.vector import Vector
 
+# Rows that the copy of a strip fetches ahead. In the first cache more of them, a multiple of its
+# sets apart, would drive each other out; the second cache alone, as for B, gains nothing.
+ROWS_AHEAD = 4
+
 
 def copy_row(
     vector: Vector,
@@ -86,6 +90,42 @@ def column_copier(
 
     emitter.loop(0, values["count"], 1, one)
     routine.define(builder, "copy_columns")
+    return routine
+
+
+def strip_copier(builder: KernelBuilder, like: Vector, stored: Element, rows: int) -> Subroutine:
+    """A subroutine that copies `columns` elements of each of `count` rows to panels of `rows`.
+
+    destination[c // rows * to_stride + k * rows + c % rows] = source[k * from_stride + c]. Whole
+    vectors are written: what the last of a panel has too many lies before the next panel.
+    """
+    names: dict[str, int | None] = dict.fromkeys(("columns", "count", "from_stride", "to_stride"))
+    routine = Subroutine(("source", "destination"), names)
+    emitter, values = routine.emitter, routine.values
+    vector = like.on(emitter)
+    places = range(0, rows, vector.lanes)
+
+    def row(k: Index, _carried: Sequence[str]) -> None:
+        here = vector.address("%source", emitter.mul(k, values["from_stride"]), stored)
+        there = vector.address("%destination", emitter.mul(k, rows))
+
+        def panel(number: Index, exist: Index) -> None:
+            first = vector.address(here, emitter.mul(number, rows), stored)
+            into = vector.address(there, emitter.mul(number, values["to_stride"]))
+            ahead = emitter.mul(values["from_stride"], ROWS_AHEAD)
+            emitter.prefetch(vector.address(first, ahead, stored))
+            for place in places:
+                mask = vector.mask(emitter.sub(exist, place))
+                value = vector.load(vector.address(first, place, stored), mask, stored)
+                vector.store(value, vector.address(into, place))
+
+        full = emitter.floor_div(values["columns"], rows)
+        rest = emitter.sub(values["columns"], emitter.mul(full, rows))
+        emitter.loop(0, full, 1, lambda number, _none: panel(number, rows))
+        emitter.when(emitter.less(0, rest), lambda: panel(full, rest))
+
+    emitter.loop(0, values["count"], 1, row)
+    routine.define(builder, "copy_strip")
     return routine
 
 

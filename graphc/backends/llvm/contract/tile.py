@@ -45,7 +45,8 @@ class Operands:
     a_rows    displacement of each row of the tile in A
     b_stride  elements between B's rows
     b_masks   the lanes of each vector of B that may be read
-    prefetch  rows of B ahead of use to fetch; 0 for none
+    ahead     what is fetched into the second cache meanwhile, a line for each k: (the first,
+              elements from one to the next)
     """
 
     a: str
@@ -53,7 +54,7 @@ class Operands:
     a_rows: Sequence[Index]
     b_stride: Index
     b_masks: Sequence[str | None]
-    prefetch: int = 0
+    ahead: Sequence[tuple[str, Index]] = ()
 
 
 def contract(
@@ -61,16 +62,14 @@ def contract(
 ) -> list[str]:
     """The sums: `start` and the result are row by row, vector by vector."""
 
-    def step(a: str, b: str, sums: Sequence[str]) -> list[str]:
+    def step(a: str, streams: Sequence[str], sums: Sequence[str]) -> list[str]:
+        b, *ahead = streams
         columns = [
             vector.load(vector.address(b, place * vector.lanes), mask)
             for place, mask in enumerate(operands.b_masks)
         ]
-        if operands.prefetch:
-            ahead = emitter.mul(operands.b_stride, operands.prefetch)
-            for place in range(len(columns)):
-                at = emitter.add(ahead, place * vector.lanes)
-                emitter.prefetch(vector.address(b, at))
+        for pointer in ahead:
+            emitter.prefetch(pointer, far=True)
         result = []
         for row, displacement in enumerate(operands.a_rows):
             scalar = vector.load_scalar(vector.address(a, displacement))
@@ -80,19 +79,28 @@ def contract(
                 result.append(vector.multiply_add(spread, column, total))
         return result
 
-    def level(depth: int, a: str, b: str, sums: Sequence[str]) -> tuple[str, list[str]]:
-        """The pointer to B and the sums after the levels from `depth` inwards."""
+    strides = [operands.b_stride, *(stride for _, stride in operands.ahead)]
+    count = len(strides)
+
+    def level(
+        depth: int, a: str, streams: Sequence[str], sums: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        """The streams (pointers that each k moves: to B, and to what is fetched ahead) and the
+        sums, after the levels from `depth` inwards."""
         if depth == len(nest.levels):
-            return vector.address(b, operands.b_stride), step(a, b, sums)
+            after = [vector.address(at, stride) for at, stride in zip(streams, strides)]
+            return after, step(a, streams, sums)
         extent, stride = nest.levels[depth]
 
         def body(_index: Index, carried: Sequence[str]) -> list[str]:
-            a_here, b_here, *sums_here = carried
-            b_after, sums_after = level(depth + 1, a_here, b_here, sums_here)
-            return [vector.address(a_here, stride), b_after, *sums_after]
+            a_here, *others = carried
+            after, sums_after = level(depth + 1, a_here, others[:count], others[count:])
+            return [vector.address(a_here, stride), *after, *sums_after]
 
-        carried = [("ptr", a), ("ptr", b), *((vector.sum_type, value) for value in sums)]
-        _, b_end, *sums_end = emitter.loop(0, extent, 1, body, carried)
-        return b_end, sums_end
+        carried = [("ptr", at) for at in (a, *streams)]
+        carried += [(vector.sum_type, value) for value in sums]
+        _, *rest = emitter.loop(0, extent, 1, body, carried)
+        return rest[:count], rest[count:]
 
-    return level(0, operands.a, operands.b, start)[1]
+    streams = [operands.b, *(pointer for pointer, _ in operands.ahead)]
+    return level(0, operands.a, streams, start)[1]
