@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphc.backends.llvm.compile import compile_graph
-from graphc.backends.llvm.target import host_target
+from graphc.backends.llvm.target import TARGETS, host_target, runs_here
 from graphc.ir.build import trace
 from graphc.ir.interpret import evaluate
 from graphc.ir.op import OPS
@@ -17,16 +17,19 @@ FILLS = {
 }
 
 
+#: By width, the levels that this processor runs.
+HERE = list({t.vector_bytes: t for t in TARGETS.values() if runs_here(t)}.values())
 NAMES = {"f": "f32", "i": "i32", "b": "bool"}
 
 
 def places(array, axis, mode):
     text = f"{NAMES[array.dtype.kind]}{[*array.shape]}"
     graph = trace(lambda x: OPS["arg_reduce"](x, axis=axis, mode=mode), parse_type(text))
-    (found,) = compile_graph(graph)(array)
     (expected,) = evaluate(graph, array)
-    np.testing.assert_array_equal(found, expected)
-    return found
+    for target in HERE:
+        (found,) = compile_graph(graph, target=target)(array)
+        np.testing.assert_array_equal(found, expected)
+    return expected
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
