@@ -29,6 +29,7 @@ from .clean import clean, default_table, final_table
 from .expand import Claims, expand_composites
 from .lift import lift
 from .numeric import Moved, Tolerance, first_move, sample_inputs
+from .picks import sink_picks
 from .roll import LEAST_SAVED, roll
 
 
@@ -97,7 +98,10 @@ class Clean(Pass):
 
 @dataclass(frozen=True)
 class Expand(Pass):
-    """Replaces the composites that neither the backend nor `keep` claims by their definitions."""
+    """Replaces the composites that neither the backend nor `keep` claims by their definitions.
+
+    Picks are the last of them: see `sink_picks`.
+    """
 
     keep: tuple[str, ...] = ()
     name: ClassVar[str] = "expand"
@@ -111,7 +115,8 @@ class Expand(Pass):
             name = node.op.name
             return name in self.keep or (name in claimed and (claims is None or claims(node)))
 
-        return expand_composites(graph, keeps)
+        plain = expand_composites(graph, lambda node: node.op.name == "pick" or keeps(node))
+        return expand_composites(sink_picks(plain), keeps)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from graphc.passes.loop.ir import Accumulator
 
 from .printer import Printer, Register, vector_of
 
-LARGEST_PLACE = {I32: (1 << 31) - 1, I64: (1 << 63) - 1}
+#: The place of an identity: no element beats another that equals it, so where all that a register
+#: has seen are the identity's value it stays, and stands for the first place.
+NO_PLACE = -1
 
 
 def place_dtype(p: Printer, accumulator: Accumulator) -> DType:
@@ -34,7 +36,7 @@ def identity(p: Printer, accumulator: Accumulator) -> Register:
     if accumulator.place is None:
         return (start,)
     dtype = place_dtype(p, accumulator)
-    return (start, p.vec.const(LARGEST_PLACE[dtype], dtype).name)
+    return (start, p.vec.const(NO_PLACE, dtype).name)
 
 
 def identity_number(op: str, dtype: DType) -> float | int | bool:
@@ -76,13 +78,33 @@ def combine(p: Printer, accumulator: Accumulator, a: Register, b: Register) -> R
     return (p.let(f"select {p.mask_kind} {nan}, {kind} {a[0]}, {kind} {chosen}"),)
 
 
+def accumulate(p: Printer, accumulator: Accumulator, a: Register, b: Register) -> Register:
+    """a op b, where all that is in a comes before b."""
+    if accumulator.place is None:
+        return combine(p, accumulator, a, b)
+    dtype, kind = accumulator.dtype, p.kind(accumulator.dtype)
+    take = _beats(p, accumulator, a, b)
+    if dtype.kind == "f":
+        number = p.let(f"fcmp ord {kind} {a[0]}, {a[0]}")
+        take = p.let(f"and {p.mask_kind} {take}, {number}")
+    return choose(p, accumulator, f"{p.mask_kind} {take}", b, a)
+
+
+def _beats(p: Printer, accumulator: Accumulator, a: Register, b: Register) -> str:
+    """Where b is better than a, or one of them is nan."""
+    dtype, kind = accumulator.dtype, p.kind(accumulator.dtype)
+    sign = "s" if dtype.kind == "i" else "u"  # of floats: unordered
+    relation = sign + ("gt" if accumulator.op == "arg_max" else "lt")
+    compare = "fcmp" if dtype.kind == "f" else "icmp"
+    return p.let(f"{compare} {relation} {kind} {b[0]}, {a[0]}")
+
+
 def _better(p: Printer, accumulator: Accumulator, a: Register, b: Register) -> Register:
     """The better of two (value, place): nan before all, on a tie the smaller place."""
     dtype, kind = accumulator.dtype, p.kind(accumulator.dtype)
     places = p.kind(place_dtype(p, accumulator))
-    largest = accumulator.op == "arg_max"
+    beats = _beats(p, accumulator, a, b)
     if dtype.kind == "f":
-        beats = p.let(f"fcmp {'ugt' if largest else 'ult'} {kind} {b[0]}, {a[0]}")
         number = p.let(f"fcmp ord {kind} {a[0]}, {a[0]}")
         beats = p.let(f"and {p.mask_kind} {beats}, {number}")
         equal = p.let(f"fcmp oeq {kind} {a[0]}, {b[0]}")
@@ -91,16 +113,11 @@ def _better(p: Printer, accumulator: Accumulator, a: Register, b: Register) -> R
                      f"{p.mask_kind} {other}")  # fmt: skip
         equal = p.let(f"or {p.mask_kind} {equal}, {both}")
     else:
-        sign = "s" if dtype.kind == "i" else "u"
-        beats = p.let(f"icmp {sign}{'gt' if largest else 'lt'} {kind} {b[0]}, {a[0]}")
         equal = p.let(f"icmp eq {kind} {a[0]}, {b[0]}")
     earlier = p.let(f"icmp slt {places} {b[1]}, {a[1]}")
     tie = p.let(f"and {p.mask_kind} {equal}, {earlier}")
     take = p.let(f"or {p.mask_kind} {beats}, {tie}")
-    return (
-        p.let(f"select {p.mask_kind} {take}, {kind} {b[0]}, {kind} {a[0]}"),
-        p.let(f"select {p.mask_kind} {take}, {places} {b[1]}, {places} {a[1]}"),
-    )
+    return choose(p, accumulator, f"{p.mask_kind} {take}", b, a)
 
 
 def choose(
@@ -141,10 +158,21 @@ def running(p: Printer, accumulator: Accumulator, register: Register) -> Registe
     distance = 1
     while distance < p.width:
         lanes = [j - distance if j >= distance else p.width + j for j in range(p.width)]
-        moved = p.shuffle(kind, register[0], start, lanes)
+        moved = _shifted(p, kind, register[0], start, lanes)
         register = combine(p, accumulator, (moved,), register)
         distance *= 2
     return register
+
+
+def _shifted(p: Printer, kind: str, name: str, start: str, lanes: list[int]) -> str:
+    """A shuffle; of f32 on AVX-512 as vpermt2ps: for a shuffle the code generator takes vexpandps,
+    which takes Zen 4 eight cycles."""
+    if kind != "<16 x float>" or not p.vec.has_avx512:
+        return p.shuffle(kind, name, start, lanes)
+    function = "@llvm.x86.avx512.vpermi2var.ps.512"
+    p.declare(f"{kind} {function}({kind}, <16 x i32>, {kind})")
+    places = vector_of([f"i32 {lane}" for lane in lanes])
+    return p.let(f"call {kind} {function}({kind} {name}, <16 x i32> {places}, {kind} {start})")
 
 
 def last_lane(p: Printer, accumulator: Accumulator, register: Register) -> Register:
@@ -158,7 +186,8 @@ def finished(p: Printer, accumulator: Accumulator, register: Register) -> Vec:
     dtype = accumulator.value.type.dtype
     if accumulator.place is not None:
         held = place_dtype(p, accumulator)
-        return p.vec.emit("cast", [Vec(register[1], held)], dtype)
+        place = p.vec.emit("max", [Vec(register[1], held), p.vec.const(0, held)], held)
+        return p.vec.emit("cast", [place], dtype)
     if accumulator.dtype is not dtype:
         return p.vec.emit("cast", [Vec(register[0], accumulator.dtype)], dtype)
     return Vec(register[0], dtype)

@@ -303,7 +303,7 @@ def _accumulate(p: Printer, s: Accumulate) -> None:
             start = c.identity(p, accumulator)
             register = c.choose(p, accumulator, f"{p.mask_kind} {p.mask}", register, start)
         k = u % len(registers)
-        registers[k] = c.combine(p, accumulator, registers[k], register)
+        registers[k] = c.accumulate(p, accumulator, registers[k], register)
 
 
 @prints(Fold)
@@ -409,9 +409,12 @@ def _scan_step(p: Printer, s: ScanStep) -> None:
     if p.mask is not None:
         start = c.identity(p, accumulator)
         register = c.choose(p, accumulator, f"{p.mask_kind} {p.mask}", register, start)
-    register = c.combine(p, accumulator, before, c.running(p, accumulator, register))
+    inside = c.running(p, accumulator, register)
+    register = c.combine(p, accumulator, before, inside)
     store(p, accumulator.value, s.place, c.finished(p, accumulator, register), 0)
-    p.registers[accumulator] = [c.last_lane(p, accumulator, register)]
+    # What `register` has in its last lane; this way a step waits for one addition of the last.
+    total = c.last_lane(p, accumulator, inside)
+    p.registers[accumulator] = [c.combine(p, accumulator, before, total)]
 
 
 @prints(ColumnAdd)

@@ -6,6 +6,8 @@ AVX-512 f32 takes n in sixteenths, the powers of two from a table in one registe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .emitter import VectorEmitter, vector_op
@@ -13,6 +15,8 @@ from .lanes import Lanes
 from .precision import in_f64, in_f64_without_fma
 from .scaling import FORMATS, power_of_two, round_small, scale
 from .tables import from_table
+
+Parts = Callable[[Lanes], tuple[Lanes, Lanes]]
 
 LOG2_E = 1.4426950408889634
 # The first part has trailing zeros, so that n times it is exact.
@@ -125,14 +129,17 @@ def exp_normal(e: VectorEmitter, x: Lanes) -> Lanes:
     return scale(e, p, n) if e.has_avx512 else p * power_of_two(n)
 
 
-def _confine(x: Lanes, least: float, greatest: float) -> tuple[Lanes, Lanes]:
-    """(x below `least`, x with those lanes 0 and the others at most `greatest`).
+def _scaled(e: VectorEmitter, x: Lanes, limits: tuple[float, float], parts: Parts) -> Lanes:
+    """`scale` of what `parts` makes of x: 0 below the first of the limits, inf above the second.
 
-    A result that underflows to zero by arithmetic costs a microcode assist, so it is chosen.
+    A result that underflows to zero by arithmetic costs a microcode assist, so it is chosen. On
+    AVX-512 the instruction does that by its mask, whatever its operands are there.
     """
+    least, greatest = limits
     low = x.lt(least)
-    x = low.select(0.0, x)
-    return low, x.gt(greatest).select(greatest, x)
+    inside = x if e.has_avx512 else low.select(0.0, x)
+    scaled = scale(e, *parts(inside.gt(greatest).select(greatest, inside)))
+    return (~low).select(scaled, 0.0) if e.has_avx512 else low.select(0.0, scaled)
 
 
 @vector_op("exp")
@@ -142,18 +149,18 @@ def exp(e: VectorEmitter, x: Lanes) -> Lanes:
 
 
 def _exp(e: VectorEmitter, x: Lanes, precise: bool) -> Lanes:
-    low, x = _confine(x, *EXP_RANGE[x.type])
-    return low.select(0.0, scale(e, *exp_parts(e, x, precise)))
+    return _scaled(e, x, EXP_RANGE[x.type], lambda x: exp_parts(e, x, precise))
 
 
 @vector_op("exp2")
 @in_f64_without_fma
 def exp2(e: VectorEmitter, x: Lanes) -> Lanes:
-    low, x = _confine(x, *EXP2_RANGE[x.type])
-    n = round_small(x)
-    r = x - n
-    p = e.mad(e.polynomial(r, EXP2[x.type]), r, 1.0)
-    return low.select(0.0, scale(e, p, n))
+    def parts(x: Lanes) -> tuple[Lanes, Lanes]:
+        n = round_small(x)
+        r = x - n
+        return e.mad(e.polynomial(r, EXP2[x.type]), r, 1.0), n
+
+    return _scaled(e, x, EXP2_RANGE[x.type], parts)
 
 
 @vector_op("expm1")
