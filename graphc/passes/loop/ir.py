@@ -235,12 +235,16 @@ class Result:
 
 @dataclass(slots=True, eq=False)
 class Store:
-    """buffer[place] = expr; one_lane: the same in all lanes, one element is written."""
+    """buffer[place] = expr; one_lane: the same in all lanes, one element is written.
+
+    streamed: past the caches, where the vectors of a step are whole lines of memory.
+    """
 
     value: Value
     place: Affine
     expr: Expr
     one_lane: bool = False
+    streamed: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -342,14 +346,17 @@ class Scatter:
 class TileLoad:
     """Brings a square tile of each load into fast memory, transposed.
 
-    It has the lanes of the present vector along `lane`, and as many values of `step` from the
-    value of the loop `start` on. Inside, the loads read the tile.
+    It has the lanes of the present vector along `lane`, and `steps` values of `step` from the
+    value of the loop `start` on. Inside, the loads read the tile. ahead: a variable, and how far
+    along it memory is fetched into the caches meanwhile.
     """
 
     loads: list[Expr]
     step: Variable
     start: Variable
     lane: Variable
+    steps: int
+    ahead: tuple[Variable, int] | None = None
 
 
 @dataclass(slots=True, eq=False)

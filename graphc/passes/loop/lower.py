@@ -118,13 +118,13 @@ class Lowering:
     def _body(self) -> list[Statement]:
         schedule, kind = self.schedule, self.group.kind
         if kind == MAP:
-            stores: list[Statement] = [self.store(o) for o in self.group.code.outputs]
+            stores = [self.store(o) for o in self.group.code.outputs]
             self.tiled = tiled_map(self, stores)
             if self.tiled is not None:
                 return self.tiled
             most = self.sizes.hint(schedule.extents[schedule.lane]) // self.width
             vectors = vectors_side_by_side(self.group.code.roots(), self.registers, most)
-            return self.nest(schedule.outer, self.lanes(schedule.lane, vectors, stores))
+            return self.nest(schedule.outer, self.lanes(schedule.lane, vectors, [*stores]))
         if kind == ROWS:
             short = short_rows(self)
             if short is not None:

@@ -24,6 +24,7 @@ ROW_BLOCKS = -4  # blocks of rows of a column sum
 TILE_BLOCK = -5  # blocks of the loop along which tiles are loaded
 TILE_STEP = -6  # tiles in a block
 ROW_BANDS = -7  # bands of rows of a block of a column sum
+TILE_LANES = -8  # blocks of lanes that tiles are made for, one step of tiles after the other
 
 #: Ranges are cut at guards only in kernels of at most this many expressions.
 MAX_CUT_EXPRESSIONS = 150

@@ -100,7 +100,8 @@ def _line(s: Statement, names: Names) -> str:
         where = f" to [{show_form(s.place)}]" if s.stored else ""
         return f"result {names(s.accumulator.value)}{where}"
     if isinstance(s, Store):
-        return f"{names(s.value)}[{show_form(s.place)}] = {expr(s.expr)}"
+        how = ", streamed" * s.streamed
+        return f"{names(s.value)}[{show_form(s.place)}] = {expr(s.expr)}{how}"
     if isinstance(s, ColumnAdd):
         line = f"block of {show_form(s.row)}: " if s.row is not None else ""
         return f"{line}{names(s.into)}[{show_form(s.place)}] += {expr(s.expr)}"
@@ -140,7 +141,8 @@ def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
     if isinstance(s, ShortStore):
         return f"{names(s.value)}[{show_form(s.place)}] = {expr(s.expr)} along the row"
     if isinstance(s, TileLoad):
-        return f"tiles of {', '.join([expr(e) for e in s.loads])} along i{s.step}"
+        ahead = f", fetched i{s.ahead[0]} + {s.ahead[1]}" if s.ahead else ""
+        return f"tiles of {', '.join([expr(e) for e in s.loads])} along i{s.step}{ahead}"
     assert isinstance(s, Scatter)
     rows = " + ".join([f"{k}*{expr(e)}" for k, e in zip(s.strides, s.indices)])
     return f"{names(s.value)}[{rows} + {show_form(s.place)}] {s.op} {expr(s.expr)}"

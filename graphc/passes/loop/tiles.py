@@ -10,22 +10,33 @@ from typing import TYPE_CHECKING
 
 from ..fuse.affine import Variable
 from ..fuse.expr import Expr
-from .ir import At, Lanes, Least, Loop, Statement, Sum, TileLoad
+from .ir import At, Lanes, Least, Loop, Statement, Store, Sum, TileLoad
 from .parallel import Candidate
-from .schedule import TILE_BLOCK, TILE_STEP, Schedule
+from .schedule import TILE_BLOCK, TILE_LANES, TILE_STEP, Schedule
 
 if TYPE_CHECKING:
     from .lower import Lowering
 
 #: Steps of the outer loop that are done for one vector of lanes before the next.
 BLOCK_STEPS = 128
+#: Lanes whose tiles of the same steps follow each other where results are streamed.
+BLOCK_LANES = 512
+#: Results of so many bytes go past the caches, which would not hold them until they are read.
+STREAMED = 6 << 20
+#: Bytes of a line of memory; of rows that have few whole lines, and of vectors that such a store
+#: does not write, results are stored as others are.
+LINE, LEAST_ROW, LEAST_VECTOR = 64, 128, 16
+#: Rows at multiples of so many bytes share the few places of the first cache for an address.
+PAGE = 4096
+#: Bytes of each row in such a tile. The processor fetches ahead by itself what it reads in parts.
+TILE_BYTES = 32
 #: Lanes in a unit of a parallel loop.
 LANE_UNIT = 64
 #: Loops shorter than this are not worth a tile.
 LEAST_EXTENT = 8
 
 
-def tiled_map(lowering: Lowering, stores: list[Statement]) -> list[Statement] | None:
+def tiled_map(lowering: Lowering, stores: list[Store]) -> list[Statement] | None:
     """The loops of a map with tiles, or None where no load runs across the lanes."""
     schedule = lowering.schedule
     found = _across(schedule)
@@ -34,22 +45,89 @@ def tiled_map(lowering: Lowering, stores: list[Statement]) -> list[Statement] | 
     step, loads = found
     lane, width = schedule.lane, lowering.width
     n = schedule.extents[step]
-    schedule.extents[TILE_BLOCK] = n
     schedule.outer.remove(step)
+    vectors = _stream(lowering, stores)
+    if vectors:
+        body = _lanes_inside(lowering, stores, step, loads, vectors)
+        return lowering.nest(schedule.outer, [body])
+    schedule.extents[TILE_BLOCK] = n
     end = Least(Sum(At(TILE_BLOCK), BLOCK_STEPS), n)
     row_end = Least(Sum(At(TILE_STEP), width), end)
-    rows = Loop(step, At(TILE_STEP), row_end, 1, stores, (0, n))
-    tile = TileLoad(loads, step, TILE_STEP, lane)
+    rows = Loop(step, At(TILE_STEP), row_end, 1, [*stores], (0, n))
+    tile = TileLoad(loads, step, TILE_STEP, lane, width)
     tiles = Loop(TILE_STEP, At(TILE_BLOCK), end, width, [tile, rows], (0, n))
-    lanes = Lanes(lane, 0, schedule.extents[lane], 1, [tiles], (0, schedule.extents[lane]))
+    every = schedule.extents[lane]
+    lanes = Lanes(lane, 0, every, 1, [tiles], (0, every))
     block = Loop(TILE_BLOCK, 0, n, BLOCK_STEPS, [lanes], (0, n))
     return lowering.nest(schedule.outer, [block])
+
+
+def _stream(lowering: Lowering, stores: list[Store]) -> int:
+    """Marks the stores that go past the caches: how many vectors are a line, 0 where none does."""
+    schedule, hint = lowering.schedule, lowering.sizes.hint
+    sizes = [store.value.type.dtype.itemsize for store in stores]
+    if hint(lowering.group.domain.size) * sum(sizes) < STREAMED:
+        return 0
+    vectors = 0
+    for store, size in zip(stores, sizes):
+        row, vector = hint(schedule.extents[schedule.lane]) * size, lowering.width * size
+        together = dict(schedule.form(store.place).terms).get(schedule.lane) == 1
+        if together and row >= LEAST_ROW and vector >= LEAST_VECTOR:
+            store.streamed = True
+            vectors = max(vectors, LINE // vector, 1)
+    return vectors
+
+
+def _lanes_inside(
+    lowering: Lowering, stores: list[Store], step: Variable, loads: list[Expr], vectors: int
+) -> Loop:
+    """Tiles of the same steps side by side: a result is written in long pieces of rows.
+
+    The lanes' lines are far apart where they are read, which no prefetching of the processor
+    follows.
+    """
+    schedule = lowering.schedule
+    lane, steps = schedule.lane, _steps_of_a_tile(lowering, step, loads)
+    n, every = schedule.extents[step], schedule.extents[lane]
+    schedule.extents[TILE_LANES], schedule.extents[TILE_STEP] = every, n
+    tile = TileLoad(loads, step, TILE_STEP, lane, steps, _ahead(lowering, step, loads[0]))
+    row_end = Least(Sum(At(TILE_STEP), steps), n)
+    rows = Loop(step, At(TILE_STEP), row_end, 1, [*stores], (0, n))
+    end = Least(Sum(At(TILE_LANES), BLOCK_LANES), every)
+    lanes = Lanes(lane, At(TILE_LANES), end, vectors, [tile, rows], (0, every), wide=vectors > 1)
+    tiles = Loop(TILE_STEP, 0, n, steps, [lanes], (0, n))
+    return Loop(TILE_LANES, 0, every, BLOCK_LANES, [tiles], (0, every))
+
+
+def _steps_of_a_tile(lowering: Lowering, step: Variable, loads: list[Expr]) -> int:
+    """Few of long rows, unless a cache has few places for rows so far apart: then all at once."""
+    schedule = lowering.schedule
+    long = lowering.sizes.hint(schedule.extents[step]) > BLOCK_STEPS
+    for load in loads:
+        apart = dict(schedule.form(load.payload.form).terms)[schedule.lane]
+        long = long and not lowering.sizes.divides(PAGE, apart * load.dtype.itemsize)
+    if not long:
+        return lowering.width
+    return min(lowering.width, TILE_BYTES // min([load.dtype.itemsize for load in loads]))
+
+
+def _ahead(lowering: Lowering, step: Variable, load: Expr) -> tuple[Variable, int]:
+    """What is fetched meanwhile: lines of the same rows, as far ahead as their number leaves time
+    for; of short rows, which lie one after the other, rows further on."""
+    schedule = lowering.schedule
+    if lowering.sizes.hint(schedule.extents[step]) <= BLOCK_STEPS:
+        return schedule.lane, 2 * lowering.width
+    rows = min(BLOCK_LANES, lowering.sizes.hint(schedule.extents[schedule.lane]))
+    lines = 1 + max(1, BLOCK_LANES // rows)
+    return step, lines * LINE // load.dtype.itemsize - 1  # the end of a tile's row in its last line
 
 
 def tile_candidates(lowering: Lowering) -> list[Candidate]:
     """The loops around whole tiles: one inside would make each chunk load the tiles of all."""
     schedule = lowering.schedule
     around: list[Candidate] = [(variable, 1) for variable in schedule.outer]
+    if TILE_LANES in schedule.extents:
+        return [*around, (TILE_LANES, BLOCK_LANES), (TILE_STEP, lowering.width)]
     return [*around, (TILE_BLOCK, BLOCK_STEPS), (schedule.lane, LANE_UNIT)]
 
 

@@ -8,6 +8,7 @@ from graphc.ir.dims import AnyDim
 from graphc.ir.dtype import I32, I64, DType
 from graphc.passes.fuse.affine import Affine, Guard, Guards, bounds
 from graphc.passes.fuse.expr import Expr
+from graphc.passes.loop.tiles import LINE
 
 from .printer import Buffer, Printer, dtype_of, vector_of
 
@@ -290,17 +291,27 @@ def _load_lanes(
     return _gather(p, base, form, dtype, u, stride, None, mask, row)
 
 
-def load_vector(p: Printer, pointer: str, dtype: DType, mask: str | None) -> str:
-    """Consecutive elements; inactive lanes read nothing."""
-    vector = p.vec.memory_type(dtype)
+def load_vector(
+    p: Printer, pointer: str, dtype: DType, mask: str | None, lanes: int | None = None
+) -> str:
+    """Consecutive elements; inactive lanes read nothing. lanes: of the vector, if not all."""
+    lanes = lanes or p.width
+    vector, mask_kind = f"<{lanes} x {memory_element(dtype)}>", f"<{lanes} x i1>"
     if mask is None:
         return p.let(f"load {vector}, ptr {pointer}, align {dtype.itemsize}")
-    name = f"llvm.masked.load.v{p.width}{_suffix(dtype)}.p0"
-    p.declare(f"{vector} @{name}(ptr, {p.mask_kind}, {vector})")
+    name = f"llvm.masked.load.v{lanes}{_suffix(dtype)}.p0"
+    p.declare(f"{vector} @{name}(ptr, {mask_kind}, {vector})")
     return p.let(
         f"call {vector} @{name}(ptr align {dtype.itemsize} {pointer}, "
-        f"{p.mask_kind} {mask}, {vector} zeroinitializer)"
+        f"{mask_kind} {mask}, {vector} zeroinitializer)"
     )
+
+
+def prefetch(p: Printer, pointer: str, ahead: str, kind: str) -> None:
+    """Brings the line so many elements further into the caches; there may be none."""
+    p.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    place = p.let(f"getelementptr {kind}, ptr {pointer}, i64 {ahead}")
+    p.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
 
 def reverse(p: Printer, name: str, kind: str) -> str:
@@ -435,6 +446,27 @@ def store(p: Printer, buffer: Buffer, form: Affine, vec: Vec, u: int) -> None:
         packed = reverse(p, packed, p.vec.memory_type(dtype))
         mask = mask and reverse(p, mask, p.mask_kind)
     store_vector(p, pointer, packed, dtype, mask)
+
+
+def store_streamed(p: Printer, buffer: Buffer, form: Affine, vecs: list[Vec]) -> None:
+    """Writes the vectors of a step, whole lines together, past the caches where lines begin there.
+
+    A line that is written in parts would be read and written once a part.
+    """
+    dtype = dtype_of(buffer)
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    packed = [p.vec.pack(vec) for vec in vecs]
+    pointers = [address(p, p.buffer(buffer), form, kind, u) for u in range(len(vecs))]
+    stores = [f"store {vector} {name}, ptr {at}" for name, at in zip(packed, pointers)]
+    place = p.let(f"ptrtoint ptr {pointers[0]} to i64")
+    begins = p.let(f"icmp eq i64 {p.let(f'and i64 {place}, {LINE - 1}')}, 0")
+    align = min(LINE, p.width * dtype.itemsize)
+    p.streams = True
+    p.either(
+        begins,
+        [f"{store}, align {align}, !nontemporal !{{i32 1}}" for store in stores],
+        [f"{store}, align {dtype.itemsize}" for store in stores],
+    )
 
 
 def store_vector(p: Printer, pointer: str, packed: str, dtype: DType, mask: str | None) -> None:

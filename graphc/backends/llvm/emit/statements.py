@@ -11,6 +11,7 @@ from graphc.passes.fuse.expr import walk
 from graphc.passes.loop.ir import (
     Accumulate,
     Accumulator,
+    At,
     Clear,
     ColumnAdd,
     CopyBuffer,
@@ -32,7 +33,7 @@ from graphc.passes.loop.ir import (
     StoreRegisters,
     TileLoad,
 )
-from graphc.passes.loop.schedule import PAIR
+from graphc.passes.loop.schedule import PAIR, TILE_LANES
 
 from . import combine as c
 from .access import (
@@ -41,6 +42,7 @@ from .access import (
     load_vector,
     store,
     store_one,
+    store_streamed,
     store_vector,
     vector_offset,
 )
@@ -186,6 +188,8 @@ def _at_computed_places(p: Printer, s: Statement) -> bool:
 
 
 def _divides(p: Printer, s: Lanes, step: int) -> bool:
+    if s.low == At(TILE_LANES):  # blocks of whole steps
+        return p.sizes.divides(step, p.kernel.extents[s.variable])
     plain = not s.parallel and s.declared is not None and s.declared == (s.low, s.high)
     return plain and p.sizes.divides(step, s.declared[1] - s.declared[0])  # type: ignore[index]
 
@@ -353,6 +357,9 @@ def _store(p: Printer, s: Store) -> None:
         store_one(p, s.value, s.place, value(p, s.expr, 0))
         return
     beside = () if p.wide else p.active[1:]
+    if s.streamed and p.mask is None and p.target.arch == "x86_64":
+        store_streamed(p, s.value, s.place, [value(p, s.expr, u, beside) for u in p.active])
+        return
     for u in p.active:
         store(p, s.value, s.place, value(p, s.expr, u, beside), u)
 

@@ -6,7 +6,7 @@ from graphc.backends.llvm.vmath.emitter import memory_element
 from graphc.passes.fuse.expr import Expr
 from graphc.passes.loop.ir import TileLoad
 
-from .access import address, load_vector
+from .access import address, load_vector, prefetch
 from .combine import lanes_below
 from .printer import Binding, Printer
 
@@ -17,42 +17,70 @@ def print_tile_load(p: Printer, s: TileLoad) -> None:
     p.env[s.step] = Binding(start.name, start.depth, start.range)
     n = p.kernel.extents[s.step]
     mask = None
-    if not p.sizes.divides(p.width, n):
+    if not p.sizes.divides(s.steps, n):
         mask = lanes_below(p, p.sub(p.size(n), start.name))
+        if s.steps < p.width:
+            mask = p.shuffle(p.mask_kind, mask, "poison", list(range(s.steps)))
     for expr in s.loads:
         dtype = expr.dtype
         kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
-        slot = p.slot(kind, p.width * p.width)
-        for row, name in enumerate(transpose(p, vector, _rows(p, s, expr, mask))):
-            at = p.element(slot, str(row * p.width), kind)
-            p.do(f"store {vector} {name}, ptr {at}, align {dtype.itemsize}")
-        p.tiles[expr] = (slot, s.start, s.step)
+        slots = []
+        for u in p.active:
+            slots.append(p.slot(kind, s.steps * p.width))
+            rows = _side_by_side(p, kind, _rows(p, s, expr, u, mask), s.steps)
+            for row, name in enumerate(transpose(p, vector, rows)):
+                at = p.element(slots[-1], str(row * p.width), kind)
+                p.do(f"store {vector} {name}, ptr {at}, align {dtype.itemsize}")
+        p.tiles[expr] = (slots, s.start, s.step)
 
 
-def _rows(p: Printer, s: TileLoad, expr: Expr, mask: str | None) -> list[str]:
-    """One vector along the step for each lane; lanes that do not exist repeat the last."""
+def _rows(p: Printer, s: TileLoad, expr: Expr, u: int, mask: str | None) -> list[str]:
+    """The steps of each lane; lanes that do not exist repeat the last."""
     access, dtype = expr.payload, expr.dtype
     kind = memory_element(dtype)
-    start = address(p, p.buffer(access.buffer), access.form, kind, 0)
+    start = address(p, p.buffer(access.buffer), access.form, kind, u)
     stride = p.size(dict(p.form(access.form).terms)[s.lane])
-    last = None
+    ahead = last = None
+    if s.ahead is not None:
+        variable, count = s.ahead
+        ahead = p.mul(str(count), stride if variable == s.lane else "1")
     if p.mask is not None:
         size = p.size(p.kernel.extents[s.lane])
         last = p.sub(p.sub(size, "1"), p.env[s.lane].name)
     rows = []
     for j in range(p.width):
         lane = str(j) if last is None else p.least(str(j), last)
-        rows.append(load_vector(p, p.element(start, p.mul(lane, stride), kind), dtype, mask))
+        at = p.element(start, p.mul(lane, stride), kind)
+        rows.append(load_vector(p, at, dtype, mask, s.steps))
+        if ahead is not None:
+            prefetch(p, at, ahead, kind)
+    return rows
+
+
+def _side_by_side(p: Printer, kind: str, rows: list[str], steps: int) -> list[str]:
+    """As many whole vectors as a row has steps: row k, row k + steps, ... one after the other."""
+    lanes = steps
+    while lanes < p.width:
+        joined = ", ".join([f"i32 {j}" for j in range(2 * lanes)])
+        rows = [
+            p.let(
+                f"shufflevector <{lanes} x {kind}> {rows[k]}, <{lanes} x {kind}> "
+                f"{rows[k + steps]}, <{2 * lanes} x i32> <{joined}>"
+            )
+            for first in range(0, len(rows), 2 * steps)
+            for k in range(first, first + steps)
+        ]
+        lanes *= 2
     return rows
 
 
 def transpose(p: Printer, kind: str, rows: list[str]) -> list[str]:
-    """A square of registers, transposed in log2(width) rounds of shuffles."""
+    """Squares of as many lanes as there are rows, transposed in rounds of shuffles."""
     width = p.width
-    distance = width // 2
+    distance = len(rows) // 2
     while distance:
         made = list(rows)
-        for i in range(width):
+        for i in range(len(rows)):
             if i & distance:
                 continue
             low, high = rows[i], rows[i + distance]

@@ -114,7 +114,7 @@ def _kept_or_computed(p: Printer, expr: Expr, u: int) -> Vec:
 def _compute(p: Printer, expr: Expr, u: int) -> Vec:
     op = expr.op
     if expr in p.tiles:
-        return _from_tile(p, expr)
+        return _from_tile(p, expr, u)
     if op == "load":
         access = expr.payload
         rows = [
@@ -133,11 +133,11 @@ def _compute(p: Printer, expr: Expr, u: int) -> Vec:
     return p.vec.emit(op, args, expr.dtype)
 
 
-def _from_tile(p: Printer, expr: Expr) -> Vec:
+def _from_tile(p: Printer, expr: Expr, u: int) -> Vec:
     """The row of a transposed tile that belongs to the present step."""
-    slot, start, step = p.tiles[expr]
+    slots, start, step = p.tiles[expr]
     row = p.sub(p.env[step].name, p.env[start].name)
-    pointer = p.element(slot, p.mul(row, str(p.width)), memory_element(expr.dtype))
+    pointer = p.element(slots[u], p.mul(row, str(p.width)), memory_element(expr.dtype))
     return p.vec.unpack(load_vector(p, pointer, expr.dtype, None), expr.dtype)
 
 
