@@ -353,6 +353,23 @@ class TileLoad:
 
 
 @dataclass(slots=True, eq=False)
+class RowTiles:
+    """Tiles of each load, transposed, at the present vector of whole rows in scratch.
+
+    As TileLoad; but the rows, of `length` elements, lie beside each other from byte `offsets` of
+    scratch on, the first of them that of the value of the loop `first`. Later the loads read these.
+    """
+
+    loads: list[Expr]
+    step: Variable
+    start: Variable
+    lane: Variable
+    first: Variable
+    length: AnyDim
+    offsets: list[AnyDim]
+
+
+@dataclass(slots=True, eq=False)
 class ShortReduce:
     """The reduction of rows in lanes: `expr` at each point of the row, combined as a tree."""
 
@@ -374,7 +391,7 @@ class ShortStore:
 Statement = (
     Loop | Lanes | Stage | Reduce | Accumulate | Fold | Flush | Result | Store | ColumnAdd
     | SaveRegisters | Resume | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
-    | TileLoad | ShortReduce | ShortStore
+    | TileLoad | RowTiles | ShortReduce | ShortStore
 )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ from .scatter import lower_scatter, row_width
 from .schedule import BLOCKS, ROW_BLOCKS, Schedule
 from .short import short_rows
 from .side_by_side import vectors_side_by_side
-from .tiles import tile_candidates, tiled_map
+from .tiles import tile_candidates, tiled_map, tiled_rows
 
 #: Lanes in a unit of a parallel lane loop.
 LANE_UNIT = 256
@@ -88,6 +88,7 @@ class Lowering:
         self.partials = Partials(name, group.sizes)
         self.lines: list[Partial] = []  # what waits between rows, for nobody else
         self.tiled: list[Statement] | None = None
+        self.rows_together = 1  # which tiles put into scratch
         self.stage: dict[Value, int] = {}
         members: list[Reduction | Output] = [*group.code.reductions, *group.code.outputs]
         for member in members:
@@ -130,6 +131,9 @@ class Lowering:
             if short is not None:
                 return short
             keep_rows(self)
+            self.tiled = tiled_rows(self)
+            if self.tiled is not None:
+                return self.tiled
             clears = prepare_columns(self, self.partials)
             return clears + self.nest(schedule.outer, row_program(self))
         if kind == COLUMNS:
@@ -168,7 +172,7 @@ class Lowering:
             found += [(v, 1) for v in schedule.outer[:-1]]
             found.append((schedule.outer[-1], 64))
             return found
-        if kind == MAP and self.tiled is not None:
+        if self.tiled is not None:
             return tile_candidates(self)
         if kind in (MAP, ROWS) or (kind == SCAN and schedule.lanes_inside):
             found += [(v, 1) for v in schedule.outer]

@@ -80,6 +80,7 @@ class Printer:
         self.results: dict[Value, list[Vec]] = {}
         self.result_depth: dict[Value, int] = {}
         self.tiles: dict[Expr, tuple[str, Variable, Variable]] = {}
+        self.row_tiles: dict[Expr, tuple[str, Affine]] = {}
         self._forms: dict[Affine, Affine] = {}
         self._prelude_cache: dict = {}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from graphc.backends.llvm.vmath.emitter import memory_element
+from graphc.passes.fuse.affine import Affine
 from graphc.passes.fuse.expr import Expr
-from graphc.passes.loop.ir import TileLoad
+from graphc.passes.loop.ir import RowTiles, TileLoad
 
 from .access import address, load_vector
 from .combine import lanes_below
@@ -13,12 +14,7 @@ from .printer import Binding, Printer
 
 def print_tile_load(p: Printer, s: TileLoad) -> None:
     """Loads and transposes the tiles of all loads into memory of this call."""
-    start = p.env[s.start]
-    p.env[s.step] = Binding(start.name, start.depth, start.range)
-    n = p.kernel.extents[s.step]
-    mask = None
-    if not p.sizes.divides(p.width, n):
-        mask = lanes_below(p, p.sub(p.size(n), start.name))
+    mask = _enter_tile(p, s)
     for expr in s.loads:
         dtype = expr.dtype
         kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
@@ -29,7 +25,33 @@ def print_tile_load(p: Printer, s: TileLoad) -> None:
         p.tiles[expr] = (slot, s.start, s.step)
 
 
-def _rows(p: Printer, s: TileLoad, expr: Expr, mask: str | None) -> list[str]:
+def print_row_tiles(p: Printer, s: RowTiles) -> None:
+    """The same into rows of scratch; the last vector is stored whole, behind the row's end."""
+    mask = _enter_tile(p, s)
+    for expr, offset in zip(s.loads, s.offsets, strict=True):
+        dtype = expr.dtype
+        kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+        slot = p.first(f"getelementptr i8, ptr %S, i64 {p.size(offset)}")
+        terms = [(s.lane, 1), (s.step, s.length), (s.first, s.length * -1)]
+        place = Affine(0, tuple(sorted(terms)))
+        here = address(p, slot, place, kind, 0)
+        for row, name in enumerate(transpose(p, vector, _rows(p, s, expr, mask))):
+            at = p.element(here, p.size(s.length * row), kind)
+            p.do(f"store {vector} {name}, ptr {at}, align {dtype.itemsize}")
+        p.row_tiles[expr] = slot, place
+
+
+def _enter_tile(p: Printer, s: TileLoad | RowTiles) -> str | None:
+    """Goes to the first of the tile's steps; the steps that exist, None where all do."""
+    start = p.env[s.start]
+    p.env[s.step] = Binding(start.name, start.depth, start.range)
+    n = p.kernel.extents[s.step]
+    if p.sizes.divides(p.width, n):
+        return None
+    return lanes_below(p, p.sub(p.size(n), start.name))
+
+
+def _rows(p: Printer, s: TileLoad | RowTiles, expr: Expr, mask: str | None) -> list[str]:
     """One vector along the step for each lane; lanes that do not exist repeat the last."""
     access, dtype = expr.payload, expr.dtype
     kind = memory_element(dtype)
