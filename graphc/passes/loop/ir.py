@@ -235,12 +235,16 @@ class Result:
 
 @dataclass(slots=True, eq=False)
 class Store:
-    """buffer[place] = expr; one_lane: the same in all lanes, one element is written."""
+    """buffer[place] = expr; one_lane: the same in all lanes, one element is written.
+
+    streamed: past the caches, where the vectors of a step are whole lines of memory.
+    """
 
     value: Value
     place: Affine
     expr: Expr
     one_lane: bool = False
+    streamed: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -8,7 +8,7 @@ from graphc.ir.dims import product
 from graphc.ir.dtype import BOOL
 
 from ..fuse.affine import Affine, strides
-from ..fuse.expr import KEEP_COST, Expr
+from ..fuse.expr import KEEP_COST, Expr, cost_of
 from ..fuse.group import BLOCK, LONG_ROW, STEP
 from .ir import (
     Accumulate,
@@ -23,6 +23,7 @@ from .ir import (
     Reduce,
     Stage,
     Statement,
+    Store,
     Sum,
 )
 from .partial import column_add
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 #: A row of kept values larger than this is computed again in each stage instead.
 MAX_KEPT_ROW = 1 << 18
+#: Results of so many bytes go past the caches, which would not hold them until they are read.
+STREAMED = 24 << 20
+#: Bytes of a line, and of the least vector that such a store writes.
+LINE, LEAST_PART = 64, 16
 
 
 def row_program(lowering: Lowering) -> list[Statement]:
@@ -50,9 +55,39 @@ def row_stage(lowering: Lowering, stage: int) -> list[Statement]:
             statements += _reduction(lowering, totals, body)
             statements += [lowering.result(a, across=True) for a in totals]
         else:
-            lanes = lowering.lanes(lowering.schedule.lane, 1, body)
+            vectors = _vectors_of_a_line(lowering, body)
+            lanes = lowering.lanes(lowering.schedule.lane, vectors, body)
             statements += lowering.nest(lowering.schedule.inner[:-1], lanes)
     return statements + lowering.row_stores(stage, one_lane=True)
+
+
+def _vectors_of_a_line(lowering: Lowering, body: list[Statement]) -> int:
+    """Lets the results of a stage go past the caches, whole lines a step; 1 where they do not.
+
+    They do not where rows share lines, nor where there is arithmetic to wait for, not memory.
+    """
+    stores = [statement for statement in body if isinstance(statement, Store)]
+    bytes_of = {store.value.type.dtype.itemsize for store in stores}
+    if len(stores) < len(body) or len(bytes_of) > 1 or _is_dear(lowering):
+        return 1
+    size, sizes = bytes_of.pop(), lowering.sizes
+    written = sizes.hint(lowering.group.domain.size) * size * len(stores)
+    if written < STREAMED or lowering.width * size < LEAST_PART:
+        return 1
+    for store in stores:
+        for variable, stride in lowering.schedule.form(store.place).terms:
+            if variable != lowering.schedule.lane and not sizes.divides(LINE // size, stride):
+                return 1
+    for store in stores:
+        store.streamed = True
+    return max(1, LINE // (lowering.width * size))
+
+
+def _is_dear(lowering: Lowering) -> bool:
+    """Whether some op on the points of a row costs what is worth keeping."""
+    lanes = lowering.kernel.lanes
+    dear = [expr for expr in lowering.schedule.exprs if cost_of(expr.op) >= KEEP_COST]
+    return any([not lanes.isdisjoint(expr.variables) for expr in dear])
 
 
 def stage_body(lowering: Lowering, stage: int) -> tuple[list[Accumulator], list[Statement]]:

@@ -101,7 +101,8 @@ def _line(s: Statement, names: Names) -> str:
         where = f" to [{show_form(s.place)}]" if s.stored else ""
         return f"result {names(s.accumulator.value)}{where}"
     if isinstance(s, Store):
-        return f"{names(s.value)}[{show_form(s.place)}] = {expr(s.expr)}"
+        how = ", streamed" * s.streamed
+        return f"{names(s.value)}[{show_form(s.place)}] = {expr(s.expr)}{how}"
     if isinstance(s, ColumnAdd):
         line = f"block of {show_form(s.row)}: " if s.row is not None else ""
         return f"{line}{names(s.into)}[{show_form(s.place)}] += {expr(s.expr)}"

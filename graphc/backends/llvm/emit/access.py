@@ -13,6 +13,8 @@ from .printer import Buffer, Printer, dtype_of, vector_of
 
 Rows = list[tuple[Expr, Vec, AnyDim]]  # computed positions: expression, vector, stride
 
+#: Bytes that memory reads and writes at once.
+LINE = 64
 #: Distances of lanes at which whole vectors are loaded and shuffled, which is faster than a gather.
 SHORT_STRIDES = frozenset([2, 3, 4])
 
@@ -435,6 +437,27 @@ def store(p: Printer, buffer: Buffer, form: Affine, vec: Vec, u: int) -> None:
         packed = reverse(p, packed, p.vec.memory_type(dtype))
         mask = mask and reverse(p, mask, p.mask_kind)
     store_vector(p, pointer, packed, dtype, mask)
+
+
+def store_streamed(p: Printer, buffer: Buffer, form: Affine, vecs: list[Vec]) -> None:
+    """Writes the vectors of a step, whole lines together, past the caches where lines begin there.
+
+    A line that is written in parts would be read and written once a part.
+    """
+    dtype = dtype_of(buffer)
+    kind, vector = memory_element(dtype), p.vec.memory_type(dtype)
+    packed = [p.vec.pack(vec) for vec in vecs]
+    pointers = [address(p, p.buffer(buffer), form, kind, u) for u in range(len(vecs))]
+    stores = [f"store {vector} {name}, ptr {at}" for name, at in zip(packed, pointers)]
+    place = p.let(f"ptrtoint ptr {pointers[0]} to i64")
+    begins = p.let(f"icmp eq i64 {p.let(f'and i64 {place}, {LINE - 1}')}, 0")
+    align = min(LINE, p.width * dtype.itemsize)
+    p.streams = True
+    p.either(
+        begins,
+        [f"{store}, align {align}, !nontemporal !{{i32 1}}" for store in stores],
+        [f"{store}, align {dtype.itemsize}" for store in stores],
+    )
 
 
 def store_vector(p: Printer, pointer: str, packed: str, dtype: DType, mask: str | None) -> None:

@@ -45,6 +45,9 @@ def print_kernel(kernel: Kernel, target: Target, sizes: Sizes) -> KernelText:
     p = Printer(kernel, target, sizes)
     block(p, kernel.body)
     p.size(kernel.scratch)  # its symbols are arguments too
+    if p.streams:  # others may read what was written only after that
+        p.declare("void @llvm.x86.sse.sfence()")
+        p.do("call void @llvm.x86.sse.sfence()")
     shared = {buffer for pair in kernel.over for buffer in pair}
     arguments = [
         f"ptr {name}" if buffer in shared else f"ptr noalias {name}"

@@ -81,6 +81,7 @@ class Printer:
         self.result_depth: dict[Value, int] = {}
         self.tiles: dict[Expr, tuple[str, Variable, Variable]] = {}
         self.row_tiles: dict[Expr, tuple[str, Affine]] = {}
+        self.streams = False  # whether stores bypass the caches somewhere
         self._forms: dict[Affine, Affine] = {}
         self._prelude_cache: dict = {}
 
@@ -330,6 +331,18 @@ class Printer:
         parent.label = scope.exit
         self.vec.lines = lines
         return scope.names
+
+    def either(self, condition: str, then: list[str], other: list[str]) -> None:
+        """Instructions without results, by a condition."""
+        number = self.vec.fresh()[2:]
+        self.do(f"br i1 {condition}, label %then{number}, label %other{number}")
+        for name, lines in (("then", then), ("other", other)):
+            self.vec.lines.append(f"{name}{number}:")
+            for line in lines:
+                self.do(line)
+            self.do(f"br label %after{number}")
+        self.vec.lines.append(f"after{number}:")
+        self.scopes[-1].label = f"after{number}"
 
     # --- vectors -------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from .access import (
     load_vector,
     store,
     store_one,
+    store_streamed,
     store_vector,
     vector_offset,
 )
@@ -354,6 +355,9 @@ def _store(p: Printer, s: Store) -> None:
         store_one(p, s.value, s.place, value(p, s.expr, 0))
         return
     beside = () if p.wide else p.active[1:]
+    if s.streamed and p.mask is None and p.target.arch == "x86_64":
+        store_streamed(p, s.value, s.place, [value(p, s.expr, u, beside) for u in p.active])
+        return
     for u in p.active:
         store(p, s.value, s.place, value(p, s.expr, u, beside), u)
 
