@@ -84,9 +84,13 @@ def test_symbolic_sizes(target, monkeypatch):
 def test_large_results_are_streamed_unless_they_are_dear():
     """What waits for arithmetic gains nothing; the fence is there for whoever reads next."""
     large, small = [parse_type(f"f32[{n}, 1024]") for n in (6400, 640)]
-    graph = trace(statistics((1,), None), large)
+    norm = statistics((1,), None)
+    graph = trace(norm, large)
     assert is_streamed(graph) and not is_streamed(trace(statistics((1,), None), small))
     assert not is_streamed(trace(statistics((1,), o.exp), large))
+    assert not is_streamed(
+        trace(lambda x: o.cumulative(norm(x), axis=0, mode="sum", reverse=False), large)
+    )
     text = prepare(graph, target="avx2").text
     assert "!nontemporal" in text and "sfence" in text
     assert "nontemporal" not in prepare(graph, target="aarch64").text

@@ -54,13 +54,15 @@ from .tiles import tile_candidates, tiled_map, tiled_rows
 LANE_UNIT = 256
 
 
-def lower(group: Group, name: str, stored: set[Value], width: int, registers: int) -> list[Kernel]:
+def lower(
+    group: Group, name: str, stored: set[Value], unread: set[Value], width: int, registers: int
+) -> list[Kernel]:
     """The kernels of a group, in order.
 
-    stored: the values that must be in memory afterwards. width: lanes of a vector. registers: how
-    many vectors the target holds.
+    stored: the values that must be in memory afterwards. unread: those of them that no kernel of
+    the program reads. width: lanes of a vector. registers: how many vectors the target holds.
     """
-    lowering = Lowering(group, name, stored, width, registers)
+    lowering = Lowering(group, name, stored, unread, width, registers)
     return [*lowering.kernels, *lowering.partials.combining_kernels()]
 
 
@@ -80,9 +82,16 @@ class Lowering:
     """Lowers one group. `stage[value]` is the pass over the row in which a member is computed."""
 
     def __init__(
-        self, group: Group, name: str, stored: set[Value], width: int, registers: int
+        self,
+        group: Group,
+        name: str,
+        stored: set[Value],
+        unread: set[Value],
+        width: int,
+        registers: int,
     ) -> None:
-        self.group, self.stored, self.sizes = group, stored, group.sizes
+        self.group, self.sizes = group, group.sizes
+        self.stored, self.unread = stored, unread
         self.width, self.registers = width, registers
         self.schedule = Schedule(group)
         self.partials = Partials(name, group.sizes)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: A row of kept values larger than this is computed again in each stage instead.
 MAX_KEPT_ROW = 1 << 18
-#: Results of so many bytes go past the caches, which would not hold them until they are read.
+#: Results of so many bytes go past the caches, which would not hold them until somebody reads.
 STREAMED = 24 << 20
 #: Bytes of a line, and of the least vector that such a store writes.
 LINE, LEAST_PART = 64, 16
@@ -64,11 +64,14 @@ def row_stage(lowering: Lowering, stage: int) -> list[Statement]:
 def _vectors_of_a_line(lowering: Lowering, body: list[Statement]) -> int:
     """Lets the results of a stage go past the caches, whole lines a step; 1 where they do not.
 
-    They do not where rows share lines, nor where there is arithmetic to wait for, not memory.
+    They do not where another kernel reads them, which finds much in the third cache, where rows
+    share lines, and where there is arithmetic to wait for, not memory.
     """
     stores = [statement for statement in body if isinstance(statement, Store)]
     bytes_of = {store.value.type.dtype.itemsize for store in stores}
     if len(stores) < len(body) or len(bytes_of) > 1 or _is_dear(lowering):
+        return 1
+    if not lowering.unread.issuperset([store.value for store in stores]):
         return 1
     size, sizes = bytes_of.pop(), lowering.sizes
     written = sizes.hint(lowering.group.domain.size) * size * len(stores)
