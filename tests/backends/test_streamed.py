@@ -36,6 +36,7 @@ NORMS = {
     "groups": ("f32[6, 8, 4, 144]", (2, 3), True),
     "channels": ("f32[5, 8, 196]", (0, 2), False),
     "channels of whole lines": ("f32[5, 8, 208]", (0, 2), True),
+    "long rows that share lines": ("f32[3, 5, 2051]", (0, 2), True),
     "f64": ("f64[30, 200]", (1,), True),
     "bf16": ("bf16[30, 256]", (1,), True),
     "rest": ("f32[30, 1001]", (1,), False),

@@ -115,7 +115,20 @@ class BlockCount:
         return f"ceil({self.size} / {self.step})"
 
 
-Bound = AnyDim | At | Sum | Least | RoundDown | BlockStep | RowBlock | RowBlocks | BlockCount
+@dataclass(frozen=True, slots=True)
+class ToLine:
+    """How many elements lie between `place` and the next multiple of `line`."""
+
+    place: Affine
+    line: int
+
+    def __str__(self) -> str:
+        return f"to_line({self.line})"
+
+
+Bound = (
+    AnyDim | At | Sum | Least | RoundDown | BlockStep | RowBlock | RowBlocks | BlockCount | ToLine
+)
 
 
 def rows_per_block(rows: int) -> int:

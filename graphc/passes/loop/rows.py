@@ -25,6 +25,7 @@ from .ir import (
     Statement,
     Store,
     Sum,
+    ToLine,
 )
 from .partial import column_add
 from .schedule import BLOCKS
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 MAX_KEPT_ROW = 1 << 18
 #: Results of so many bytes go past the caches, which would not hold them until somebody reads.
 STREAMED = 24 << 20
+#: Bytes of a row that shares lines with others from which on that pays.
+LONG_STREAM = 8192
 #: Bytes of a line, and of the least vector that such a store writes.
 LINE, LEAST_PART = 64, 16
 
@@ -55,35 +58,44 @@ def row_stage(lowering: Lowering, stage: int) -> list[Statement]:
             statements += _reduction(lowering, totals, body)
             statements += [lowering.result(a, across=True) for a in totals]
         else:
-            vectors = _vectors_of_a_line(lowering, body)
-            lanes = lowering.lanes(lowering.schedule.lane, vectors, body)
+            lanes = _streamed(lowering, body) or lowering.lanes(lowering.schedule.lane, 1, body)
             statements += lowering.nest(lowering.schedule.inner[:-1], lanes)
     return statements + lowering.row_stores(stage, one_lane=True)
 
 
-def _vectors_of_a_line(lowering: Lowering, body: list[Statement]) -> int:
-    """Lets the results of a stage go past the caches, whole lines a step; 1 where they do not.
+def _streamed(lowering: Lowering, body: list[Statement]) -> list[Statement] | None:
+    """The lanes of a stage whose results go past the caches, whole lines a step; None elsewhere.
 
-    They do not where another kernel reads them, which finds much in the third cache, where rows
-    share lines, and where there is arithmetic to wait for, not memory.
+    They do not where another kernel reads them, which finds much in the third cache, and where
+    there is arithmetic to wait for, not memory. Rows that share lines have lanes of their own up to
+    their first whole line; short ones stay as they are.
     """
     stores = [statement for statement in body if isinstance(statement, Store)]
     bytes_of = {store.value.type.dtype.itemsize for store in stores}
     if len(stores) < len(body) or len(bytes_of) > 1 or _is_dear(lowering):
-        return 1
+        return None
     if not lowering.unread.issuperset([store.value for store in stores]):
-        return 1
-    size, sizes = bytes_of.pop(), lowering.sizes
+        return None
+    size, sizes, schedule = bytes_of.pop(), lowering.sizes, lowering.schedule
     written = sizes.hint(lowering.group.domain.size) * size * len(stores)
     if written < STREAMED or lowering.width * size < LEAST_PART:
-        return 1
-    for store in stores:
-        for variable, stride in lowering.schedule.form(store.place).terms:
-            if variable != lowering.schedule.lane and not sizes.divides(LINE // size, stride):
-                return 1
+        return None
+    line, lane = LINE // size, schedule.lane
+    vectors, n = max(1, line // lowering.width), schedule.extents[lane]
+    before = [term for term in schedule.form(stores[0].place).terms if term[0] != lane]
+    if all([sizes.divides(line, stride) for _, stride in before]):
+        lanes = lowering.lanes(lane, vectors, body)
+    elif sizes.hint(n) * size >= LONG_STREAM and len(schedule.pieces(lane)) == 1:
+        first = Least(ToLine(Affine(0, tuple(before)), line), n)
+        lanes = [
+            Lanes(lane, 0, first, 1, body, (0, n)),
+            Lanes(lane, first, n, vectors, body, (0, n)),
+        ]
+    else:
+        return None
     for store in stores:
         store.streamed = True
-    return max(1, LINE // (lowering.width * size))
+    return lanes
 
 
 def _is_dear(lowering: Lowering) -> bool:
