@@ -279,7 +279,7 @@ class Fuser:
         self.plan.owner[value] = group
         try:
             group.build(self.pull)
-            check_lane_axis(group)
+            check_lane_axis(group, lambda: [r.expr for r in group.code.reductions])
         except NotFused as refused:
             if "lane axis" in str(refused):
                 self.plan.wanted.add(base_of(reduced_operand(value)))
@@ -351,4 +351,5 @@ class Fuser:
         for member, how in group.reductions:
             if member is value:
                 check_stages_apart(group, True, how, self._expression(group, member))
-        check_lane_axis(group)
+        members = [member for member, _ in group.reductions]
+        check_lane_axis(group, lambda: [self._expression(group, m) for m in members])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from graphc.ir.dims import product
 from graphc.ir.dtype import BOOL
 
-from ..fuse.affine import Affine, strides
+from ..fuse.affine import Affine, Variable, strides
 from ..fuse.expr import KEEP_COST, Expr, cost_of
-from ..fuse.group import BLOCK, LONG_ROW, STEP
+from ..fuse.group import BLOCK, LONG_ROW, STEP, in_whole_steps
 from .ir import (
     Accumulate,
     Accumulator,
@@ -116,8 +116,15 @@ def stage_body(lowering: Lowering, stage: int) -> tuple[list[Accumulator], list[
     return totals, body
 
 
+def _along(lowering: Lowering) -> list[Variable]:
+    """The loops of the lane axis."""
+    domain, schedule = lowering.group.domain, lowering.schedule
+    last = set(domain.variables[len(domain.sizes) - 1])
+    return [v for v in schedule.inner if v in last] or [schedule.lane]
+
+
 def _registers(lowering: Lowering) -> int:
-    extent = lowering.schedule.extents[lowering.schedule.lane]
+    extent = product([lowering.schedule.extents[v] for v in _along(lowering)])
     return 1 if isinstance(extent, int) and extent < STEP else 4
 
 
@@ -127,26 +134,30 @@ def _reduction(
     """The loops of a reduction along the lanes, in the tree that its shape fixes.
 
     Each run along the last axis collects in its own accumulators, which are folded into the
-    total; a run of LONG_ROW or more goes in blocks of BLOCK.
+    total; a run of LONG_ROW or more goes in blocks of BLOCK. An axis that later stages have in
+    pieces is whole here, unless its pieces are whole steps.
     """
-    schedule, domain = lowering.schedule, lowering.group.domain
-    last = set(domain.variables[len(domain.sizes) - 1])
-    along = [v for v in schedule.inner if v in last] or [schedule.lane]
+    schedule, along = lowering.schedule, _along(lowering)
     around = [v for v in schedule.inner if v not in along]
     unroll = totals[0].registers
-    n = domain.sizes[-1]
+    n = lowering.group.domain.sizes[-1]
     long = not lowering.sizes.below(n, LONG_ROW)
-    if not around and not long:
-        run = lowering.nest(along[:-1], lowering.lanes(schedule.lane, unroll, body))
-        return [Reduce(totals, run)]
-    parts, body = lowering.with_parts(totals, body)
+    apart = in_whole_steps(lowering.group, schedule.extents[schedule.lane]) or len(along) == 1
+    parts = totals
+    if around or long:
+        parts, body = lowering.with_parts(totals, body)
     if long:
-        assert along == [schedule.lane], "a long lane axis is neither split nor cut"
         step, lanes = block_lanes(lowering, unroll, body)
-        run = [Loop(BLOCKS, 0, n, step, lowering.folded(totals, parts, [lanes]))]
+        run: list[Statement] = [Loop(BLOCKS, 0, n, step, lowering.folded(totals, parts, [lanes]))]
+    elif apart:
+        run = lowering.nest(along[:-1], lowering.lanes(schedule.lane, unroll, body))
     else:
-        inner = lowering.nest(along[:-1], lowering.lanes(schedule.lane, unroll, body))
-        run = lowering.folded(totals, parts, inner)
+        run = [Lanes(schedule.lane, 0, n, unroll, body, (0, n))]
+    if not apart:  # the lanes run on through the other pieces, which follow in memory
+        for variable in along[:-1]:
+            run = [Loop(variable, 0, 1, 1, run, (0, 1))]
+    if around and not long:
+        run = lowering.folded(totals, parts, run)
     return [Reduce(totals, lowering.nest(around, run))]
 
 
