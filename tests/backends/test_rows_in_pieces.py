@@ -98,3 +98,20 @@ def test_a_sum_of_what_differs_by_part_of_the_row_is_apart():
     (wanted,) = compile_graph(graph, apart=True)(*inputs)
     (found,) = compile_graph(graph)(*inputs)
     assert found.tobytes() == wanted.tobytes()
+
+
+def test_what_is_written_while_a_row_is_reduced_is_in_its_order():
+    """A result beside a sum, read through a permute: its pieces are not one run in memory."""
+
+    def shuffled(x, w):
+        parts = o.permute(o.reshape(x, shape=(2, 2, 2, 3, 2)), perm=(0, 2, 1, 3, 4))
+        y = o.reshape(parts, shape=(2, 4, 3, 2))
+        return [o.reduce_sum(o.mul(w, w), axes=(0, 1, 2, 3)), o.mul(y, w)]
+
+    graph = trace(shuffled, *map(parse_type, ["f32[2, 4, 3, 2]"] * 2))
+    x = np.arange(48, dtype="f4").reshape(2, 4, 3, 2)
+    wanted = x.reshape(2, 2, 2, 3, 2).swapaxes(1, 2).reshape(x.shape) * x
+    for apart in (True, False):
+        total, product = compile_graph(graph, apart=apart)(x, x)
+        np.testing.assert_array_equal(product, wanted)
+        assert total == (x * x).sum()

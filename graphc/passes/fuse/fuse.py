@@ -279,7 +279,7 @@ class Fuser:
         self.plan.owner[value] = group
         try:
             group.build(self.pull)
-            check_lane_axis(group, lambda: [r.expr for r in group.code.reductions])
+            check_lane_axis(group, lambda: self._members(group))
         except NotFused as refused:
             if "lane axis" in str(refused):
                 self.plan.wanted.add(base_of(reduced_operand(value)))
@@ -351,5 +351,8 @@ class Fuser:
         for member, how in group.reductions:
             if member is value:
                 check_stages_apart(group, True, how, self._expression(group, member))
-        members = [member for member, _ in group.reductions]
-        check_lane_axis(group, lambda: [self._expression(group, m) for m in members])
+        check_lane_axis(group, lambda: self._members(group))
+
+    def _members(self, group: Group) -> dict[Value, Expr]:
+        """What the reductions and the outputs of a group compute."""
+        return {member: self._expression(group, member) for member in group.members()}

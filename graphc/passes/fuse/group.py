@@ -9,7 +9,7 @@ only decides who shares a kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from graphc.ir.dims import AnyDim, product
@@ -273,12 +273,12 @@ def may_be_in_lanes(group: Group) -> bool:
     )
 
 
-def check_lane_axis(group: Group, reduced: Callable[[], Iterable[Expr]]) -> None:
+def check_lane_axis(group: Group, members: Callable[[], Mapping[Value, Expr]]) -> None:
     """Refuses a split of the lane axis of a reduction that would change its tree.
 
     The axis may be in pieces only where they merge back into one loop, at least for what is
-    `reduced`, or where the inner part is a multiple of STEP elements and the axis is not long
-    enough to go in blocks.
+    computed in the loops of reductions, or where the inner part is a multiple of STEP elements and
+    the axis is not long enough to go in blocks. members: what each reduction and output computes.
     """
     domain = group.domain
     last = len(domain.sizes) - 1
@@ -292,8 +292,19 @@ def check_lane_axis(group: Group, reduced: Callable[[], Iterable[Expr]]) -> None
     if not cut or whole or may_be_in_lanes(group):
         return
     rows = group.kind == ROWS and all([how == "row" for _, how in group.reductions])
-    if not rows or has_guards(group.table) or _cut(walk(reduced()), domain, variables):
+    if not rows or has_guards(group.table):
         raise NotFused("would split the lane axis of a reduction")
+    if _cut(walk(_beside_reductions(group, members())), domain, variables):
+        raise NotFused("would split the lane axis of a reduction")
+
+
+def _beside_reductions(group: Group, members: Mapping[Value, Expr]) -> list[Expr]:
+    """What is computed in the stages that reduce: later ones have loops of their own."""
+    stage: dict[Value, int] = {}
+    for value, expr in members.items():
+        stage[value] = 1 + max([stage[read] for read in expr.reads], default=-1)
+    reducing = {stage[value] for value, _ in group.reductions}
+    return [expr for value, expr in members.items() if stage[value] in reducing]
 
 
 def in_whole_steps(group: Group, inner: AnyDim) -> bool:
