@@ -80,6 +80,16 @@ def _checked(function: Callable, failure: str) -> Callable:
     return checked
 
 
+def _quiet(function: Callable) -> Callable:
+    """The function without warnings: an infinite or undefined result is a value like others."""
+
+    def quiet(*arrays: np.ndarray) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*arrays)
+
+    return quiet
+
+
 def _tensor(array: Any, like: Tensor) -> Tensor:
     return from_array(np.ascontiguousarray(array).reshape(np.shape(array)), like._type.device)
 
@@ -205,12 +215,12 @@ def solve(A, B, *, left=True, out=None):
 
 def det(A, *, out=None):
     """The determinant of a matrix."""
-    return _tensor(_called("det", np.linalg.det, A, square=True), A)
+    return _tensor(_called("det", _quiet(np.linalg.det), A, square=True), A)
 
 
 def slogdet(A, *, out=None):
     """Sign and logarithm of the absolute value of the determinant."""
-    found = _called("slogdet", np.linalg.slogdet, A, square=True)
+    found = _called("slogdet", _quiet(np.linalg.slogdet), A, square=True)
     return slogdet_type(*[_tensor(part, A) for part in found])
 
 

@@ -17,15 +17,9 @@ from graphc.passes.loop.text import show_kernel
 from tests.backends.random_graphs import random_graph, random_inputs
 from tests.backends.test_compile_ops import layer_norm, o, softmax
 
+pytestmark = pytest.mark.usefixtures("three_threads")
+
 ALWAYS, NEVER = 0.0, 1e18
-
-
-@pytest.fixture(autouse=True)
-def three_threads():
-    before = pool.get_num_threads()
-    pool.set_num_threads(3)
-    yield
-    pool.set_num_threads(before)
 
 
 def assert_same_bits(graph, inputs, times=5):

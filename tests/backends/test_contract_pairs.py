@@ -193,13 +193,6 @@ def test_the_instruction_is_used(name, instruction, transpose_a, transpose_b):
         assert undefined_symbols(compile_text(text, TARGETS[name])) == frozenset()
 
 
-@pytest.fixture
-def three_threads():
-    before = pool.get_num_threads()
-    yield
-    pool.set_num_threads(before)
-
-
 def step(x, w, v):
     """A product, one of transposes and one of a batch, and all gradients."""
     x, w, v = (t.detach().requires_grad_() for t in (x, w, v))

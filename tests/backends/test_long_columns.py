@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from graphc.backends.llvm import pool
 from graphc.backends.llvm.compile import compile_graph, prepare
 from graphc.ir.build import trace
 from graphc.ir.dims import Facts
@@ -13,17 +12,11 @@ from graphc.passes.loop.ir import rows_per_block
 from graphc.passes.loop.text import show_kernel
 from tests.backends.test_compile_ops import o
 
+pytestmark = pytest.mark.usefixtures("three_threads")
+
 LEVELS = ["host", "avx2", "x86-64"]
 #: Short rows one by one, wide rows in bands, the last block and the last band cut off.
 SHAPES = {"short": "f32[5003, 300]", "wide": "f32[1029, 2500]", "batch": "f32[3, 701, 600]"}
-
-
-@pytest.fixture(autouse=True)
-def three_threads():
-    before = pool.get_num_threads()
-    pool.set_num_threads(3)
-    yield
-    pool.set_num_threads(before)
 
 
 def sums_in_blocks(x, axis):

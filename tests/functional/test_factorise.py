@@ -51,6 +51,17 @@ def test_solve_and_determinant(matrix) -> None:
     close(sign * log.exp(), torch.linalg.det(square))
 
 
+@pytest.mark.parametrize("name", ["det", "slogdet"])
+@pytest.mark.parametrize("value", [1e30, math.inf, math.nan])
+def test_determinants_beyond_the_numbers_do_not_warn(name, value) -> None:
+    matrix = torch.eye(3) * value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = getattr(torch.linalg, name)(matrix)
+    if value == 1e30:
+        assert found.item() == math.inf if name == "det" else found.logabsdet.item() > 200
+
+
 def test_errors(matrix) -> None:
     with pytest.raises(RuntimeError, match="no derivative yet"):
         torch.linalg.qr(matrix.requires_grad_())

@@ -207,18 +207,20 @@ class Compiler:
     # --- kernels -----------------------------------------------------------------------------
 
     def _lower(self) -> None:
-        stored = {base_of(value) for value in self.graph.results}
+        read: set[Value] = set()
         for group in self.plan.groups:
             for expr in group.table:
                 if expr.op == "load":
-                    stored.add(expr.payload.buffer)
+                    read.add(expr.payload.buffer)
             if group.node is not None:
-                stored.update(self.operands[group.node])
+                read.update(self.operands[group.node])
             if group.number in self.epilogues:
-                stored.update(self.epilogues[group.number].reads)
-            stored.update(reads_of(self.prologues.get(group.number, {})))
+                read.update(self.epilogues[group.number].reads)
+            read.update(reads_of(self.prologues.get(group.number, {})))
             if group.code.indexed is not None and group.code.indexed.initial is not None:
-                stored.add(group.code.indexed.initial)
+                read.add(group.code.indexed.initial)
+        results = {base_of(value) for value in self.graph.results}
+        stored, unread = results | read, results - read
         if self._tuner is not None:
             self._tuner.total = len([g for g in self.plan.groups if g.kind == NATIVE])
         flag_of = {g.number: g.members()[0] for g in self.plan.groups if g.is_check}
@@ -227,7 +229,7 @@ class Compiler:
                 continue
             before = frozenset([flag_of[n] for n in flag_of if group.after >> n & 1])
             if group.kind != NATIVE:
-                self._kernels(group, before, stored)
+                self._kernels(group, before, stored, unread)
             elif group.node is not None and group.node.op.name in CONTROL:
                 self._control(group.node, before)
             elif group.node is not None:
@@ -238,9 +240,11 @@ class Compiler:
                     self.prologues.get(group.number),
                 )
 
-    def _kernels(self, group: Group, before: frozenset[Value], stored: set[Value]) -> None:
+    def _kernels(
+        self, group: Group, before: frozenset[Value], stored: set[Value], unread: set[Value]
+    ) -> None:
         """The kernels of a group; those of an equal group before it are taken for other buffers."""
-        key, buffers = signature(group, stored)
+        key, buffers = signature(group, stored, unread)
         nodes = tuple(nodes_of(group))
         known = self._printed.get(key)
         if known is not None:
@@ -251,7 +255,8 @@ class Compiler:
         made = []
         start = time.perf_counter_ns()
         target = self.target
-        kernels = lower(group, f"k{len(self.calls)}", stored, target.lanes(32), target.registers)
+        name, width = f"k{len(self.calls)}", target.lanes(32)
+        kernels = lower(group, name, stored, unread, width, target.registers)
         self.stats.lower_ns += time.perf_counter_ns() - start
         kernels[0].over = pairs_of(group, kernels[0])
         for kernel in kernels:

@@ -71,6 +71,14 @@ def _check_outputs(w, outputs: int, groups: int) -> None:
         raise ShapeError(f"{outputs} channels in {panels} panels are not of {groups} groups")
 
 
+def _channels_last(x, w, stride, padding, dilation, groups):
+    """`conv` of x[n, *spatial, c], channels last, by w[o, c / groups, *kernel], as [n, *out, o]."""
+    k = len(x.type.shape) - 2
+    x = ops.permute(x, perm=first(k))
+    made = ops.conv(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return ops.permute(made, perm=last(k))
+
+
 @op("conv_last")
 class conv_last(Composite):
     """`conv` of x[n, *spatial, c] by a packed w[panel, *kernel, c, width], as [n, *out, outputs].
@@ -91,11 +99,8 @@ class conv_last(Composite):
         if k < 1 or len(w.type.shape) != k + 3:
             raise ShapeError(f"conv_last of {x.type.text} with {w.type.text}: ranks do not fit")
         _check_outputs(w, outputs, groups)
-        made = ops.conv(
-            ops.permute(x, perm=first(k)), unpacked(w, outputs, groups), stride=stride,
-            padding=padding, dilation=dilation, groups=groups,
-        )  # fmt: skip
-        return ops.permute(made, perm=last(k))
+        weight = unpacked(w, outputs, groups)
+        return _channels_last(x, weight, stride, padding, dilation, groups)
 
     no_onnx = "goes out as its expansion"
     samples = (
@@ -195,12 +200,8 @@ class conv_groups_last(Composite):
             raise ShapeError(f"conv_groups_last of {x.type.text} with {w.type.text}")
         panels, channels, *kernel, width = w.type.shape
         w = ops.permute(w, perm=(0, k + 2, *range(1, k + 2)))
-        made = ops.conv(
-            ops.permute(x, perm=first(k)),
-            ops.reshape(w, shape=(panels * width, channels, *kernel)),
-            stride=stride, padding=padding, dilation=dilation, groups=groups,
-        )  # fmt: skip
-        return ops.permute(made, perm=last(k))
+        weight = ops.reshape(w, shape=(panels * width, channels, *kernel))
+        return _channels_last(x, weight, stride, padding, dilation, groups)
 
     no_onnx = "goes out as its expansion"
     samples = (
@@ -234,12 +235,8 @@ class conv_depthwise_last(Composite):
         if not isinstance(channels, int):
             raise ShapeError(f"conv_depthwise_last of {x.type.text}: channels are a number")
         shape = (channels, min(channels, 1), *w.type.shape[:-1])
-        kernel = ops.reshape(ops.permute(w, perm=(k, *range(k))), shape=shape)
-        made = ops.conv(
-            ops.permute(x, perm=first(k)), kernel, stride=stride, padding=padding,
-            dilation=dilation, groups=max(channels, 1),
-        )  # fmt: skip
-        return ops.permute(made, perm=last(k))
+        weight = ops.reshape(ops.permute(w, perm=(k, *range(k))), shape=shape)
+        return _channels_last(x, weight, stride, padding, dilation, max(channels, 1))
 
     no_onnx = "goes out as its expansion"
     samples = (

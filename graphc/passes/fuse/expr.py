@@ -8,7 +8,7 @@ loop it is printed, and so does all hoisting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from graphc.ir.dims import AnyDim
@@ -124,11 +124,14 @@ class ExprTable:
         return self.make("guard", (), guards, BOOL)
 
 
-def walk(roots: Iterable[Expr]) -> list[Expr]:
-    """All expressions below the roots, each once, arguments first."""
+def _post_order(roots: Iterable[Expr], arguments: Callable[[list[Expr]], list[Expr]]) -> list[Expr]:
+    """All expressions below the roots, each once, after its arguments.
+
+    arguments: the order in which those that are not there yet come.
+    """
     seen: set[Expr] = set()
     order: list[Expr] = []
-    stack: list[tuple[Expr, bool]] = [(root, False) for root in roots][::-1]
+    stack = [(root, False) for root in roots][::-1]
     while stack:
         expr, done = stack.pop()
         if done:
@@ -136,8 +139,14 @@ def walk(roots: Iterable[Expr]) -> list[Expr]:
         elif expr not in seen:
             seen.add(expr)
             stack.append((expr, True))
-            stack.extend([(arg, False) for arg in reversed(expr.args)])
+            missing = arguments([arg for arg in expr.args if arg not in seen])
+            stack.extend([(arg, False) for arg in reversed(missing)])
     return order
+
+
+def walk(roots: Iterable[Expr]) -> list[Expr]:
+    """All expressions below the roots, each once, arguments first."""
+    return _post_order(roots, list)
 
 
 def in_steps(args: Sequence[Expr]) -> list[Expr]:
@@ -149,19 +158,7 @@ def in_steps(args: Sequence[Expr]) -> list[Expr]:
 
 def computed(roots: Iterable[Expr]) -> list[Expr]:
     """All expressions below the roots, each once, in the order in which they are computed."""
-    seen: set[Expr] = set()
-    order: list[Expr] = []
-    stack = [(root, False) for root in roots][::-1]
-    while stack:
-        expr, done = stack.pop()
-        if done:
-            order.append(expr)
-        elif expr not in seen:
-            seen.add(expr)
-            stack.append((expr, True))
-            missing = [arg for arg in expr.args if arg not in seen]
-            stack.extend([(arg, False) for arg in reversed(in_steps(missing))])
-    return order
+    return _post_order(roots, in_steps)
 
 
 def show_form(form: Affine) -> str:

@@ -279,7 +279,7 @@ class Fuser:
         self.plan.owner[value] = group
         try:
             group.build(self.pull)
-            check_lane_axis(group)
+            check_lane_axis(group, lambda: self._members(group))
         except NotFused as refused:
             if "lane axis" in str(refused):
                 self.plan.wanted.add(base_of(reduced_operand(value)))
@@ -351,4 +351,8 @@ class Fuser:
         for member, how in group.reductions:
             if member is value:
                 check_stages_apart(group, True, how, self._expression(group, member))
-        check_lane_axis(group)
+        check_lane_axis(group, lambda: self._members(group))
+
+    def _members(self, group: Group) -> dict[Value, Expr]:
+        """What the reductions and the outputs of a group compute."""
+        return {member: self._expression(group, member) for member in group.members()}

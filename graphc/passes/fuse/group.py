@@ -9,14 +9,25 @@ only decides who shares a kernel.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from graphc.ir.dims import AnyDim, product
 from graphc.ir.graph import Node, Value
 
-from .affine import Affine, Guards, Index, NotFused, SplitVariable, add, flatten, unflatten
+from .affine import (
+    Affine,
+    Guards,
+    Index,
+    NotFused,
+    SplitVariable,
+    Variable,
+    add,
+    flatten,
+    unflatten,
+)
 from .domain import Domain
-from .expr import Access, Expr, ExprTable, forms_of
+from .expr import Access, Expr, ExprTable, forms_of, walk
 from .sizes import Sizes
 
 #: A row (or a scan) of this many elements or more is reduced in blocks of BLOCK elements.
@@ -262,24 +273,50 @@ def may_be_in_lanes(group: Group) -> bool:
     )
 
 
-def check_lane_axis(group: Group) -> None:
+def check_lane_axis(group: Group, members: Callable[[], Mapping[Value, Expr]]) -> None:
     """Refuses a split of the lane axis of a reduction that would change its tree.
 
-    The axis may be in pieces only where they merge back into one loop, or where the inner
-    part is a multiple of STEP elements and the axis is not long enough to go in blocks.
+    The axis may be in pieces only where they merge back into one loop, at least for what is
+    computed in the loops of reductions, or where the inner part is a multiple of STEP elements and
+    the axis is not long enough to go in blocks. members: what each reduction and output computes.
     """
-    domain, sizes = group.domain, group.sizes
+    domain = group.domain
     last = len(domain.sizes) - 1
     variables = domain.variables[last]
     if group.kind not in (ROWS, SCAN) or last not in domain.reduced or len(variables) == 1:
         return
-    if has_short_rows(group):
+    if has_short_rows(group) or in_whole_steps(group, domain.extents[variables[-1]]):
         return
-    short = sizes.below(domain.sizes[last], LONG_ROW)
-    if short and sizes.divides(STEP, domain.extents[variables[-1]]):
+    cut = _cut(group.table, domain, variables)
+    whole = in_whole_steps(group, product([domain.extents[v] for v in variables[cut:]]))
+    if not cut or whole or may_be_in_lanes(group):
         return
-    cut = 0  # the innermost neighbours that do not merge
-    for expr in group.table:
+    rows = group.kind == ROWS and all([how == "row" for _, how in group.reductions])
+    if not rows or has_guards(group.table):
+        raise NotFused("would split the lane axis of a reduction")
+    if _cut(walk(_beside_reductions(group, members())), domain, variables):
+        raise NotFused("would split the lane axis of a reduction")
+
+
+def _beside_reductions(group: Group, members: Mapping[Value, Expr]) -> list[Expr]:
+    """What is computed in the stages that reduce: later ones have loops of their own."""
+    stage: dict[Value, int] = {}
+    for value, expr in members.items():
+        stage[value] = 1 + max([stage[read] for read in expr.reads], default=-1)
+    reducing = {stage[value] for value, _ in group.reductions}
+    return [expr for value, expr in members.items() if stage[value] in reducing]
+
+
+def in_whole_steps(group: Group, inner: AnyDim) -> bool:
+    """Whether runs of `inner` elements of the lane axis make the tree of the whole axis."""
+    short = group.sizes.below(group.domain.sizes[-1], LONG_ROW)
+    return short and group.sizes.divides(STEP, inner)
+
+
+def _cut(exprs: Iterable[Expr], domain: Domain, variables: list[Variable]) -> int:
+    """Of the innermost neighbours that do not merge the place of the right one, else 0."""
+    cut = 0
+    for expr in exprs:
         for form in forms_of(expr):
             coefficients = dict(form.terms)
             for k in range(len(variables) - 1, cut, -1):
@@ -287,10 +324,11 @@ def check_lane_axis(group: Group) -> None:
                 if coefficients.get(variables[k - 1], 0) != inner:
                     cut = k
                     break
-    inner_size = product([domain.extents[v] for v in variables[cut:]])
-    whole_steps = short and sizes.divides(STEP, inner_size)
-    if cut and not whole_steps and not may_be_in_lanes(group):
-        raise NotFused("would split the lane axis of a reduction")
+    return cut
+
+
+def has_guards(exprs: Iterable[Expr]) -> bool:
+    return any([e.op == "guard" or (e.op == "load" and e.payload.guards) for e in exprs])
 
 
 def check_stages_apart(group: Group, is_reduction: bool, level: str, expr: Expr) -> None:

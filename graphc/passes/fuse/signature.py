@@ -11,7 +11,9 @@ from .expr import Expr, walk
 from .group import Group
 
 
-def signature(group: Group, stored: Collection[Value]) -> tuple[Hashable, list[Value]]:
+def signature(
+    group: Group, stored: Collection[Value], unread: Collection[Value] = ()
+) -> tuple[Hashable, list[Value]]:
     """A key that equal kernels share, and the group's buffers in the order of the key."""
     buffers: dict[Value, int] = {}
     numbers: dict[Expr, int] = {}
@@ -31,7 +33,12 @@ def signature(group: Group, stored: Collection[Value]) -> tuple[Hashable, list[V
             for r in code.reductions
         ]
     )
-    outputs = tuple([(buffer(o.value), o.level, o.place, numbers[o.expr]) for o in code.outputs])
+    outputs = tuple(
+        [
+            (buffer(o.value), o.level, o.place, numbers[o.expr], o.value in unread)
+            for o in code.outputs
+        ]
+    )
     scattered: Hashable = None
     if code.indexed is not None:
         at = code.indexed

@@ -115,7 +115,20 @@ class BlockCount:
         return f"ceil({self.size} / {self.step})"
 
 
-Bound = AnyDim | At | Sum | Least | RoundDown | BlockStep | RowBlock | RowBlocks | BlockCount
+@dataclass(frozen=True, slots=True)
+class ToLine:
+    """How many elements lie between `place` and the next multiple of `line`."""
+
+    place: Affine
+    line: int
+
+    def __str__(self) -> str:
+        return f"to_line({self.line})"
+
+
+Bound = (
+    AnyDim | At | Sum | Least | RoundDown | BlockStep | RowBlock | RowBlocks | BlockCount | ToLine
+)
 
 
 def rows_per_block(rows: int) -> int:
@@ -360,6 +373,23 @@ class TileLoad:
 
 
 @dataclass(slots=True, eq=False)
+class RowTiles:
+    """Tiles of each load, transposed, at the present vector of whole rows in scratch.
+
+    As TileLoad; but the rows, of `length` elements, lie beside each other from byte `offsets` of
+    scratch on, the first of them that of the value of the loop `first`. Later the loads read these.
+    """
+
+    loads: list[Expr]
+    step: Variable
+    start: Variable
+    lane: Variable
+    first: Variable
+    length: AnyDim
+    offsets: list[AnyDim]
+
+
+@dataclass(slots=True, eq=False)
 class ShortReduce:
     """The reduction of rows in lanes: `expr` at each point of the row, combined as a tree."""
 
@@ -381,7 +411,7 @@ class ShortStore:
 Statement = (
     Loop | Lanes | Stage | Reduce | Accumulate | Fold | Flush | Result | Store | ColumnAdd
     | SaveRegisters | Resume | ScanStep | StoreRegisters | Clear | CopyBuffer | Scatter
-    | TileLoad | ShortReduce | ShortStore
+    | TileLoad | RowTiles | ShortReduce | ShortStore
 )  # fmt: skip
 
 

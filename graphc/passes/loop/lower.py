@@ -48,19 +48,21 @@ from .scatter import lower_scatter, row_width
 from .schedule import BLOCKS, ROW_BLOCKS, Schedule
 from .short import short_rows
 from .side_by_side import vectors_side_by_side
-from .tiles import tile_candidates, tiled_map
+from .tiles import tile_candidates, tiled_map, tiled_rows
 
 #: Lanes in a unit of a parallel lane loop.
 LANE_UNIT = 256
 
 
-def lower(group: Group, name: str, stored: set[Value], width: int, registers: int) -> list[Kernel]:
+def lower(
+    group: Group, name: str, stored: set[Value], unread: set[Value], width: int, registers: int
+) -> list[Kernel]:
     """The kernels of a group, in order.
 
-    stored: the values that must be in memory afterwards. width: lanes of a vector. registers: how
-    many vectors the target holds.
+    stored: the values that must be in memory afterwards. unread: those of them that no kernel of
+    the program reads. width: lanes of a vector. registers: how many vectors the target holds.
     """
-    lowering = Lowering(group, name, stored, width, registers)
+    lowering = Lowering(group, name, stored, unread, width, registers)
     return [*lowering.kernels, *lowering.partials.combining_kernels()]
 
 
@@ -80,14 +82,22 @@ class Lowering:
     """Lowers one group. `stage[value]` is the pass over the row in which a member is computed."""
 
     def __init__(
-        self, group: Group, name: str, stored: set[Value], width: int, registers: int
+        self,
+        group: Group,
+        name: str,
+        stored: set[Value],
+        unread: set[Value],
+        width: int,
+        registers: int,
     ) -> None:
-        self.group, self.stored, self.sizes = group, stored, group.sizes
+        self.group, self.sizes = group, group.sizes
+        self.stored, self.unread = stored, unread
         self.width, self.registers = width, registers
         self.schedule = Schedule(group)
         self.partials = Partials(name, group.sizes)
         self.lines: list[Partial] = []  # what waits between rows, for nobody else
         self.tiled: list[Statement] | None = None
+        self.rows_together = 1  # which tiles put into scratch
         self.stage: dict[Value, int] = {}
         members: list[Reduction | Output] = [*group.code.reductions, *group.code.outputs]
         for member in members:
@@ -130,6 +140,9 @@ class Lowering:
             if short is not None:
                 return short
             keep_rows(self)
+            self.tiled = tiled_rows(self)
+            if self.tiled is not None:
+                return self.tiled
             clears = prepare_columns(self, self.partials)
             return clears + self.nest(schedule.outer, row_program(self))
         if kind == COLUMNS:
@@ -168,7 +181,7 @@ class Lowering:
             found += [(v, 1) for v in schedule.outer[:-1]]
             found.append((schedule.outer[-1], 64))
             return found
-        if kind == MAP and self.tiled is not None:
+        if self.tiled is not None:
             return tile_candidates(self)
         if kind in (MAP, ROWS) or (kind == SCAN and schedule.lanes_inside):
             found += [(v, 1) for v in schedule.outer]

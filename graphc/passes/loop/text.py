@@ -22,6 +22,7 @@ from .ir import (
     Reduce,
     Result,
     Resume,
+    RowTiles,
     SaveRegisters,
     ScanStep,
     Scatter,
@@ -140,9 +141,11 @@ def _rare_line(s: Statement, names: Names, expr: Callable[[Expr], str]) -> str:
         return f"{names(a.value)} = {a.op} of {expr(s.expr)} along the row"
     if isinstance(s, ShortStore):
         return f"{names(s.value)}[{show_form(s.place)}] = {expr(s.expr)} along the row"
-    if isinstance(s, TileLoad):
-        ahead = f", fetched i{s.ahead[0]} + {s.ahead[1]}" if s.ahead else ""
-        return f"tiles of {', '.join([expr(e) for e in s.loads])} along i{s.step}{ahead}"
+    if isinstance(s, (TileLoad, RowTiles)):
+        how = " to rows of scratch"
+        if isinstance(s, TileLoad):
+            how = f", fetched i{s.ahead[0]} + {s.ahead[1]}" if s.ahead else ""
+        return f"tiles of {', '.join([expr(e) for e in s.loads])} along i{s.step}{how}"
     assert isinstance(s, Scatter)
     rows = " + ".join([f"{k}*{expr(e)}" for k, e in zip(s.strides, s.indices)])
     return f"{names(s.value)}[{rows} + {show_form(s.place)}] {s.op} {expr(s.expr)}"

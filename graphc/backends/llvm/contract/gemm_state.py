@@ -56,22 +56,9 @@ class GemmState:
         self.stored = element(problem.dtype)
         self.sums = self.stored.accumulator
         self.builder = KernelBuilder()
-        self.sizes = problem.sizes
         self.turned = is_turned(problem, target)
-        self.extra = epilogue.operands if epilogue else ()
-        left, right = [
-            (name,) if made is None else made.operands for name, made in zip("ab", prologues)
-        ]
-        given = (*right, *left) if b_first else (*left, *right)
-        self.operands = (*given, "out", *self.extra)
-        if self.turned:
-            prologues = prologues[::-1]
-            swapped = {"a": "b", "b": "a"}
-            given = tuple([swapped.get(name, name) for name in given])
-        shared = epilogue.shared("out") if epilogue else ()
-        self.entry = entry_emitter((*given, "out", *self.extra), self.sizes, shared)
-        self.map_a, self.map_b = prologues
-        self.schedule = schedule = computed_operands(schedule, prologues)
+        self._enter(problem.sizes, prologues, b_first)
+        self.schedule = computed_operands(schedule, (self.map_a, self.map_b))
         self.dot = dot_serves(self.entry, problem, target)
         # What is packed, and how much of k an element of it holds.
         self.pairs = in_pairs(problem, target)
@@ -88,8 +75,32 @@ class GemmState:
         if self.pairs:
             step = pair_step(target)
             self.steps = self.entry.mul(self.entry.ceil_div(self.k, step), step // 2)
-        lanes = self.vector.lanes
-        self.columns = schedule.vectors * lanes
+        self.columns = self.schedule.vectors * self.vector.lanes
+        self._size_panel_of_a()
+        columns = self._size_block_of_b()
+        self._size_copies_for_dots()
+        self._size_sums(columns)
+        self.tiles: dict[TileShape, Subroutine] = {}
+
+    def _enter(self, sizes: tuple[str, ...], prologues: Prologues, b_first: bool) -> None:
+        """The entry and its operands, in the order in which they are given."""
+        self.sizes = sizes
+        self.extra = self.epilogue.operands if self.epilogue else ()
+        left, right = [
+            (name,) if made is None else made.operands for name, made in zip("ab", prologues)
+        ]
+        given = (*right, *left) if b_first else (*left, *right)
+        self.operands = (*given, "out", *self.extra)
+        if self.turned:
+            prologues = prologues[::-1]
+            swapped = {"a": "b", "b": "a"}
+            given = tuple([swapped.get(name, name) for name in given])
+        shared = self.epilogue.shared("out") if self.epilogue else ()
+        self.entry = entry_emitter((*given, "out", *self.extra), sizes, shared)
+        self.map_a, self.map_b = prologues
+
+    def _size_panel_of_a(self) -> None:
+        problem, schedule, lanes = self.problem, self.schedule, self.vector.lanes
         by_tile = self.pairs or self.map_a or schedule.columns_first
         strip = schedule.pack_a and problem.transpose_a and not by_tile
         self.strip = schedule.strip if strip else 0
@@ -110,38 +121,49 @@ class GemmState:
         if problem.transpose_a and self.amx:
             panel += schedule.k_block * -(-schedule.rows // lanes) * lanes
         self.a_panel = panel if schedule.pack_a else 0
+
+    def _size_block_of_b(self) -> int:
+        """Returns how many columns a block has."""
+        n, schedule = self.problem.n, self.schedule
         self.b_panel = schedule.k_block * self.columns
-        block = (
-            -(-schedule.column_block // self.columns)
-            if problem.n is None
-            else -(-min(schedule.column_block, problem.n) // self.columns)
-        )
-        self.b_block = block * self.b_panel if schedule.pack_b else 0
+        widest = schedule.column_block if n is None else min(schedule.column_block, n)
+        panels = -(-widest // self.columns)
+        self.b_block = panels * self.b_panel if schedule.pack_b else 0
+        return panels * self.columns
+
+    def _size_copies_for_dots(self) -> None:
+        """Room for what the sums across lanes copy of A and B."""
+        problem = self.problem
         # A multiple of a cache's sets apart, rows would share one; a transposed square may write
         # past k.
         self.dot_row = self.entry.add(self.k, 16)
+        if self.dot is False:
+            return
         if self.dot is True:
             self.a_panel = self.b_block = 0
-        if self.dot is not False and not (problem.transpose_b or self.pairs):
+        if not (problem.transpose_b or self.pairs):
             most = DOT_PACKED + DOT_FEW * 16
             if isinstance(self.dot_row, int) and problem.n is not None:
                 most = problem.n * self.dot_row
             self.b_block = max(self.b_block, most)
-        if self.dot is not False:
-            # Rows of a tile, or all of the few.
-            copied = DOT_FEW * self.dot_row if isinstance(self.dot_row, int) else 0
-            if self.map_a:
-                self.a_panel = max(self.a_panel, copied)
-            if self.map_b and problem.transpose_b:
-                self.b_block = max(self.b_block, copied)
+        # Rows of a tile, or all of the few.
+        copied = DOT_FEW * self.dot_row if isinstance(self.dot_row, int) else 0
+        if self.map_a:
+            self.a_panel = max(self.a_panel, copied)
+        if self.map_b and problem.transpose_b:
+            self.b_block = max(self.b_block, copied)
+
+    def _size_sums(self, columns: int) -> None:
+        """Room for sums that are not yet what is stored; columns: of a block."""
         # Halves are summed into a block of f32, which is rounded when it is complete, if not a tile
         # at once; a turned product into a block which is then transposed.
         rounded = self.stored.is_half and (self.blocked or not self.pairs)
-        self.apart = rounded or (self.turned and problem.m != 1)
-        self.c_row = block * self.columns if self.apart else self.n
-        self.c_block = schedule.row_block * self.c_row if self.apart and self.dot is not True else 0
-        self.tile_sums = schedule.rows * self.columns if self.amx and not self.apart else 0
-        self.tiles: dict[TileShape, Subroutine] = {}
+        self.apart = rounded or (self.turned and self.problem.m != 1)
+        self.c_row = columns if self.apart else self.n
+        in_block = self.apart and self.dot is not True
+        self.c_block = self.schedule.row_block * self.c_row if in_block else 0
+        in_tile = self.amx and not self.apart
+        self.tile_sums = self.schedule.rows * self.columns if in_tile else 0
 
     def scratch(self, part: str) -> str:
         """The address of a part of scratch: "a", "b", "c" or "tile"."""

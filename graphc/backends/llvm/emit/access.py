@@ -8,7 +8,7 @@ from graphc.ir.dims import AnyDim
 from graphc.ir.dtype import I32, I64, DType
 from graphc.passes.fuse.affine import Affine, Guard, Guards, bounds
 from graphc.passes.fuse.expr import Expr
-from graphc.passes.loop.tiles import LINE
+from graphc.passes.loop.rows import LINE
 
 from .printer import Buffer, Printer, dtype_of, vector_of
 

@@ -20,7 +20,7 @@ from graphc.ir.graph import Value
 from graphc.passes.fuse.affine import Affine, Variable
 from graphc.passes.fuse.expr import Expr
 from graphc.passes.fuse.sizes import Sizes
-from graphc.passes.loop.ir import Accumulator, At, Bound, Kernel, Least, Partial, Sum
+from graphc.passes.loop.ir import Accumulator, At, Bound, Kernel, Least, Partial, Sum, ToLine
 
 from .sizes import RUN_TIME_BOUNDS, RunTimeBound, extreme, is_number, run_time_bound
 
@@ -80,6 +80,7 @@ class Printer:
         self.results: dict[Value, list[Vec]] = {}
         self.result_depth: dict[Value, int] = {}
         self.tiles: dict[Expr, tuple[list[str], Variable, Variable]] = {}
+        self.row_tiles: dict[Expr, tuple[str, Affine]] = {}
         self.streams = False  # whether stores bypass the caches somewhere
         self._forms: dict[Affine, Affine] = {}
         self._prelude_cache: dict = {}
@@ -250,6 +251,9 @@ class Printer:
             return self.add(self.bound(bound.left), self.bound(bound.right))
         if isinstance(bound, Least):
             return self.least(self.bound(bound.left), self.bound(bound.right))
+        if isinstance(bound, ToLine):
+            behind = self.sub("0", self.scalar(bound.place))
+            return self.let(f"and i64 {behind}, {bound.line - 1}")
         if isinstance(bound, RUN_TIME_BOUNDS):
             return self._run_time_bound(bound)
         return self.size(bound)

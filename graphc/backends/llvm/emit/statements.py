@@ -22,6 +22,7 @@ from graphc.passes.loop.ir import (
     Reduce,
     Result,
     Resume,
+    RowTiles,
     SaveRegisters,
     ScanStep,
     Scatter,
@@ -50,7 +51,7 @@ from .printer import Binding, Printer, Register, dtype_of
 from .scatter import print_scatter
 from .short import print_short_reduce, print_short_store
 from .sizes import is_number
-from .tiles import print_tile_load
+from .tiles import print_row_tiles, print_tile_load
 from .values import operand, value
 
 #: Loops of at most this many vectors are printed once, under a mask.
@@ -488,6 +489,11 @@ def _scatter(p: Printer, s: Scatter) -> None:
 @prints(TileLoad)
 def _tile_load(p: Printer, s: TileLoad) -> None:
     print_tile_load(p, s)
+
+
+@prints(RowTiles)
+def _row_tiles(p: Printer, s: RowTiles) -> None:
+    print_row_tiles(p, s)
 
 
 @prints(ShortReduce)

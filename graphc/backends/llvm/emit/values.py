@@ -115,6 +115,10 @@ def _compute(p: Printer, expr: Expr, u: int) -> Vec:
     op = expr.op
     if expr in p.tiles:
         return _from_tile(p, expr, u)
+    if expr in p.row_tiles:
+        slot, form = p.row_tiles[expr]
+        pointer = address(p, slot, form, memory_element(expr.dtype), u)
+        return p.vec.unpack(load_vector(p, pointer, expr.dtype, None), expr.dtype)
     if op == "load":
         access = expr.payload
         rows = [
