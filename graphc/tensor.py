@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .frontends import memory_steps, modes, views
-from .frontends.detached import Detached, attached
+from .frontends.detached import Detached, LeafRef, attached
 from .frontends.execute import NOTHING, array_of, buffer_of
 from .frontends.function import FUNCTIONS, tensors
 from .frontends.locate import user_line
@@ -134,8 +134,10 @@ class Storage:
 
     def bury_leaf(self) -> None:
         """The tensor that was a leaf is gone: its views lead to its cell."""
-        cell, self.leaf, self.leaf_cell = self.leaf_cell, None, None
-        if cell is not None:
+        own, cell, self.leaf, self.leaf_cell = self.leaf.detached, self.leaf_cell, None, None
+        if cell is not None and own is not None:
+            own.keep(cell, self)
+        elif cell is not None:
             if self.cell.buffer is not cell.buffer and not self.exported():
                 cell = memory_steps.grafted(self.cell, cell)
             self.keep_history(cell)
@@ -506,7 +508,7 @@ class Tensor:
             )
         if cell.type.dtype.kind not in "fc":
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
-        self._leaf, self._cell, storage.leaf = True, None, weakref.ref(self)
+        self._leaf, self._cell, storage.leaf = True, None, LeafRef(self)
         self._refresh_leaf()
         return self
 

@@ -6,6 +6,7 @@ grad and is written through it gives it a derivative, the tensor that it came fr
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from . import memory_steps, views
@@ -38,6 +39,11 @@ class Detached:
             self._cell, self._seen = memory_steps.grafted(present, self._cell), storage.version
         return self._cell
 
+    def keep(self, cell: Cell, storage: Any) -> None:
+        """After the tensor was a leaf, which is gone: its views lead to its cell."""
+        same = cell.buffer is storage.cell.buffer
+        self._cell, self._seen = cell, storage.version if same else -1
+
     def written(self, base: Cell, fresh: Cell, chain: views.Chain, storage: Any) -> None:
         """After a write of `fresh` to the view `chain` of what was `base`."""
         own = attached(chain)
@@ -46,6 +52,17 @@ class Detached:
         else:
             self._cell = memory_steps.plain(fresh, False)
         self._seen = storage.version
+
+
+class LeafRef(weakref.ref):
+    """A weak reference to the tensor that is a leaf on some memory; and to what it shares with its
+    views, if it is detached."""
+
+    __slots__ = ("detached",)
+
+    def __init__(self, leaf: Any) -> None:
+        super().__init__(leaf)
+        self.detached: Detached | None = leaf._detached
 
 
 def attached(chain: views.Chain) -> views.Chain:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..device import name_of
 from ..frontends import modes, views
-from ..frontends.detached import Detached
+from ..frontends.detached import Detached, LeafRef
 from ..frontends.execute import array_of, buffer_of
 from ..frontends.locate import user_line
 from ..frontends.record import Cell, is_traced, looked_at, value_of
@@ -351,7 +351,7 @@ def _set_data(self: Tensor, value: Tensor) -> None:
     adopt(self, value.detach())
     if leaf:
         self._leaf, self._detached = True, None
-        self._cell, self._seen, self._storage.leaf = old, -1, weakref.ref(self)
+        self._cell, self._seen, self._storage.leaf = old, -1, LeafRef(self)
 
 
 def install(cls: type) -> None:
@@ -460,7 +460,10 @@ def detach_(self: Tensor) -> Tensor:
     detached = self.detach()  # on the same memory: views of it still show what is written
     if leaf:
         storage.leaf = None
-        if not views.moves(self._chain):
-            storage.keep_history(cell)  # views of the leaf lead to it as before
+        if not views.moves(self._chain):  # views of the leaf lead to it as before
+            if self._detached is not None:
+                self._detached.keep(cell, storage)
+            else:
+                storage.keep_history(cell)
     adopt(self, detached)
     return self

@@ -162,3 +162,31 @@ def test_arrays_that_cannot_be_shared():
         torch.from_numpy([1, 2])
     with pytest.raises(TypeError):
         torch.from_numpy(np.array(["a"]))
+
+
+def test_memory_does_not_require_grad_after_a_detached_leaf_on_it_is_gone():
+    x, m = torch.arange(4.0), torch.full((4,), 2.0)
+    for factor in (1.4, 1.96, 2.744):
+        leaf = x.detach().requires_grad_()
+        (leaf * leaf * m).sum().backward()
+        gradient = leaf.grad
+        del leaf
+        assert not x.requires_grad and not x.detach().requires_grad and not x[1:].requires_grad
+        x.add_(gradient * 0.1)
+        np.testing.assert_allclose(x.numpy(), np.arange(4) * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gone", ["deleted", "detached"])
+def test_views_of_a_detached_leaf_lead_to_it_after_it_is_gone(gone):
+    x = torch.arange(4.0)
+    leaf = x.detach().requires_grad_()
+    view = leaf[1:]
+    if gone == "deleted":
+        del leaf
+    else:
+        leaf.detach_()
+        assert not leaf.requires_grad
+    assert view.requires_grad and not x.requires_grad
+    x.add_(1)
+    assert (view * 2).requires_grad and not (x * 2).requires_grad
+    np.testing.assert_array_equal(view.detach().numpy(), [2, 3, 4])
