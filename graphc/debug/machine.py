@@ -62,9 +62,10 @@ def multiply_adds() -> tuple[Callable[[int], float], int]:
     from graphc.backends.llvm import jit
     from graphc.backends.llvm.target import host_target
 
-    lanes = host_target().lanes(32)
-    chains = min(20, host_target().registers - 4)
-    code = jit.load(_multiply_adds(lanes, chains, host_target().has_fma), ["multiply_adds"])
+    host = host_target()  # its limit, whatever target is compiled for
+    lanes, chains = host.lanes(32), min(20, host.registers - 4)
+    text = _multiply_adds(lanes, chains, host.has_fma)
+    code = jit.load(text, ["multiply_adds"], target=host)
     function = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64)(code["multiply_adds"])
     code.keep()
     return function, 2 * lanes * chains

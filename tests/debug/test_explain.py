@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from graphc.backends.llvm.settings import settings
+from graphc.backends.llvm.target import host_target
 from graphc.debug.compiled import compile_for_view
 from graphc.debug.cost import example_sizes, flops
 from graphc.debug.explain import bytes_text, explain, flops_text, measure, time_text
 from graphc.debug.facets import facets
-from graphc.debug.machine import Limits, describe, measure_limits
+from graphc.debug.machine import Limits, describe, measure_limits, multiply_adds
 from graphc.ir import composite, ops  # noqa: F401  (declare the ops)
 from graphc.ir.dims import Facts
 from graphc.ir.op import OPS
@@ -193,3 +195,11 @@ def test_a_product_shows_what_is_fused_into_it():
         "f32[1, 640]", "i8[300, 640]", "f32[1, 300]",
     }  # fmt: skip
     assert [value.node.op.name for value in kernel.writes] == ["add"]
+
+
+def test_the_limit_is_the_machine_s_for_any_target(monkeypatch):
+    monkeypatch.setattr(settings, "target", "x86-64")
+    function, operations = multiply_adds()
+    chains = min(20, host_target().registers - 4)
+    assert operations == 2 * host_target().lanes(32) * chains
+    assert function(100) == chains  # each comes to 1
