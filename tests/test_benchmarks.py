@@ -5,8 +5,8 @@ import pytest
 
 import graphc
 from benchmarks import programs
+from benchmarks.first import cnn_step, resnet18
 from benchmarks.interleave import interleaved, text
-from benchmarks.resnet import resnet18
 from graphc.frontends.record import recorder
 
 
@@ -58,6 +58,11 @@ def test_the_resnet_has_18_layers_of_weights():
     network = resnet18(graphc)
     assert sum(p.numel() for p in network.parameters()) == 11_689_512
     assert sum(p.ndim > 1 for p in network.parameters()) == 18 + 3  # 3 of the shortcuts
+
+
+def test_the_step_of_the_small_cnn_is_one():
+    step = cnn_step(graphc)
+    assert step() > step() > 0
 
 
 def test_the_ratio_is_that_of_the_best():

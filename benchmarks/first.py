@@ -1,10 +1,12 @@
-"""The first call of a ResNet-18 forward, cold and with the disk caches, in CPU seconds.
+"""First calls of networks, cold and with the disk caches, in CPU seconds.
 
-    python -m benchmarks.resnet
+    python -m benchmarks.first              all of them, then later calls of the ResNet-18
+    python -m benchmarks.first cnn-step     some
 
 Each first call runs in a process of its own that has imported graphc and made the network; its CPU
-seconds (of all threads) count from there. Cold: into an empty cache directory. Warm: another
-process with the same directory. Then the time of later calls, best of some, on one thread.
+seconds (of all threads) count from there, tracing included. Cold: into an empty cache directory.
+From the caches: another process with the same directory. Then the time of later calls, best of
+some, on one thread.
 """
 
 from __future__ import annotations
@@ -15,9 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
+from benchmarks.compare.workloads import language, training
+
 ROUNDS = 3
+#: Of a network that is made: its first call.
+First = Callable[[], Any]
 
 
 def resnet18(torch: Any) -> Any:
@@ -64,20 +71,61 @@ def resnet18(torch: Any) -> Any:
     return ResNet().eval()
 
 
-def first_call() -> None:
+def forward(torch: Any) -> First:
+    network, images = resnet18(torch), torch.randn(1, 3, 224, 224)
+    return lambda: network(images).tolist()
+
+
+def traced(torch: Any) -> First:
+    network, images = resnet18(torch), torch.randn(1, 3, 224, 224)
+    return lambda: torch.jit.trace(network, (images,))(images).tolist()
+
+
+def traced_gpt(torch: Any) -> First:
+    """Four layers of 768 numbers and 12 heads, 128 tokens."""
+    network, x = language.blocks(torch, 768, 12, 4).eval(), torch.randn(1, 128, 768)
+    return lambda: torch.jit.trace(network, (x,))(x).tolist()
+
+
+def cnn_step(torch: Any) -> First:
+    """A training step of the small CNN of `benchmarks.compare`, 32 images, SGD with momentum."""
+    make, _ = training.NETWORKS["small-cnn"]
+    network, images = training.small_cnn(torch), [torch.tensor(array) for array in make()]
+    update = training.sgd(torch, network.parameters())
+
+    def step() -> float:
+        loss = torch.nn.functional.cross_entropy(network(images[0]), images[1])
+        loss.backward()
+        update.step()
+        return loss.item()
+
+    return step
+
+
+#: Each with whether it needs gradients.
+CASES: dict[str, tuple[Callable[[Any], First], bool]] = {
+    "resnet18": (forward, False),
+    "resnet18-traced": (traced, False),
+    "gpt-traced": (traced_gpt, False),
+    "cnn-step": (cnn_step, True),
+}
+
+
+def first_call(name: str) -> None:
     """Prints the CPU seconds of the first call, and how many objects were compiled."""
     import graphc
     from graphc.backends.llvm import jit
 
-    network, images = resnet18(graphc), graphc.randn(1, 3, 224, 224)
-    with graphc.no_grad():
+    make, with_gradients = CASES[name]
+    call = make(graphc)
+    with graphc.set_grad_enabled(with_gradients):
         start = time.process_time()
-        network(images).tolist()
+        call()
         print(time.process_time() - start, jit.stats.compiled)
 
 
-def in_process(cache: str) -> tuple[float, int]:
-    command = [sys.executable, "-m", "benchmarks.resnet", "--first-call"]
+def in_process(name: str, cache: str) -> tuple[float, int]:
+    command = [sys.executable, "-m", "benchmarks.first", "--first-call", name]
     environment = {**os.environ, "GRAPHC_CACHE_DIR": cache}
     found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     seconds, compiled = found.stdout.split()
@@ -104,23 +152,34 @@ def later_calls() -> None:
     against_torch("ResNet-18 forward, batch 1, eager", *calls, seconds=8)
 
 
+def measure(name: str) -> None:
+    cold, warm = [], []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as cache:
+            cold.append(in_process(name, cache))
+            warm.append(in_process(name, cache))
+    for label, found in (("cold", cold), ("from the disk caches", warm)):
+        seconds, compiled = min(found)
+        what = f"{name}, first call {label}"
+        print(f"{what:48s} {seconds:5.2f} CPU-seconds   {compiled} objects compiled")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--first-call", action="store_true", help="what the processes run")
-    if parser.parse_args().first_call:
-        first_call()
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(CASES)}")
+    parser.add_argument("--first-call", metavar="NAME", help="what the processes run")
+    options = parser.parse_args()
+    if options.first_call:
+        first_call(options.first_call)
         return
-    cold, warm = [], []
-    for _ in range(ROUNDS):
-        with tempfile.TemporaryDirectory() as cache:
-            cold.append(in_process(cache))
-            warm.append(in_process(cache))
-    for label, found in (("cold", cold), ("from the disk caches", warm)):
-        seconds, compiled = min(found)
-        print(f"first call {label:22s} {seconds:5.2f} CPU-seconds   {compiled} objects compiled")
-    later_calls()
+    for name in options.names or CASES:
+        if name not in CASES:
+            parser.error(f"no network {name!r}; there are {', '.join(CASES)}")
+        measure(name)
+    if not options.names or "resnet18" in options.names:
+        later_calls()
 
 
 if __name__ == "__main__":
